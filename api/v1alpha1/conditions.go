@@ -1,0 +1,63 @@
+package v1alpha1
+
+// Condition types. Ready sums up the others; Reconciling and Stalled appear only while they are true, as kstatus expects.
+const (
+	// ConditionReady is True when the object does what its spec asks for.
+	ConditionReady = "Ready"
+	// ConditionReconciling is True while the controller works towards the spec.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when only a change by a user can help.
+	ConditionStalled = "Stalled"
+	// ConditionPBXReachable tells whether the PBX's management API answers with the given credentials.
+	ConditionPBXReachable = "PBXReachable"
+	// ConditionReceiverAvailable tells whether the receiver can make call events durable.
+	ConditionReceiverAvailable = "ReceiverAvailable"
+)
+
+// Reasons of conditions and Events.
+const (
+	ReasonReconciled           = "Reconciled"
+	ReasonProgressing          = "Progressing"
+	ReasonSuspended            = "Suspended"
+	ReasonDeleting             = "Deleting"
+	ReasonInvalidSpec          = "InvalidSpec"
+	ReasonCredentialsMissing   = "CredentialsMissing"
+	ReasonCredentialsInvalid   = "CredentialsInvalid"
+	ReasonPBXReachable         = "PBXReachable"
+	ReasonPBXUnreachable       = "PBXUnreachable"
+	ReasonPBXRefused           = "PBXRefused"
+	ReasonRateLimited          = "RateLimited"
+	ReasonReceiverAvailable    = "ReceiverAvailable"
+	ReasonReceiverUnavailable  = "ReceiverUnavailable"
+	ReasonRegistered           = "Registered"
+	ReasonEventLimitReached    = "EventLimitReached"
+	ReasonExtensionNotFound    = "ExtensionNotFound"
+	ReasonIntegrationNotFound  = "IntegrationNotFound"
+	ReasonIntegrationNotReady  = "IntegrationNotReady"
+	ReasonDuplicateMapping     = "DuplicateMapping"
+	ReasonRegistrationsDeleted = "RegistrationsDeleted"
+	ReasonRegistrationsLeft    = "RegistrationsLeft"
+	ReasonKeyRotated           = "KeyRotated"
+	ReasonDriftCorrected       = "DriftCorrected"
+	ReasonMissedCall           = "MissedCall"
+	ReasonEventQuarantined     = "EventQuarantined"
+	ReasonCallLegLimitReached  = "CallLegLimitReached"
+	ReasonCallLegRefused       = "CallLegRefused"
+	ReasonInternalError        = "InternalError"
+)
+
+// Labels, annotations and finalizers.
+const (
+	// LabelIntegration names the PBXIntegration that an object belongs to.
+	LabelIntegration = "pbx-operator.io/integration"
+	// LabelCall is a hash of the PBX's call id: the legs of one call share it.
+	LabelCall = "pbx-operator.io/call"
+	// LabelExpires is the bucket in which a finished CallLeg may be deleted: UTC, "20060102T1504".
+	LabelExpires = "pbx-operator.io/expires"
+	// AnnotationRotateKey on a PBXIntegration asks for a new event URL key whenever its value changes.
+	AnnotationRotateKey = "pbx-operator.io/rotate-key"
+	// AnnotationReconcile on any object of this API asks for a pass right now whenever its value changes.
+	AnnotationReconcile = "pbx-operator.io/reconcile"
+	// Finalizer keeps an object until its registrations on the PBX are gone.
+	Finalizer = "pbx-operator.io/registrations"
+)

@@ -1,0 +1,445 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// PBXType names a telephone system whose protocols the operator speaks.
+// +kubebuilder:validation:Enum=RingMe
+type PBXType string
+
+// The supported telephone systems.
+const (
+	// PBXTypeRingMe is the RingMe platform, also sold as Telphin and UCom.
+	PBXTypeRingMe PBXType = "RingMe"
+)
+
+// SecretReference names a Secret in the same namespace.
+type SecretReference struct {
+	// name of the Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+}
+
+// PBX says which telephone system to connect to. Exactly the member that belongs to type is set.
+// +union
+// +kubebuilder:validation:XValidation:rule="(self.type == 'RingMe') == has(self.ringMe)",message="set ringMe if, and only if, type is RingMe"
+type PBX struct {
+	// type of the telephone system. It cannot be changed: the registrations made on the old system would be left behind.
+	// +unionDiscriminator
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="type is immutable; create a new PBXIntegration for another system"
+	// +required
+	Type PBXType `json:"type,omitempty"`
+	// ringMe connects to a RingMe platform.
+	// +optional
+	RingMe *RingMe `json:"ringMe,omitempty"`
+}
+
+// RingMe says how to reach the management API of a RingMe platform.
+// +kubebuilder:validation:XValidation:rule="self.url == oldSelf.url",message="url is immutable; registrations on the old PBX would be left behind"
+// +kubebuilder:validation:XValidation:rule="self.clientID == oldSelf.clientID",message="clientID is immutable; registrations in the old account would be left behind"
+type RingMe struct {
+	// url of the API host, without a path.
+	// +kubebuilder:validation:MinLength=8
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be an http or https URL with a host"
+	// +required
+	URL string `json:"url,omitempty"`
+	// credentialsSecretRef names the Secret with the keys clientID and clientSecret of a trusted application.
+	// +required
+	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitzero"`
+	// clientID is the client account in API paths; "@me" is the account of the application.
+	// +default="@me"
+	// +kubebuilder:validation:Pattern=`^(@me|[0-9]{1,20})$`
+	// +kubebuilder:validation:MaxLength=20
+	// +optional
+	ClientID string `json:"clientID,omitempty"`
+	// eventLimit is how many event registrations the PBX allows on one extension, those of other integrations included.
+	// +default=16
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	EventLimit int32 `json:"eventLimit,omitempty"`
+	// requestsPerMinute is a ceiling for everything this integration asks of the PBX.
+	// +default=120
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=60000
+	// +optional
+	RequestsPerMinute int32 `json:"requestsPerMinute,omitempty"`
+}
+
+// ReceiverStorage is where the receiver keeps its durable logs.
+// +kubebuilder:validation:XValidation:rule="!(has(self.ephemeral) && self.ephemeral && has(self.storageClassName))",message="ephemeral storage has no storageClassName"
+// +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",message="storageClassName is immutable; the events in the old volume would be left behind"
+// +kubebuilder:validation:XValidation:rule="(has(self.ephemeral) && self.ephemeral) == (has(oldSelf.ephemeral) && oldSelf.ephemeral)",message="ephemeral is immutable; the events in the old volume would be left behind"
+type ReceiverStorage struct {
+	// size of the volume of each replica. It may only grow.
+	// +default="1Gi"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",message="size may only grow"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('64Mi')) >= 0",message="size must be at least 64Mi"
+	// +optional
+	Size resource.Quantity `json:"size,omitzero"`
+	// storageClassName of the volumes. Default: the cluster's default class.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
+	// ephemeral keeps the logs in an emptyDir: events survive a restart of the container, not the loss of the pod.
+	// +optional
+	Ephemeral bool `json:"ephemeral,omitempty"`
+}
+
+// NATSJournal is a JetStream that somebody else runs.
+type NATSJournal struct {
+	// url of the server or servers, comma separated.
+	// +kubebuilder:validation:MinLength=7
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:Pattern=`^(nats|tls|ws|wss)://`
+	// +required
+	URL string `json:"url,omitempty"`
+	// credentialsSecretRef names a Secret with the key creds, a NATS credentials file.
+	// +optional
+	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
+}
+
+// Journal says where events and legs are made durable. Default: a log embedded in the receiver.
+type Journal struct {
+	// nats uses an external JetStream instead of the embedded one.
+	// +optional
+	NATS *NATSJournal `json:"nats,omitempty"`
+}
+
+// GatewayReference names a Gateway to attach a route to.
+type GatewayReference struct {
+	// name of the Gateway.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+	// namespace of the Gateway. Default: the namespace of the integration.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+	// sectionName is the listener of the Gateway. Default: all of them.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	SectionName string `json:"sectionName,omitempty"`
+}
+
+// GatewayExposure routes the event URLs through the Gateway API.
+type GatewayExposure struct {
+	// parentRefs are the Gateways that the route attaches to.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=atomic
+	// +required
+	ParentRefs []GatewayReference `json:"parentRefs,omitempty"`
+	// hostnames of the route. Default: the host of publicURL.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	Hostnames []string `json:"hostnames,omitempty"`
+}
+
+// IngressTLS terminates TLS at the Ingress.
+type IngressTLS struct {
+	// secretName is the Secret with the certificate for the host of publicURL.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	SecretName string `json:"secretName,omitempty"`
+}
+
+// IngressExposure routes the event URLs through an Ingress.
+type IngressExposure struct {
+	// className of the Ingress. Default: the cluster's default class.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	ClassName *string `json:"className,omitempty"`
+	// tls terminates TLS at the Ingress.
+	// +optional
+	TLS *IngressTLS `json:"tls,omitempty"`
+}
+
+// Exposure says how publicURL reaches the receiver. Empty: by means of your own, to the Service of the receiver.
+// +kubebuilder:validation:XValidation:rule="!(has(self.gateway) && has(self.ingress))",message="set at most one of gateway and ingress"
+type Exposure struct {
+	// gateway attaches an HTTPRoute to a Gateway.
+	// +optional
+	Gateway *GatewayExposure `json:"gateway,omitempty"`
+	// ingress makes an Ingress.
+	// +optional
+	Ingress *IngressExposure `json:"ingress,omitempty"`
+}
+
+// ReceiverTemplate shapes the receiver's pods.
+type ReceiverTemplate struct {
+	// labels added to the pods.
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
+	// annotations added to the pods.
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// resources of the receiver container.
+	// +optional
+	Resources corev1.ResourceRequirements `json:"resources,omitzero"`
+	// nodeSelector of the pods.
+	// +optional
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+	// tolerations of the pods.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+	// affinity of the pods. Default: replicas prefer different nodes.
+	// +optional
+	Affinity *corev1.Affinity `json:"affinity,omitempty"`
+	// priorityClassName of the pods.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	PriorityClassName string `json:"priorityClassName,omitempty"`
+	// imagePullSecrets of the pods.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
+}
+
+// Receiver describes the pods that take the PBX's call events.
+// +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas in [1, 3, 5]",message="replicas must be 1, 3 or 5 with the embedded journal"
+// +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas == oldSelf.replicas || oldSelf.replicas != 1",message="an embedded journal of one replica cannot be spread; create a new PBXIntegration, or use journal.nats"
+// +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas == oldSelf.replicas || self.replicas != 1",message="an embedded journal of several replicas cannot be folded into one; create a new PBXIntegration, or use journal.nats"
+type Receiver struct {
+	// publicURL is what the PBX calls: scheme, host and an optional path prefix. A change moves all registrations.
+	// +kubebuilder:validation:MinLength=8
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && size(url(self).getQuery()) == 0 && !self.contains('#')",message="publicURL must be an http or https URL with a host and without query or fragment"
+	// +required
+	PublicURL string `json:"publicURL,omitempty"`
+	// replicas of the receiver: 1, 3 or 5 with the embedded journal. One replica is away for seconds at every restart, and PBXs do
+	// not repeat an event.
+	// +default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=50
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+	// storage of each replica.
+	// +default={}
+	// +optional
+	Storage ReceiverStorage `json:"storage,omitzero"`
+	// journal says where events and legs are made durable.
+	// +default={}
+	// +optional
+	Journal Journal `json:"journal,omitzero"`
+	// exposure says how publicURL reaches the receiver.
+	// +default={}
+	// +optional
+	Exposure Exposure `json:"exposure,omitzero"`
+	// allowedSources are the networks that may send events, in CIDR notation. Empty: any.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=3
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self)",message="must be a network in CIDR notation, such as 198.51.100.0/24"
+	// +listType=set
+	// +optional
+	AllowedSources []string `json:"allowedSources,omitempty"`
+	// template shapes the pods.
+	// +default={}
+	// +optional
+	Template ReceiverTemplate `json:"template,omitzero"`
+}
+
+// CallLegScope says which calls become CallLegs.
+// +kubebuilder:validation:Enum=External;All
+type CallLegScope string
+
+// The scopes.
+const (
+	// ScopeExternal leaves out calls between two extensions and internal forwarding.
+	ScopeExternal CallLegScope = "External"
+	// ScopeAll takes every call.
+	ScopeAll CallLegScope = "All"
+)
+
+// CallLegPublish says when a CallLeg is written.
+// +kubebuilder:validation:Enum=Live;Completed
+type CallLegPublish string
+
+// The moments of publication.
+const (
+	// PublishLive writes a leg from its first ring.
+	PublishLive CallLegPublish = "Live"
+	// PublishCompleted writes a leg once, at its end.
+	PublishCompleted CallLegPublish = "Completed"
+)
+
+// CallLegs says what is published of the calls.
+type CallLegs struct {
+	// scope is External (calls with the outside) or All.
+	// +default="External"
+	// +optional
+	Scope CallLegScope `json:"scope,omitempty"`
+	// publish is Live (from the first ring) or Completed (once, at the end).
+	// +default="Live"
+	// +optional
+	Publish CallLegPublish `json:"publish,omitempty"`
+	// ttlAfterFinished is how long a finished CallLeg stays.
+	// +default="1h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('168h')",message="ttlAfterFinished must be between 0s and 168h"
+	// +optional
+	TTLAfterFinished metav1.Duration `json:"ttlAfterFinished,omitzero"`
+	// maxObjects is a hard cap on the CallLeg objects of this integration: the oldest finished ones go first.
+	// +default=2000
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	// +optional
+	MaxObjects int32 `json:"maxObjects,omitempty"`
+	// missedGracePeriod is how long to wait for the hangups of other extensions before a call counts as missed.
+	// +default="5s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('5m')",message="missedGracePeriod must be between 0s and 5m"
+	// +optional
+	MissedGracePeriod metav1.Duration `json:"missedGracePeriod,omitzero"`
+	// maxDuration closes a leg that never hears its hangup.
+	// +default="4h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('48h')",message="maxDuration must be between 1s and 48h"
+	// +optional
+	MaxDuration metav1.Duration `json:"maxDuration,omitzero"`
+}
+
+// DeletionPolicy says what becomes of the registrations on the PBX.
+// +kubebuilder:validation:Enum=Delete;Orphan
+type DeletionPolicy string
+
+// The deletion policies.
+const (
+	// DeletionDelete removes the registrations.
+	DeletionDelete DeletionPolicy = "Delete"
+	// DeletionOrphan leaves them.
+	DeletionOrphan DeletionPolicy = "Orphan"
+)
+
+// PBXIntegrationSpec is what the user wants.
+type PBXIntegrationSpec struct {
+	// pbx is the telephone system.
+	// +required
+	PBX PBX `json:"pbx,omitzero"`
+	// receiver describes the pods that take call events.
+	// +required
+	Receiver Receiver `json:"receiver,omitzero"`
+	// callLegs says what is published of the calls.
+	// +default={}
+	// +optional
+	CallLegs CallLegs `json:"callLegs,omitzero"`
+	// suspend stops all work on this integration and its mappings. The receiver keeps running; registrations stay as they are.
+	// +default=false
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+	// deletionPolicy says whether deletion removes the registrations from the PBX (Delete) or leaves them (Orphan).
+	// +default="Delete"
+	// +optional
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// ExtensionCounts counts the mappings of an integration.
+type ExtensionCounts struct {
+	// total number of ExtensionMappings that refer to this integration.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Total int32 `json:"total"`
+	// ready is how many of them are Ready.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Ready int32 `json:"ready"`
+}
+
+// ReceiverStatus sums up the receiver's pods.
+type ReceiverStatus struct {
+	// replicas that were asked for.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Replicas int32 `json:"replicas"`
+	// readyReplicas is how many of them can make an event durable.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	ReadyReplicas int32 `json:"readyReplicas"`
+}
+
+// PBXIntegrationStatus is what was observed.
+type PBXIntegrationStatus struct {
+	// conditions are Ready, PBXReachable and ReceiverAvailable; Reconciling and Stalled while they apply.
+	// +listType=map
+	// +listMapKey=type
+	// +patchStrategy=merge
+	// +patchMergeKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
+	// observedGeneration is the generation of the spec that the conditions speak of.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// eventURLSecretRef names the Secret with the event URL, for a PBX that is configured by hand.
+	// +optional
+	EventURLSecretRef *SecretReference `json:"eventURLSecretRef,omitempty"`
+	// keyGeneration is the number of the event URL key in force.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	KeyGeneration int64 `json:"keyGeneration,omitempty"`
+	// extensions counts the mappings.
+	// +optional
+	Extensions *ExtensionCounts `json:"extensions,omitempty"`
+	// receiver sums up the receiver's pods.
+	// +optional
+	Receiver *ReceiverStatus `json:"receiver,omitempty"`
+}
+
+// PBXIntegration connects one telephone system to the cluster.
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=pbxintegrations,shortName=pbx,categories=pbx
+// +kubebuilder:selectablefield:JSONPath=`.spec.pbx.type`
+// +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.pbx.type`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Extensions",type=integer,JSONPath=`.status.extensions.ready`
+// +kubebuilder:printcolumn:name="Of",type=integer,JSONPath=`.status.extensions.total`
+// +kubebuilder:printcolumn:name="Receivers",type=integer,JSONPath=`.status.receiver.readyReplicas`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40",message="the name must not be longer than 40 characters, because names of pods and call legs are made from it"
+type PBXIntegration struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard object's metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is what the user wants.
+	// +required
+	Spec PBXIntegrationSpec `json:"spec,omitzero"`
+	// status is what was observed.
+	// +optional
+	Status PBXIntegrationStatus `json:"status,omitzero"`
+}
+
+// GetConditions returns the status conditions for reading and writing.
+func (p *PBXIntegration) GetConditions() *[]metav1.Condition { return &p.Status.Conditions }
+
+// SetObservedGeneration records the generation that the conditions speak of.
+func (p *PBXIntegration) SetObservedGeneration(generation int64) {
+	p.Status.ObservedGeneration = generation
+}
+
+// PBXIntegrationList is a list of PBXIntegrations.
+// +kubebuilder:object:root=true
+type PBXIntegrationList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+
+	Items []PBXIntegration `json:"items"`
+}
