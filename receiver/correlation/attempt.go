@@ -1,0 +1,258 @@
+package correlation
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+)
+
+// slack is by how much the clocks of two senders may differ.
+const slack = time.Second
+
+// attempt is one try to connect one extension: the events of one leg, and what follows from them alone.
+type attempt struct {
+	id      string
+	events  []*event // in canonical order, at least one
+	answer  *event
+	hangup  *event
+	timeout time.Time // when the wait for a hangup ended
+
+	direction   Direction
+	extension   string
+	caller      *callevent.Party
+	called      *callevent.Party
+	remote      string
+	transferred bool
+	dialled     bool
+
+	start, answered, end time.Time
+	result               Result // empty while the leg lasts
+}
+
+func newAttempt(id string, events []*event, timeout time.Time) attempt {
+	a := attempt{id: id, events: events, timeout: timeout, start: events[0].Time}
+	for _, e := range events {
+		a.join(e)
+	}
+	a.conclude()
+	return a
+}
+
+// join gathers the facts. All events of a leg repeat its identity, so the first that states a fact is believed; RemoteNumber comes with
+// the dial event only and holds for the whole leg.
+func (a *attempt) join(e *event) {
+	switch e.Type { //nolint:exhaustive // only these are in a set
+	case callevent.DialIn, callevent.DialOut:
+		a.dialled = true
+		a.direction = cmp.Or(a.direction, dialled(e.Type))
+	case callevent.Answer:
+		// An answer that says anything but ANSWER is none.
+		if a.answer == nil && (e.Status == callevent.StatusAnswered || e.WireStatus == "") {
+			a.answer = e
+		}
+	case callevent.Hangup:
+		a.hangup = e
+	}
+	if a.caller == nil || a.caller.Number == "" {
+		a.caller = &e.Caller
+	}
+	if a.called == nil || a.called.Number == "" {
+		a.called = &e.Called
+	}
+	a.extension = cmp.Or(a.extension, e.Source.Number)
+	a.remote = cmp.Or(a.remote, e.Remote)
+	a.transferred = a.transferred || e.Transferred
+}
+
+func dialled(t callevent.Type) Direction {
+	if t == callevent.DialOut {
+		return Outbound
+	}
+	return Inbound
+}
+
+// conclude draws what needs all events of the leg.
+func (a *attempt) conclude() {
+	a.direction = cmp.Or(a.direction, a.flow())
+	if a.extension == "" {
+		a.extension = ownExtension(a.direction, a.caller, a.called)
+	}
+	a.result = a.outcome()
+	switch {
+	case a.hangup != nil:
+		a.end = a.hangup.Time
+	case !a.timeout.IsZero():
+		a.end = a.timeout
+	}
+	switch {
+	case a.answer != nil:
+		a.answered = a.answer.Time
+	case a.result == Answered && a.hangup.Talk != nil: // the answer was lost
+		a.answered = a.end.Add(-*a.hangup.Talk)
+		a.start = earlier(a.start, a.answered)
+	}
+}
+
+// flow is the direction of a leg whose dial event was lost.
+func (a *attempt) flow() Direction {
+	for _, e := range a.events {
+		switch e.Flow {
+		case callevent.FlowIn:
+			return Inbound
+		case callevent.FlowOut:
+			return Outbound
+		case callevent.FlowUnknown:
+		}
+	}
+	if a.caller.Local && !a.called.Local {
+		return Outbound
+	}
+	return Inbound
+}
+
+func ownExtension(direction Direction, caller, called *callevent.Party) string {
+	party := called
+	if direction == Outbound {
+		party = caller
+	}
+	if party.Extension == "" && party.Local {
+		return party.Number
+	}
+	return party.Extension
+}
+
+// outcome follows the hangup's status. Only a success is a success: an answer event does not outweigh a hangup that says something else,
+// but a hangup that says nothing is decided by it.
+func (a *attempt) outcome() Result {
+	if a.hangup == nil {
+		if !a.timeout.IsZero() {
+			return Unknown
+		}
+		return ""
+	}
+	switch a.hangup.Status {
+	case callevent.StatusAnswered:
+		return Answered
+	case callevent.StatusBusy:
+		return Busy
+	case callevent.StatusCancelled:
+		return Cancelled
+	case callevent.StatusNoAnswer:
+		return NoAnswer
+	case callevent.StatusFailed:
+		return Failed
+	case callevent.StatusUnknown, callevent.StatusCalling:
+	}
+	if a.answer != nil && a.hangup.WireStatus == "" {
+		return Answered
+	}
+	return Unknown
+}
+
+func (a *attempt) open() bool { return a.result == "" }
+
+// taken tells that somebody picked up, whether or not the end is known.
+func (a *attempt) taken() bool {
+	return a.result == Answered || a.answer != nil && a.hangup == nil
+}
+
+// internal tells a call between two extensions. It is judged by the numbers alone: the leg from a queue to its agent has two extensions,
+// but the calling number is the customer's. An outside number behind a call that was handed over makes it a customer's call.
+func (a *attempt) internal() bool { return a.remote == "" && a.caller.Local && a.called.Local }
+
+// forwarding tells an internal forwarding leg. The founding document lists its three marks without a conjunction; all of them are meant, or
+// every call from a queue to an agent would be one.
+func (a *attempt) forwarding() bool {
+	return a.transferred && a.caller.ExtensionID != "" && a.called.ExtensionID != ""
+}
+
+// within tells whether the scope has a place for this leg.
+func (a *attempt) within(scope Scope) bool {
+	return scope == ScopeAll || !a.internal() && !a.forwarding()
+}
+
+// tookCall tells that an ordinary extension took the inbound call that this leg belongs to. An outgoing leg tells nothing of the sort: it
+// may be the customer who picked up when a web call-back rang him.
+func (a *attempt) tookCall(rules Rules) bool {
+	if a.direction == Outbound {
+		return rules.ForwardedIsAnswered && a.transferred && a.taken()
+	}
+	return a.taken()
+}
+
+// withdrawnFor tells that this leg stopped ringing because the other one was answered: the answer fell into the time in which it rang. The
+// hangup may be stamped before the answer by another clock's difference; a timer that ran out before the other began to ring had nothing
+// to do with it.
+func (a *attempt) withdrawnFor(other *attempt) bool {
+	if other.direction == Outbound || other.answered.IsZero() || !other.taken() {
+		return false
+	}
+	began := a.start
+	if !a.dialled {
+		began = a.end.Add(-slack)
+	}
+	if other.answered.Before(began) || other.answered.After(a.end.Add(slack)) {
+		return false
+	}
+	return a.result != NoAnswer || !other.start.After(a.end)
+}
+
+// mayBeWithdrawn tells an inbound leg that ended without anybody having picked up and without a reason of its own.
+func (a *attempt) mayBeWithdrawn() bool {
+	if a.direction != Inbound || a.answer != nil || a.hangup == nil {
+		return false
+	}
+	return a.result == Cancelled || a.result == NoAnswer || a.result == Unknown
+}
+
+// handedOver tells a leg that came about by transfer or forwarding: the PBX says so, or an extension calls with somebody else's number.
+func (a *attempt) handedOver() bool {
+	return a.remote != "" || a.transferred || a.direction == Inbound && a.caller.Extension != "" && !a.caller.Local
+}
+
+func (a *attempt) talk() time.Duration {
+	switch {
+	case a.result != Answered:
+		return 0 // what unanswered legs report as duration is ringing
+	case a.hangup.Talk != nil:
+		return *a.hangup.Talk
+	case !a.answered.IsZero() && a.end.After(a.answered):
+		return a.end.Sub(a.answered)
+	default:
+		return 0
+	}
+}
+
+func (a *attempt) firstReceived() time.Time {
+	first := a.events[0].Received
+	for _, e := range a.events {
+		first = earlier(first, e.Received)
+	}
+	return first
+}
+
+func (a *attempt) phase() Phase {
+	switch {
+	case !a.open():
+		return Completed
+	case a.answer != nil:
+		return Talking
+	default:
+		return Ringing
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,30 @@
+// Package correlation derives call legs from call events. It is pure: no clock, no I/O, no Kubernetes. The legs of a call are a
+// function of the set of its events, so the order of arrival, repetition and replay cannot change them. The passing of time is in the set
+// too, as ticks: a [Call] says which tick it waits for, and whoever has a clock adds it when it is due.
+//
+// # Legs of extensions
+//
+// The events of one leg id are one attempt to connect one extension. An attempt is not a machine that events drive through states, but
+// the facts that they state, gathered in any order: a hangup ends the leg even if it is heard before the ring. Only its own status makes a
+// leg Answered, and an answered leg is recorded at its hangup, one record per leg id; so a call that was transferred has a record before
+// and one after (RingMe: Events on Extension Numbers, "Logging Call Data").
+//
+// # The missed call
+//
+// IVRs and queues say with Bridged=no that nobody took the call. That is judged once per call, by one leg that belongs to the caller. Its id
+// is that of the call. It cannot be that of the queue or IVR whose hangup decides: which one that is may change when a late hangup outranks
+// the others, and consumers, who see only revisions of legs, would be left with a second missed call that nobody takes back.
+//
+// The leg is in the outcome if, and only if, the set has a hangup with Bridged=no and the tick that ends the grace period. It is Missed and
+// recorded unless somebody took the call: an inbound leg of an extension was answered, or some IVR or queue says Bridged=yes. The tick is not
+// owed once somebody did, so an answered call has no such leg. But if the answer is heard after the tick, the leg was shown already, and a
+// function of the set cannot know it: so it stays, no longer recorded, with the result AnsweredElsewhere. Nothing that was shown vanishes.
+//
+// An outgoing leg that was answered takes no call: of a web call-back it is the customer who picked up (RingMe: Hangup analysis and logic of
+// events). Whether a forwarding to an outside number does is left to the rules.
+//
+// # Revisions
+//
+// All legs of a call carry one revision: the number of its distinct events and ticks. It grows with the set and so with every change of
+// every leg; [Leg.Same] tells which legs did change.
+package correlation

@@ -1,0 +1,99 @@
+package correlation
+
+import (
+	"reflect"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+)
+
+// Kind tells what a leg connects.
+type Kind string
+
+// The kinds of legs.
+const (
+	Extension Kind = "Extension"
+	Queue     Kind = "Queue"
+	IVR       Kind = "IVR"
+	Trunk     Kind = "Trunk"
+	Device    Kind = "Device"
+)
+
+// Direction of a leg, seen from the PBX's own extensions.
+type Direction string
+
+// The directions.
+const (
+	Inbound  Direction = "Inbound"
+	Outbound Direction = "Outbound"
+	Internal Direction = "Internal"
+)
+
+// Phase is how far a leg has come.
+type Phase string
+
+// The phases.
+const (
+	Ringing   Phase = "Ringing"
+	Talking   Phase = "Answered"
+	Completed Phase = "Completed"
+)
+
+// Result is how a leg ended; empty while it lasts.
+type Result string
+
+// The results.
+const (
+	Answered          Result = "Answered"
+	Missed            Result = "Missed"
+	NoAnswer          Result = "NoAnswer"
+	AnsweredElsewhere Result = "AnsweredElsewhere"
+	Busy              Result = "Busy"
+	Cancelled         Result = "Cancelled"
+	Failed            Result = "Failed"
+	Unknown           Result = "Unknown"
+)
+
+// Leg is one attempt to connect one party of a call. Its members are those of CallLegStatus.
+type Leg struct {
+	CallID      string    `json:"callID"`
+	LegID       string    `json:"legID"`
+	ParentLegID string    `json:"parentLegID,omitempty"`
+	Kind        Kind      `json:"kind"`
+	Direction   Direction `json:"direction"`
+	From        string    `json:"from,omitempty"`
+	FromName    string    `json:"fromName,omitempty"`
+	To          string    `json:"to,omitempty"`
+	DID         string    `json:"did,omitempty"`
+	Extension   string    `json:"extension,omitempty"`
+	User        string    `json:"user,omitempty"`
+	Phase       Phase     `json:"phase"`
+	Result      Result    `json:"result,omitempty"`
+	// Recorded tells that this leg counts as a logged call.
+	Recorded    bool          `json:"recorded"`
+	Start       time.Time     `json:"start,omitzero"`
+	Answer      time.Time     `json:"answer,omitzero"`
+	End         time.Time     `json:"end,omitzero"`
+	Talk        time.Duration `json:"talk,omitempty"`
+	Transferred bool          `json:"transferred,omitempty"`
+	CallBackID  string        `json:"callBackID,omitempty"`
+	ControlID   string        `json:"controlID,omitempty"`
+	RecordingID string        `json:"recordingID,omitempty"`
+	// Revision grows with every event that joined the call.
+	Revision int64 `json:"revision"`
+	// Events that joined the leg, in canonical order; all of them.
+	Events []LegEvent `json:"events,omitempty"`
+}
+
+// Same tells whether two states of a leg differ in nothing but the revision, which also grows with the events of the call's other legs.
+func (l Leg) Same(other Leg) bool {
+	l.Revision = other.Revision
+	return reflect.DeepEqual(l, other)
+}
+
+// LegEvent is one event that joined a leg.
+type LegEvent struct {
+	Type   callevent.Type `json:"type"`
+	Time   time.Time      `json:"time"`
+	Status string         `json:"status,omitempty"`
+}

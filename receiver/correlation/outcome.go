@@ -1,0 +1,303 @@
+package correlation
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+)
+
+// Outcome is all that follows from the set of the events of a call.
+type Outcome struct {
+	// Legs in order of start and leg id.
+	Legs []Leg
+	// Tick is the next passing of time that the call waits for, due at its Time; nil where it waits for none. Once it is due, add it to
+	// the call.
+	Tick *callevent.Event
+	// Finished tells that no leg is open and no tick is owed. Further events may still come and correct the legs.
+	Finished bool
+}
+
+// Derive returns the legs of all calls that the events and ticks belong to, in order of start, leg id and call id. It is a function of the
+// set: order and repetition do not matter.
+func Derive(events []callevent.Event, rules Rules) []Leg {
+	calls := map[string]*Call{}
+	for _, e := range events {
+		if e.CallID == "" {
+			continue
+		}
+		if calls[e.CallID] == nil {
+			calls[e.CallID] = &Call{}
+		}
+		calls[e.CallID].Add(e)
+	}
+	legs := make([]Leg, 0, len(calls))
+	for _, call := range calls {
+		legs = append(legs, call.Outcome(rules).Legs...)
+	}
+	slices.SortFunc(legs, Compare)
+	return legs
+}
+
+// Compare orders legs by start, leg id and call id.
+func Compare(a, b Leg) int {
+	if n := a.Start.Compare(b.Start); n != 0 {
+		return n
+	}
+	if n := strings.Compare(a.LegID, b.LegID); n != 0 {
+		return n
+	}
+	return strings.Compare(a.CallID, b.CallID)
+}
+
+// Outcome derives the legs, and what the call waits for.
+func (c *Call) Outcome(rules Rules) Outcome {
+	var space [4]attempt // most calls have no more, and need no memory of their own for it
+	f := c.fold(space[:0])
+	o := Outcome{Legs: f.legs(c, rules), Tick: f.tick(c, rules)}
+	o.Finished = o.Tick == nil && !f.open()
+	return o
+}
+
+// folded is the call taken apart by leg.
+type folded struct {
+	attempts []attempt
+	waiting  waiting
+}
+
+func (c *Call) fold(space []attempt) folded {
+	f := folded{attempts: space}
+	for rest := c.events; len(rest) > 0; {
+		n := legLength(rest)
+		if ofWaiting(rest[:n]) {
+			f.waiting.join(rest[:n])
+		} else {
+			f.attempts = append(f.attempts, c.attempt(rest[:n], f.attempts))
+		}
+		rest = rest[n:]
+	}
+	return f
+}
+
+// legLength is the number of events that the first leg of the set has. Where the PBX gives no leg ids, each dial event of an extension in
+// one direction begins a new attempt.
+func legLength(events []*event) int {
+	first := events[0]
+	for i, e := range events[1:] {
+		if e.LegID != first.LegID || first.LegID == "" && (side(e) != side(first) || rank(e.Type) == 0) {
+			return i + 1
+		}
+	}
+	return len(events)
+}
+
+func (c *Call) attempt(events []*event, before []attempt) attempt {
+	id := events[0].LegID
+	if id == "" {
+		id = unnamed(side(events[0]), before)
+	}
+	for _, tick := range c.ticks {
+		if tick.Type == callevent.MaxDurationOver && tick.LegID == id {
+			return newAttempt(id, events, tick.Time)
+		}
+	}
+	return newAttempt(id, events, time.Time{})
+}
+
+// unnamed is the id of a leg that has none: its side, and the number of the attempt.
+func unnamed(side string, before []attempt) string {
+	n := 1
+	for _, a := range before {
+		if a.events[0].LegID == "" && strings.HasPrefix(a.id, side+"/") {
+			n++
+		}
+	}
+	return side + "/" + strconv.Itoa(n)
+}
+
+func (f *folded) legs(c *Call, rules Rules) []Leg {
+	legs := make([]Leg, 0, len(f.attempts)+min(1, len(f.waiting.events)))
+	shown := make([]LegEvent, 0, len(c.events)+len(f.attempts))
+	revision := int64(c.Len())
+	for i := range f.attempts {
+		a := &f.attempts[i]
+		if !a.within(rules.Scope) {
+			continue
+		}
+		from := len(shown)
+		shown = a.appendEvents(shown)
+		leg := f.leg(a, rules)
+		leg.Revision, leg.Events = revision, shown[from:len(shown):len(shown)]
+		legs = append(legs, leg)
+	}
+	if f.waiting.deciding != nil && c.graceOver() {
+		if leg := f.waiting.leg(f.taken(rules), revision); leg.Direction != Internal || rules.Scope == ScopeAll {
+			legs = append(legs, leg)
+		}
+	}
+	slices.SortFunc(legs, Compare)
+	return legs
+}
+
+func (f *folded) leg(a *attempt, rules Rules) Leg {
+	leg := Leg{
+		CallID: a.events[0].CallID, LegID: a.id, ParentLegID: f.parent(a, rules),
+		Kind: Extension, Direction: a.direction,
+		From: cmp.Or(a.caller.Number, a.caller.Extension), FromName: a.caller.Name,
+		To: cmp.Or(a.called.Number, a.called.Extension), Extension: a.extension,
+		Phase: a.phase(), Result: a.result, Recorded: a.result == Answered,
+		Start: a.start, Answer: a.answered, End: a.end, Talk: a.talk(),
+	}
+	for _, e := range a.events {
+		leg.DID = cmp.Or(leg.DID, e.DID)
+		leg.User = cmp.Or(leg.User, e.Source.User)
+		leg.CallBackID = cmp.Or(leg.CallBackID, e.CallBackID)
+		leg.ControlID = cmp.Or(leg.ControlID, e.ControlID)
+		leg.RecordingID = cmp.Or(leg.RecordingID, e.RecordingID)
+	}
+	if a.remote != "" {
+		leg.From = a.remote
+		if a.caller.Number != a.remote {
+			leg.FromName = "" // it is the name of the extension that handed the call over
+		}
+	}
+	if a.internal() || a.forwarding() {
+		leg.Direction = Internal
+	}
+	// A call that was started through the API in an extension's name, but connects others, is nothing that its user did.
+	if a.direction == Outbound && leg.CallBackID != "" {
+		leg.User = ""
+	}
+	if a.mayBeWithdrawn() && f.answeredElsewhere(a) {
+		leg.Result = AnsweredElsewhere
+	}
+	leg.Transferred = a.transferred || a.remote != "" || leg.ParentLegID != ""
+	return leg
+}
+
+func (f *folded) answeredElsewhere(a *attempt) bool {
+	for i := range f.attempts {
+		if other := &f.attempts[i]; other.id != a.id && a.withdrawnFor(other) {
+			return true
+		}
+	}
+	return false
+}
+
+// parent is the leg that this one came out of by transfer or forwarding: the last one before it of the extension that made the call.
+func (f *folded) parent(a *attempt, rules Rules) string {
+	if !a.handedOver() || a.caller.Extension == "" {
+		return ""
+	}
+	var parent *attempt
+	for i := range f.attempts {
+		p := &f.attempts[i]
+		if p.id == a.id || p.extension != a.caller.Extension || p.transferred || p.start.After(a.start) || !p.within(rules.Scope) {
+			continue
+		}
+		if parent == nil || p.start.After(parent.start) {
+			parent = p
+		}
+	}
+	if parent == nil {
+		return ""
+	}
+	return parent.id
+}
+
+// taken tells that an inbound call did not go unanswered. Bridged=yes speaks for the whole PBX.
+func (f *folded) taken(rules Rules) bool {
+	if f.waiting.bridged {
+		return true
+	}
+	for i := range f.attempts {
+		if f.attempts[i].tookCall(rules) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Call) graceOver() bool {
+	return slices.ContainsFunc(c.ticks, func(t callevent.Event) bool { return t.Type == callevent.GraceOver })
+}
+
+// tick is the earlier of the ticks that are owed.
+func (f *folded) tick(c *Call, rules Rules) *callevent.Event {
+	var longest *attempt
+	var due time.Time
+	for i := range f.attempts {
+		a := &f.attempts[i]
+		if !a.open() || rules.MaxDuration <= 0 {
+			continue
+		}
+		if at := a.firstReceived().Add(rules.MaxDuration); longest == nil || at.Before(due) {
+			longest, due = a, at
+		}
+	}
+	grace := f.graceTick(c, rules)
+	if longest == nil || grace != nil && !due.Before(grace.Time) {
+		return grace
+	}
+	return newTick(callevent.MaxDurationOver, longest.events[0].CallID, longest.id, due)
+}
+
+// graceTick decides a call that seems to be missed. It waits while a phone rings that began to ring after the last IVR or queue had given
+// the caller up: he has moved on.
+func (f *folded) graceTick(c *Call, rules Rules) *callevent.Event {
+	if f.waiting.deciding == nil || c.graceOver() || f.taken(rules) {
+		return nil
+	}
+	last := f.waiting.last()
+	for i := range f.attempts {
+		if a := &f.attempts[i]; a.open() && a.direction == Inbound && !a.start.Before(last) {
+			return nil
+		}
+	}
+	return newTick(callevent.GraceOver, f.waiting.deciding.CallID, "", c.lastHangup().Add(rules.GracePeriod))
+}
+
+func newTick(t callevent.Type, callID, legID string, due time.Time) *callevent.Event {
+	return &callevent.Event{
+		ID: string(t) + "/" + callID + "/" + legID, Type: t, CallID: callID, LegID: legID, Time: due, Received: due,
+	}
+}
+
+// lastHangup is when the latest hangup came in.
+func (c *Call) lastHangup() time.Time {
+	var last time.Time
+	for _, e := range c.events {
+		if e.Type == callevent.Hangup {
+			last = later(last, e.Received)
+		}
+	}
+	return last
+}
+
+func (f *folded) open() bool {
+	for i := range f.attempts {
+		if f.attempts[i].open() {
+			return true
+		}
+	}
+	return false
+}
+
+// appendEvents shows the events of a leg, and the tick that closed it.
+func (a *attempt) appendEvents(shown []LegEvent) []LegEvent {
+	shown = legEvents(shown, a.events)
+	if a.hangup == nil && !a.timeout.IsZero() {
+		shown = append(shown, LegEvent{Type: callevent.MaxDurationOver, Time: a.timeout})
+	}
+	return shown
+}
+
+func legEvents(shown []LegEvent, events []*event) []LegEvent {
+	for _, e := range events {
+		shown = append(shown, LegEvent{Type: e.Type, Time: e.Time, Status: e.WireStatus})
+	}
+	return shown
+}
