@@ -2,6 +2,8 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# One setting for builds and tests, so that they share the build cache.
+export CGO_ENABLED := 0
 MAKEFLAGS += --no-print-directory
 
 BIN := $(CURDIR)/bin
@@ -114,9 +116,9 @@ chart: $(BIN)/helm ## Lint and render the chart.
 .PHONY: build
 build: ## Build the binaries into bin/.
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o $(BIN)/manager ./controllers
-	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o $(BIN)/receiver ./receiver
-	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o $(BIN)/pbxsim ./hack/pbxsim
+	go build -ldflags="-s -w" -o $(BIN)/manager ./controllers
+	go build -ldflags="-s -w" -o $(BIN)/receiver ./receiver
+	go build -ldflags="-s -w" -o $(BIN)/pbxsim ./hack/pbxsim
 
 .PHONY: images
 images: cluster-up ## Build images and load them into the cluster of cluster-up. Their tags follow from their content.

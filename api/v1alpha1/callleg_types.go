@@ -128,7 +128,7 @@ type CallLegStatus struct {
 	User string `json:"user,omitempty"`
 	// phase is how far the leg has come.
 	// +required
-	Phase LegPhase `json:"phase,omitempty"`
+	Phase LegPhase `json:"phase,omitempty"` //nolint:kubeapilinter // the one word that people look for; a call has no conditions
 	// result is how it ended.
 	// +optional
 	Result LegResult `json:"result,omitempty"`
@@ -197,7 +197,7 @@ type CallLeg struct {
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
 	// status is what was observed. It is no subresource, so that a transition is one write.
-	// +optional
+	// +required
 	Status CallLegStatus `json:"status,omitzero"`
 }
 

@@ -43,6 +43,9 @@ const (
 	ReasonEventQuarantined     = "EventQuarantined"
 	ReasonCallLegLimitReached  = "CallLegLimitReached"
 	ReasonCallLegRefused       = "CallLegRefused"
+	ReasonNameTaken            = "NameTaken"
+	ReasonGatewayAPIMissing    = "GatewayAPIMissing"
+	ReasonVolumeNotExpandable  = "VolumeNotExpandable"
 	ReasonInternalError        = "InternalError"
 )
 

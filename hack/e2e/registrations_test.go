@@ -78,10 +78,17 @@ var _ = Describe("Registrations", func() {
 		for range 3 {
 			before := len(s.owned(ctx))
 			Eventually(func() int { return len(s.owned(ctx)) }).Should(Or(BeNumerically(">", before), Equal(14)))
-			killPods(ctx, systemNamespace, client.MatchingLabels{"app.kubernetes.io/component": "manager"})
+			Eventually(func() int { return pods(ctx, systemNamespace, managerLabels) }).Should(Equal(1))
+			killPods(ctx, systemNamespace, managerLabels)
 		}
 		s.ready(ctx)
 		Expect(s.owned(ctx)).To(Equal(exactly(phones, "1234*099", "1234*900")))
+	})
+
+	It("hold up nobody who deletes the namespace, PBX and all", func(ctx context.Context) {
+		s := newSite(ctx)
+		s.connect(ctx)
+		s.remove(ctx)
 	})
 
 	It("tell the user what to do when the PBX takes no more", func(ctx context.Context) {
@@ -130,9 +137,19 @@ func (s *site) suspend(ctx context.Context, on bool) {
 	s.changeIntegration(ctx, func(i *v1alpha1.PBXIntegration) { i.Spec.Suspend = on })
 }
 
+var managerLabels = client.MatchingLabels{"app.kubernetes.io/name": "pbx-operator"}
+
+func pods(ctx context.Context, namespace string, labels client.MatchingLabels) int {
+	GinkgoHelper()
+	var list corev1.PodList
+	Expect(cluster.List(ctx, &list, client.InNamespace(namespace), labels)).To(Succeed())
+	return len(list.Items)
+}
+
 // killPods ends pods without a chance to clean up.
 func killPods(ctx context.Context, namespace string, labels client.MatchingLabels) {
 	GinkgoHelper()
+	Expect(pods(ctx, namespace, labels)).NotTo(BeZero(), "there is nothing to kill")
 	Expect(cluster.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(namespace), labels,
 		client.GracePeriodSeconds(0))).To(Succeed())
 }

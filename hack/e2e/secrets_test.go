@@ -16,7 +16,7 @@ import (
 func (s *site) expectNoSecrets(ctx context.Context) {
 	GinkgoHelper()
 	var visible strings.Builder
-	visible.WriteString(kubectl(ctx, "-n", s.namespace, "get", "pbx,extmap,leg,events,pods,statefulsets", "-o", "yaml"))
+	visible.WriteString(kubectl(ctx, "-n", s.namespace, "get", "pbxintegrations,extmap,leg,events,pods,statefulsets", "-o", "yaml"))
 	visible.WriteString(kubectl(ctx, "-n", s.namespace, "logs", "statefulset/"+integrationName+"-receiver"))
 	visible.WriteString(kubectl(ctx, "-n", s.namespace, "logs", "deployment/pbxsim"))
 	visible.WriteString(kubectl(ctx, "-n", systemNamespace, "logs", "deployment/pbx-operator"))

@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -38,8 +39,7 @@ type site struct {
 	pbx       *simclient.Client
 }
 
-// newSite makes a namespace, starts a simulator in it, and removes both after the test. A namespace that does not go away,
-// because a finalizer does not complete, fails the test.
+// newSite makes a namespace, starts a simulator in it, and removes both after the test.
 func newSite(ctx context.Context) *site {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "telephony-e2e-",
@@ -51,17 +51,37 @@ func newSite(ctx context.Context) *site {
 		if CurrentSpecReport().Failed() {
 			s.describe(ctx)
 		}
-		Expect(cluster.Delete(ctx, namespace)).To(Succeed())
-		Eventually(func() error {
-			return client.IgnoreNotFound(cluster.Get(ctx, client.ObjectKeyFromObject(namespace), namespace))
-		}).Should(Succeed())
-		Eventually(func() bool {
-			return cluster.Get(ctx, client.ObjectKeyFromObject(namespace), namespace) != nil
-		}, "4m").Should(BeTrue(), "the namespace does not go away")
+		s.disconnect(ctx)
+		s.remove(ctx)
 	})
 	s.startSimulator(ctx)
 	s.pbx = simclient.New(s.controlPlane())
 	return s
+}
+
+// disconnect deletes what connect made, while the PBX is there to be asked.
+func (s *site) disconnect(ctx context.Context) {
+	GinkgoHelper()
+	Expect(cluster.DeleteAllOf(ctx, &v1alpha1.PBXIntegration{}, client.InNamespace(s.namespace))).To(Succeed())
+	Expect(cluster.DeleteAllOf(ctx, &v1alpha1.ExtensionMapping{}, client.InNamespace(s.namespace))).To(Succeed())
+	Eventually(func(g Gomega) {
+		var integrations v1alpha1.PBXIntegrationList
+		g.Expect(cluster.List(ctx, &integrations, client.InNamespace(s.namespace))).To(Succeed())
+		g.Expect(integrations.Items).To(BeEmpty())
+		var mappings v1alpha1.ExtensionMappingList
+		g.Expect(cluster.List(ctx, &mappings, client.InNamespace(s.namespace))).To(Succeed())
+		g.Expect(mappings.Items).To(BeEmpty())
+	}, "3m").Should(Succeed())
+}
+
+// remove deletes the namespace. One that does not go away, because a finalizer does not complete, fails the test.
+func (s *site) remove(ctx context.Context) {
+	GinkgoHelper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
+	Expect(client.IgnoreNotFound(cluster.Delete(ctx, namespace))).To(Succeed())
+	Eventually(func() bool {
+		return apierrors.IsNotFound(cluster.Get(ctx, client.ObjectKeyFromObject(namespace), namespace))
+	}, "4m").Should(BeTrue(), "the namespace does not go away")
 }
 
 func (s *site) startSimulator(ctx context.Context) {
@@ -315,7 +335,7 @@ func kubectl(ctx context.Context, args ...string) string {
 // describe prints what one would look at after a failure.
 func (s *site) describe(ctx context.Context) {
 	for _, args := range [][]string{
-		{"-n", s.namespace, "get", "pbx,extmap,leg,pods,pvc", "-o", "wide"},
+		{"-n", s.namespace, "get", "pbxintegrations,extmap,pods,pvc", "-o", "wide"},
 		{"-n", s.namespace, "get", "events", "--sort-by=.lastTimestamp"},
 		{"-n", s.namespace, "logs", "statefulset/" + integrationName + "-receiver", "--tail", "40"},
 		{"-n", systemNamespace, "logs", "deployment/pbx-operator", "--tail", "60"},

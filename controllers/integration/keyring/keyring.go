@@ -1,0 +1,94 @@
+// Package keyring decides what becomes of the event URL keys of an integration: when a key is made, and when an old one may go.
+package keyring
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
+)
+
+// Overlap is how long an older key outlives the last registration that used it at least: requests that the PBX had sent by then arrive.
+const Overlap = time.Minute
+
+// State is what the Secret of the key ring holds, and what is known besides.
+type State struct {
+	// Ring is empty when there is no Secret, or none that can be read.
+	Ring eventurl.Ring
+	// Handled is the value of the rotation annotation that the newest key was made for.
+	Handled string
+	// Made is when the newest key was made; zero when unknown.
+	Made time.Time
+}
+
+// Input is what a decision rests on.
+type Input struct {
+	State
+	// Generation is the highest one that was ever in force, from the status.
+	Generation int64
+	// Requested is the value of the rotation annotation on the integration.
+	Requested string
+	// Settled tells that all mappings have moved to the newest key.
+	Settled bool
+	Now     time.Time
+}
+
+// Plan is the state to bring about.
+type Plan struct {
+	State
+	// Changed tells that the Secret has to be written.
+	Changed bool
+	// Rotated tells that a new key takes over from one that is still there.
+	Rotated bool
+	// Again is when an older key can be dropped, if nothing else happens; zero when there is nothing to wait for.
+	Again time.Duration
+}
+
+// Decide plans the next state. Generations only ever grow, so that a mapping that speaks of one cannot mean another key.
+func Decide(in Input) (Plan, error) {
+	switch {
+	case len(in.Ring) == 0:
+		return withNewKey(in, nil)
+	case in.Requested != in.Handled:
+		return withNewKey(in, in.Ring)
+	case len(in.Ring) == 1 || !in.Settled:
+		return Plan{State: in.State}, nil
+	}
+	if left := in.Made.Add(Overlap).Sub(in.Now); left > 0 {
+		return Plan{State: in.State, Again: left}, nil
+	}
+	pruned := in.State
+	pruned.Ring = in.Ring[:1]
+	return Plan{State: pruned, Changed: true}, nil
+}
+
+func withNewKey(in Input, older eventurl.Ring) (Plan, error) {
+	generation := in.Generation
+	if len(older) > 0 {
+		generation = max(generation, older.Current().Generation)
+	}
+	key, err := eventurl.NewKey(generation + 1)
+	if err != nil {
+		return Plan{}, fmt.Errorf("cannot rotate the event URL key: %w", err)
+	}
+	return Plan{
+		State:   State{Ring: append(eventurl.Ring{key}, older...), Handled: in.Requested, Made: in.Now},
+		Changed: true,
+		Rotated: len(older) > 0,
+	}, nil
+}
+
+// Settled tells whether no mapping may still have registrations under an older key than the given generation.
+func Settled(mappings []v1alpha1.ExtensionMapping, generation int64) bool {
+	for i := range mappings {
+		status := &mappings[i].Status
+		if status.ObservedGeneration != mappings[i].Generation || status.RegisteredEvents == nil {
+			return false
+		}
+		if *status.RegisteredEvents > 0 && status.KeyGeneration != generation {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,135 @@
+package keyring_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/integration/keyring"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
+)
+
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+func ring(t *testing.T, generations ...int64) eventurl.Ring {
+	t.Helper()
+	var keys eventurl.Ring
+	for _, generation := range generations {
+		key, err := eventurl.NewKey(generation)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+func generations(keys eventurl.Ring) []int64 {
+	var list []int64
+	for _, key := range keys {
+		list = append(list, key.Generation)
+	}
+	return list
+}
+
+func TestDecide(t *testing.T) {
+	state := func(keys eventurl.Ring) keyring.State { return keyring.State{Ring: keys, Handled: "a", Made: noon} }
+	tests := map[string]struct {
+		in          keyring.Input
+		want        []int64
+		wantChanged bool
+		wantRotated bool
+		wantAgain   time.Duration
+	}{
+		"the first key":                           {in: keyring.Input{Requested: "a"}, want: []int64{1}, wantChanged: true},
+		"a ring that was lost":                    {in: keyring.Input{Generation: 4}, want: []int64{5}, wantChanged: true},
+		"nothing to do":                           {in: keyring.Input{State: state(ring(t, 3)), Requested: "a", Settled: true}, want: []int64{3}},
+		"a request":                               {in: keyring.Input{State: state(ring(t, 3)), Requested: "b"}, want: []int64{4, 3}, wantChanged: true, wantRotated: true},
+		"a request during a rotation":             {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "b"}, want: []int64{5, 4, 3}, wantChanged: true, wantRotated: true},
+		"a ring older than the status":            {in: keyring.Input{State: state(ring(t, 3)), Requested: "b", Generation: 9}, want: []int64{10, 3}, wantChanged: true, wantRotated: true},
+		"a withdrawn request":                     {in: keyring.Input{State: state(ring(t, 3))}, want: []int64{4, 3}, wantChanged: true, wantRotated: true},
+		"mappings have not moved":                 {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Now: noon.Add(time.Hour)}, want: []int64{4, 3}},
+		"mappings have moved, events may be late": {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Settled: true, Now: noon.Add(20 * time.Second)}, want: []int64{4, 3}, wantAgain: 40 * time.Second},
+		"mappings have moved for good":            {in: keyring.Input{State: state(ring(t, 4, 3, 2)), Requested: "a", Settled: true, Now: noon.Add(time.Minute)}, want: []int64{4}, wantChanged: true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			before := slices.Clone(tc.in.Ring)
+			plan, err := keyring.Decide(tc.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := generations(plan.Ring); !slices.Equal(got, tc.want) || plan.Changed != tc.wantChanged || plan.Rotated != tc.wantRotated || plan.Again != tc.wantAgain {
+				t.Errorf("plan: keys %v changed %v rotated %v again %v, want %v %v %v %v",
+					got, plan.Changed, plan.Rotated, plan.Again, tc.want, tc.wantChanged, tc.wantRotated, tc.wantAgain)
+			}
+			if plan.Changed && tc.wantRotated && plan.Handled != tc.in.Requested {
+				t.Errorf("the request %q would be carried out again: handled %q", tc.in.Requested, plan.Handled)
+			}
+			for i, key := range before {
+				if tc.in.Ring[i].Token("x") != key.Token("x") {
+					t.Error("the ring that was given has changed")
+				}
+			}
+		})
+	}
+}
+
+// However requests, losses and moves follow each other: generations grow, and a key that a registration uses is never dropped.
+func TestNoKeyIsDroppedWhileInUse(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var state keyring.State
+		var generation, used int64
+		now := noon
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 120).Draw(t, "seconds")) * time.Second)
+			if used == 0 || rapid.Bool().Draw(t, "move") {
+				used = generation
+			}
+			plan, err := keyring.Decide(keyring.Input{
+				State: state, Generation: generation, Now: now, Settled: used == generation,
+				Requested: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "request"),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plan.Ring.Current().Generation < generation {
+				t.Fatalf("generation falls from %d to %d", generation, plan.Ring.Current().Generation)
+			}
+			if used > 0 && !slices.ContainsFunc(plan.Ring, func(key eventurl.Key) bool { return key.Generation == used }) {
+				t.Fatalf("key %d is in use, but the ring holds %v", used, generations(plan.Ring))
+			}
+			state, generation = plan.State, plan.Ring.Current().Generation
+		}
+	})
+}
+
+func TestSettled(t *testing.T) {
+	mapping := func(observed int64, events *int32, key int64) v1alpha1.ExtensionMapping {
+		m := v1alpha1.ExtensionMapping{}
+		m.Generation = 2
+		m.Status = v1alpha1.ExtensionMappingStatus{ObservedGeneration: observed, RegisteredEvents: events, KeyGeneration: key}
+		return m
+	}
+	none, four := new(int32), new(int32)
+	*four = 4
+	for name, tc := range map[string]struct {
+		mapping v1alpha1.ExtensionMapping
+		want    bool
+	}{
+		"moved":                  {mapping(2, four, 3), true},
+		"not moved":              {mapping(2, four, 2), false},
+		"nothing registered":     {mapping(2, none, 0), true},
+		"unknown":                {mapping(2, nil, 3), false},
+		"spec not yet looked at": {mapping(1, four, 3), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := keyring.Settled([]v1alpha1.ExtensionMapping{mapping(2, four, 3), tc.mapping}, 3); got != tc.want {
+				t.Errorf("Settled = %v, want %v", got, tc.want)
+			}
+		})
+	}
+}

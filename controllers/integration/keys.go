@@ -1,0 +1,132 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/integration/keyring"
+	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
+)
+
+// annotationKeyMade on a key ring Secret is when its newest key was made (RFC 3339).
+const annotationKeyMade = "pbx-operator.io/key-made"
+
+// reconcileKeys keeps the key ring: makes it, rotates it when asked to, drops older keys once no registration needs them.
+func (c *Controller) reconcileKeys(
+	ctx context.Context, p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping, done *lifecycle.Done,
+) error {
+	secret, err := c.keySecret(ctx, p)
+	if err != nil {
+		return err
+	}
+	state := c.ringState(ctx, p, secret)
+	plan, err := keyring.Decide(keyring.Input{
+		State:      state,
+		Generation: p.Status.KeyGeneration,
+		Requested:  p.Annotations[v1alpha1.AnnotationRotateKey],
+		Settled:    len(state.Ring) > 0 && keyring.Settled(mappings, state.Ring.Current().Generation),
+		Now:        c.Clock.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	if plan.Changed || secret == nil {
+		if err := c.writeKeys(ctx, p, secret, plan.State); err != nil {
+			return err
+		}
+	}
+	p.Status.KeyGeneration = plan.Ring.Current().Generation
+	done.After = plan.Again
+	if plan.Rotated {
+		done.Notice = lifecycle.Notice{Reason: v1alpha1.ReasonKeyRotated, Message: fmt.Sprintf(
+			"event URLs move to key %d; older keys stay valid until the last registration has moved", p.Status.KeyGeneration)}
+	}
+	return nil
+}
+
+func keySecretKey(p *v1alpha1.PBXIntegration) types.NamespacedName {
+	return types.NamespacedName{Namespace: p.Namespace, Name: eventurl.SecretName(p.Name)}
+}
+
+// keySecret is the Secret of the key ring, or nil.
+func (c *Controller) keySecret(ctx context.Context, p *v1alpha1.PBXIntegration) (*corev1.Secret, error) {
+	secret, err := c.Secrets.Get(ctx, keySecretKey(p))
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // absence is an ordinary answer here
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the key ring: %w", err)
+	}
+	if !metav1.IsControlledBy(secret, p) {
+		return nil, notOurs(p, "Secret", secret)
+	}
+	return secret, nil
+}
+
+// ringState reads the Secret. One that was deleted is restored from memory, because the registrations on the PBX can only be recognised
+// by their key; where memory has none, there is nothing to restore.
+func (c *Controller) ringState(ctx context.Context, p *v1alpha1.PBXIntegration, secret *corev1.Secret) keyring.State {
+	if secret == nil {
+		secret = c.Secrets.Last(keySecretKey(p))
+	}
+	if secret == nil || !metav1.IsControlledBy(secret, p) {
+		return keyring.State{}
+	}
+	ring, err := eventurl.ParseRing(secret.Data)
+	if err != nil {
+		log.FromContext(ctx).Info("The key ring cannot be read and is replaced", "cause", err.Error())
+		return keyring.State{}
+	}
+	made, err := time.Parse(time.RFC3339, secret.Annotations[annotationKeyMade])
+	if err != nil {
+		made = secret.CreationTimestamp.Time
+	}
+	return keyring.State{Ring: ring, Handled: secret.Annotations[v1alpha1.AnnotationRotateKey], Made: made}
+}
+
+// writeKeys creates or updates the Secret. An update fails with a conflict when the Secret has changed meanwhile.
+func (c *Controller) writeKeys(ctx context.Context, p *v1alpha1.PBXIntegration, secret *corev1.Secret, state keyring.State) error {
+	wanted := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: eventurl.SecretName(p.Name)}}
+	if secret != nil {
+		wanted = secret.DeepCopy()
+	}
+	wanted.Labels = workload.Labels(p.Name)
+	wanted.OwnerReferences = []metav1.OwnerReference{keyOwner(p)}
+	metav1.SetMetaDataAnnotation(&wanted.ObjectMeta, annotationKeyMade, state.Made.UTC().Format(time.RFC3339))
+	metav1.SetMetaDataAnnotation(&wanted.ObjectMeta, v1alpha1.AnnotationRotateKey, state.Handled)
+	wanted.Data = state.Ring.Data()
+	err := c.write(ctx, wanted)
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return lifecycle.Waiting{Reason: v1alpha1.ReasonDeleting, Err: err}
+	case err != nil:
+		return fmt.Errorf("cannot write the key ring: %w", err)
+	}
+	return nil
+}
+
+// keyOwner does not block the deletion of the integration: deleted in the foreground, as Argo CD does it, the integration would lose its
+// keys first and could not recognise its registrations any more.
+func keyOwner(p *v1alpha1.PBXIntegration) metav1.OwnerReference {
+	owner := metav1.NewControllerRef(p, v1alpha1.GroupVersion.WithKind("PBXIntegration"))
+	owner.BlockOwnerDeletion = new(false)
+	return *owner
+}
+
+func (c *Controller) write(ctx context.Context, secret *corev1.Secret) error {
+	if secret.ResourceVersion != "" {
+		return c.Client.Update(ctx, secret)
+	}
+	return c.Client.Create(ctx, secret, client.FieldOwner(workload.ManagedBy))
+}

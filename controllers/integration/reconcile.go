@@ -1,0 +1,125 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+)
+
+// Reconcile runs the steps. A step that fails does not keep the others from their work: a dead PBX is no reason to leave a receiver
+// down. Only a spec that makes no sense stops everything, and leaves what is running as it is.
+func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (lifecycle.Done, error) {
+	if err := workload.Validate(p); err != nil {
+		return lifecycle.Done{}, lifecycle.Terminal{Reason: v1alpha1.ReasonInvalidSpec, Err: err}
+	}
+	mappings, err := c.mappings(ctx, p)
+	if err != nil {
+		return lifecycle.Done{}, fmt.Errorf("cannot list the mappings: %w", err)
+	}
+	done := lifecycle.Done{Message: "the PBX answers and the receiver takes events"}
+	p.Status.Extensions = count(mappings)
+	err = worst(
+		c.reconcileKeys(ctx, p, mappings, &done),
+		c.reconcilePBX(ctx, p),
+		c.checkJournal(ctx, p),
+		c.reconcileWorkload(ctx, p),
+		c.observeReceiver(ctx, p),
+	)
+	return done, err
+}
+
+// count tells how many mappings there are, and how many of them are Ready.
+func count(mappings []v1alpha1.ExtensionMapping) *v1alpha1.ExtensionCounts {
+	counts := &v1alpha1.ExtensionCounts{}
+	for i := range mappings {
+		counts.Total++
+		if lifecycle.IsReady(&mappings[i]) {
+			counts.Ready++
+		}
+	}
+	return counts
+}
+
+// worst picks the error that Ready should speak of: what only a user can mend, then what failed, then what takes its time, and last that
+// the PBX wants us to wait, which need not mean that anything is amiss. Among equals the first one counts.
+func worst(errs ...error) error {
+	var found error
+	for _, err := range errs {
+		if err != nil && (found == nil || severity(err) > severity(found)) {
+			found = err
+		}
+	}
+	return found
+}
+
+func severity(err error) int {
+	switch {
+	case errors.As(err, new(lifecycle.Terminal)):
+		return 4
+	case errors.As(err, new(lifecycle.RateLimited)):
+		return 1
+	case errors.As(err, new(lifecycle.Waiting)):
+		return 2
+	default:
+		return 3
+	}
+}
+
+// observeReceiver reports what the StatefulSet says of the receiver's pods.
+func (c *Controller) observeReceiver(ctx context.Context, p *v1alpha1.PBXIntegration) error {
+	set, err := c.statefulSet(ctx, p)
+	if err != nil {
+		return err
+	}
+	seen := workload.Observe(p, set)
+	p.Status.Receiver = &v1alpha1.ReceiverStatus{Replicas: p.Spec.Receiver.Replicas, ReadyReplicas: seen.Ready}
+	if !seen.Available {
+		seen.Message += c.trouble(ctx, p)
+		c.condition(p, v1alpha1.ConditionReceiverAvailable, metav1.ConditionFalse, v1alpha1.ReasonReceiverUnavailable, seen.Message)
+		return lifecycle.Waitingf(v1alpha1.ReasonReceiverUnavailable, 0, "%s", seen.Message)
+	}
+	c.condition(p, v1alpha1.ConditionReceiverAvailable, metav1.ConditionTrue, v1alpha1.ReasonReceiverAvailable, seen.Message)
+	if !seen.RolledOut {
+		return lifecycle.Waitingf(v1alpha1.ReasonProgressing, 0, "%s", seen.Message)
+	}
+	return nil
+}
+
+// trouble is what is wrong with the pods, as far as that can be found out.
+func (c *Controller) trouble(ctx context.Context, p *v1alpha1.PBXIntegration) string {
+	var pods corev1.PodList
+	err := c.Live.List(ctx, &pods, client.InNamespace(p.Namespace), client.MatchingLabels(workload.SelectorLabels(p.Name)))
+	if err != nil {
+		log.FromContext(ctx).Info("Cannot look at the receiver's pods", "cause", err.Error())
+		return ""
+	}
+	if problem := workload.Trouble(pods.Items); problem != "" {
+		return "; " + problem
+	}
+	return ""
+}
+
+// statefulSet of the receiver, or nil.
+func (c *Controller) statefulSet(ctx context.Context, p *v1alpha1.PBXIntegration) (*appsv1.StatefulSet, error) {
+	set := &appsv1.StatefulSet{}
+	err := c.Client.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: workload.Name(p.Name)}, set)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // absence is an ordinary answer here
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the receiver's StatefulSet: %w", err)
+	}
+	return set, nil
+}

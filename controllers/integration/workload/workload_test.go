@@ -1,0 +1,425 @@
+package workload_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
+)
+
+type integration = v1alpha1.PBXIntegration
+
+func newIntegration(change ...func(*integration)) *integration {
+	p := &integration{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "telephony", Name: "head-office", UID: "42"},
+		Spec: v1alpha1.PBXIntegrationSpec{Receiver: v1alpha1.Receiver{
+			PublicURL: "https://calls.example.com:8443/pbx/",
+			Replicas:  1,
+			Storage:   v1alpha1.ReceiverStorage{Size: resource.MustParse("1Gi")},
+		}},
+	}
+	for _, apply := range change {
+		apply(p)
+	}
+	return p
+}
+
+func children(t *testing.T, p *integration) map[string]string {
+	t.Helper()
+	list, err := workload.Children(p, workload.Settings{Image: "receiver:1"}, p.Spec.Receiver.Storage.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := map[string]string{}
+	for _, child := range list {
+		data, err := json.Marshal(child.Apply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		result[child.Kind+"/"+child.Name] = string(data)
+	}
+	return result
+}
+
+// child decodes one of the objects as the API server would.
+func child[T any](t *testing.T, p *integration, key string) *T {
+	t.Helper()
+	text, ok := children(t, p)[key]
+	if !ok {
+		t.Fatalf("there is no %s", key)
+	}
+	var object T
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&object); err != nil {
+		t.Fatal(err)
+	}
+	return &object
+}
+
+func pod(t *testing.T, p *integration) *corev1.PodSpec {
+	t.Helper()
+	return &child[appsv1.StatefulSet](t, p, "StatefulSet/head-office-receiver").Spec.Template.Spec
+}
+
+func TestEveryChildBelongsToItsIntegration(t *testing.T) {
+	p := newIntegration(func(p *integration) {
+		p.Spec.Receiver.Replicas = 3
+		p.Spec.Receiver.Exposure.Gateway = &v1alpha1.GatewayExposure{ParentRefs: []v1alpha1.GatewayReference{{Name: "public"}}}
+	})
+	for name, text := range children(t, p) {
+		var object metav1.PartialObjectMetadata
+		if err := json.Unmarshal([]byte(text), &object); err != nil {
+			t.Fatal(err)
+		}
+		if !metav1.IsControlledBy(&object, p) || object.Namespace != p.Namespace {
+			t.Errorf("%s: owners %v in namespace %q", name, object.OwnerReferences, object.Namespace)
+		}
+		for label, value := range workload.Labels(p.Name) {
+			if object.Labels[label] != value {
+				t.Errorf("%s: label %s = %q, want %q", name, label, object.Labels[label], value)
+			}
+		}
+	}
+}
+
+func TestNamesFitForTheLongestIntegration(t *testing.T) {
+	p := newIntegration(func(p *integration) { p.Name = strings.Repeat("n", 40) })
+	for key := range children(t, p) {
+		if name := key[strings.Index(key, "/")+1:]; len(name) > 63 {
+			t.Errorf("%s has a name of %d characters", key, len(name))
+		}
+	}
+	// The StatefulSet controller appends a hash of up to 10 digits and a dash for its revision label.
+	if name := workload.Name(p.Name); len(name) > 52 {
+		t.Errorf("revision labels of %s get too long", name)
+	}
+}
+
+func TestSameInputSameObjects(t *testing.T) {
+	p := newIntegration(func(p *integration) {
+		p.Spec.Receiver.AllowedSources = []string{"198.51.100.0/24", "192.0.2.0/24"}
+		p.Spec.Receiver.Template.Labels = map[string]string{"a": "1", "b": "2", "c": "3"}
+	})
+	other := p.DeepCopy()
+	slices.Reverse(other.Spec.Receiver.AllowedSources)
+	if diff := cmp.Diff(children(t, p), children(t, other)); diff != "" {
+		t.Errorf("the order of a set matters:\n%s", diff)
+	}
+}
+
+func TestOptionalChildren(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*integration)
+		want   []string
+	}{
+		"none":     {func(*integration) {}, nil},
+		"replicas": {func(p *integration) { p.Spec.Receiver.Replicas = 3 }, []string{"PodDisruptionBudget"}},
+		"ingress":  {func(p *integration) { p.Spec.Receiver.Exposure.Ingress = &v1alpha1.IngressExposure{} }, []string{"Ingress"}},
+		"gateway":  {func(p *integration) { p.Spec.Receiver.Exposure.Gateway = &v1alpha1.GatewayExposure{} }, []string{"HTTPRoute"}},
+		"both kind": {func(p *integration) {
+			p.Spec.Receiver.Replicas = 5
+			p.Spec.Receiver.Exposure.Ingress = &v1alpha1.IngressExposure{}
+		}, []string{"PodDisruptionBudget", "Ingress"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := children(t, newIntegration(tc.change))
+			for _, kind := range workload.OptionalKinds() {
+				if _, made := got[kind+"/head-office-receiver"]; made != slices.Contains(tc.want, kind) {
+					t.Errorf("%s made: %v", kind, made)
+				}
+			}
+		})
+	}
+}
+
+func TestTemplateShapesThePods(t *testing.T) {
+	p := newIntegration(func(p *integration) {
+		p.Spec.Receiver.Template = v1alpha1.ReceiverTemplate{
+			Labels:            map[string]string{"team": "voice"},
+			Annotations:       map[string]string{"note": "yes"},
+			Resources:         corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("100Mi")}},
+			NodeSelector:      map[string]string{"disk": "fast"},
+			Tolerations:       []corev1.Toleration{{Key: "voice", Operator: corev1.TolerationOpExists}},
+			Affinity:          &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}},
+			PriorityClassName: "high",
+			ImagePullSecrets:  []corev1.LocalObjectReference{{Name: "registry"}},
+		}
+	})
+	set := child[appsv1.StatefulSet](t, p, "StatefulSet/head-office-receiver")
+	spec := set.Spec.Template.Spec
+	if set.Spec.Template.Labels["team"] != "voice" || set.Spec.Template.Annotations["note"] != "yes" {
+		t.Errorf("metadata of the pods: %+v", set.Spec.Template.ObjectMeta)
+	}
+	if spec.NodeSelector["disk"] != "fast" || spec.PriorityClassName != "high" || spec.Affinity == nil ||
+		len(spec.Tolerations) != 1 || spec.Tolerations[0].Key != "voice" || spec.ImagePullSecrets[0].Name != "registry" {
+		t.Errorf("scheduling of the pods: %+v", spec)
+	}
+	if got := spec.Containers[0].Resources; got.Limits.Memory().String() != "100Mi" || got.Requests.Memory().String() != "64Mi" {
+		t.Errorf("resources: %+v", got)
+	}
+	if got := variable(spec.Containers[0], "GOMEMLIMIT"); got != "94371840" {
+		t.Errorf("GOMEMLIMIT = %s, want 90 %% of 100 MiB", got)
+	}
+}
+
+func variable(container corev1.Container, name string) string {
+	for _, variable := range container.Env {
+		if variable.Name == name {
+			return variable.Value
+		}
+	}
+	return ""
+}
+
+func TestRequestsNeverExceedTheLimitsOfTheTemplate(t *testing.T) {
+	p := newIntegration(func(p *integration) {
+		p.Spec.Receiver.Template.Resources.Limits = corev1.ResourceList{
+			corev1.ResourceMemory: resource.MustParse("32Mi"), corev1.ResourceCPU: resource.MustParse("10m"),
+		}
+	})
+	got := pod(t, p).Containers[0].Resources
+	if got.Requests.Memory().String() != "32Mi" || got.Requests.Cpu().String() != "10m" {
+		t.Errorf("requests: %v", got.Requests)
+	}
+}
+
+func TestStorage(t *testing.T) {
+	fast := "fast"
+	t.Run("of a class", func(t *testing.T) {
+		p := newIntegration(func(p *integration) { p.Spec.Receiver.Storage.StorageClassName = &fast })
+		claims := child[appsv1.StatefulSet](t, p, "StatefulSet/head-office-receiver").Spec.VolumeClaimTemplates
+		if len(claims) != 1 || *claims[0].Spec.StorageClassName != fast || claims[0].Spec.Resources.Requests.Storage().String() != "1Gi" {
+			t.Errorf("claims: %+v", claims)
+		}
+	})
+	t.Run("ephemeral", func(t *testing.T) {
+		p := newIntegration(func(p *integration) { p.Spec.Receiver.Storage.Ephemeral = true })
+		set := child[appsv1.StatefulSet](t, p, "StatefulSet/head-office-receiver")
+		volumes := set.Spec.Template.Spec.Volumes
+		if len(set.Spec.VolumeClaimTemplates) != 0 || len(volumes) != 1 || volumes[0].EmptyDir.SizeLimit.String() != "1Gi" {
+			t.Errorf("claims %v, volumes %v", set.Spec.VolumeClaimTemplates, volumes)
+		}
+	})
+}
+
+func TestExternalJournal(t *testing.T) {
+	p := newIntegration(func(p *integration) {
+		p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{
+			URL: "nats://a:4333,tls://b", CredentialsSecretRef: &v1alpha1.SecretReference{Name: "nats"},
+		}
+	})
+	args := pod(t, p).Containers[0].Args
+	if !slices.Contains(args, "--nats-url=nats://a:4333,tls://b") || !slices.Contains(args, "--nats-creds=/etc/nats/creds") {
+		t.Errorf("arguments: %v", args)
+	}
+	if mounts := pod(t, p).Containers[0].VolumeMounts; mounts[1].MountPath != "/etc/nats" || !mounts[1].ReadOnly {
+		t.Errorf("mounts: %v", mounts)
+	}
+	if got := egressPorts(t, p); !slices.Contains(got, 4222) || !slices.Contains(got, 4333) {
+		t.Errorf("egress to %v does not reach the journal", got)
+	}
+}
+
+func egressPorts(t *testing.T, p *integration) []int {
+	t.Helper()
+	var ports []int
+	for _, rule := range child[networkingv1.NetworkPolicy](t, p, "NetworkPolicy/head-office-receiver").Spec.Egress {
+		for _, port := range rule.Ports {
+			ports = append(ports, port.Port.IntValue())
+		}
+	}
+	return ports
+}
+
+func TestWhoMaySendEvents(t *testing.T) {
+	sources := []string{"198.51.100.0/24", "2001:db8::/32"}
+	ingress := &v1alpha1.IngressExposure{}
+	for name, tc := range map[string]struct {
+		sources   []string
+		ingress   *v1alpha1.IngressExposure
+		wantCIDRs []string
+		wantPods  bool
+		wantAny   bool
+	}{
+		"anybody":                          {wantAny: true},
+		"the PBX, directly":                {sources: sources, wantCIDRs: sources},
+		"the PBX, through a proxy of ours": {sources: sources, ingress: ingress, wantCIDRs: sources, wantPods: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newIntegration(func(p *integration) {
+				p.Spec.Receiver.AllowedSources = tc.sources
+				p.Spec.Receiver.Exposure.Ingress = tc.ingress
+			})
+			rules := child[networkingv1.NetworkPolicy](t, p, "NetworkPolicy/head-office-receiver").Spec.Ingress
+			at := slices.IndexFunc(rules, func(rule networkingv1.NetworkPolicyIngressRule) bool {
+				return rule.Ports[0].Port.IntValue() == workload.EventPort
+			})
+			var cidrs []string
+			pods := false
+			for _, peer := range rules[at].From {
+				if peer.IPBlock != nil {
+					cidrs = append(cidrs, peer.IPBlock.CIDR)
+				}
+				pods = pods || peer.NamespaceSelector != nil
+			}
+			if !slices.Equal(cidrs, tc.wantCIDRs) || pods != tc.wantPods || (len(rules[at].From) == 0) != tc.wantAny {
+				t.Errorf("peers: %+v", rules[at].From)
+			}
+		})
+	}
+}
+
+func TestRoutesLeadToEventURLsOnly(t *testing.T) {
+	t.Run("Ingress", func(t *testing.T) {
+		class := "nginx"
+		p := newIntegration(func(p *integration) {
+			p.Spec.Receiver.Exposure.Ingress = &v1alpha1.IngressExposure{ClassName: &class, TLS: &v1alpha1.IngressTLS{SecretName: "tls"}}
+		})
+		got := child[networkingv1.Ingress](t, p, "Ingress/head-office-receiver").Spec
+		if got.Rules[0].Host != "calls.example.com" || got.Rules[0].HTTP.Paths[0].Path != "/pbx/ext-event/" || *got.IngressClassName != class ||
+			got.TLS[0].Hosts[0] != "calls.example.com" || got.TLS[0].SecretName != "tls" {
+			t.Errorf("Ingress: %+v", got)
+		}
+	})
+	t.Run("HTTPRoute", func(t *testing.T) {
+		p := newIntegration(func(p *integration) {
+			p.Spec.Receiver.Exposure.Gateway = &v1alpha1.GatewayExposure{
+				ParentRefs: []v1alpha1.GatewayReference{{Name: "public", Namespace: "gateways", SectionName: "https"}},
+			}
+		})
+		var route unstructured.Unstructured
+		if err := json.Unmarshal([]byte(children(t, p)["HTTPRoute/head-office-receiver"]), &route.Object); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]any{
+			"hostnames":  []any{"calls.example.com"},
+			"parentRefs": []any{map[string]any{"name": "public", "namespace": "gateways", "sectionName": "https"}},
+			"rules": []any{map[string]any{
+				"matches":     []any{map[string]any{"path": map[string]any{"type": "PathPrefix", "value": "/pbx/ext-event/"}}},
+				"backendRefs": []any{map[string]any{"name": "head-office-receiver", "port": float64(8080)}},
+			}},
+		}
+		if diff := cmp.Diff(want, route.Object["spec"]); diff != "" {
+			t.Errorf("HTTPRoute (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestValidate(t *testing.T) {
+	if err := workload.Validate(newIntegration()); err != nil {
+		t.Errorf("a good spec: %v", err)
+	}
+	for name, tc := range map[string]struct {
+		change func(*integration)
+		want   string
+	}{
+		"credentials in publicURL": {func(p *integration) { p.Spec.Receiver.PublicURL = "https://u:p@h" }, "publicURL holds a user name"},
+		"event path in publicURL":  {func(p *integration) { p.Spec.Receiver.PublicURL = "https://h/ext-event" }, "leave it out"},
+		"unreadable publicURL":     {func(p *integration) { p.Spec.Receiver.PublicURL = "https://h/%zz" }, "publicURL is not a URL"},
+		"host bits in a network":   {func(p *integration) { p.Spec.Receiver.AllowedSources = []string{"10.1.2.3/8"} }, "write 10.0.0.0/8"},
+		"no network":               {func(p *integration) { p.Spec.Receiver.AllowedSources = []string{"10.0.0.0"} }, `"10.0.0.0" is no network`},
+		"a label of ours": {func(p *integration) {
+			p.Spec.Receiver.Template.Labels = map[string]string{workload.LabelName: "x"}
+		}, "choose another label"},
+		"credentials for NATS in the open": {func(p *integration) {
+			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{URL: "nats://u:p@h"}
+		}, "credentialsSecretRef"},
+		"NATS without a host": {func(p *integration) { p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{URL: "nats://a,nats://"} }, "scheme and a host"},
+		"TLS for plain http": {func(p *integration) {
+			p.Spec.Receiver.PublicURL = "http://h"
+			p.Spec.Receiver.Exposure.Ingress = &v1alpha1.IngressExposure{TLS: &v1alpha1.IngressTLS{SecretName: "tls"}}
+		}, "use https"},
+		"embedded journals that know nothing of each other": {func(p *integration) { p.Spec.Receiver.Replicas = 3 }, "set replicas to 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := workload.Validate(newIntegration(tc.change))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v does not say %q", err, tc.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "u:p") {
+				t.Errorf("error %v holds credentials", err)
+			}
+		})
+	}
+}
+
+func TestObserve(t *testing.T) {
+	set := func(generation, observed int64, replicas, updated, ready int32) *appsv1.StatefulSet {
+		s := &appsv1.StatefulSet{}
+		s.Generation = generation
+		s.Status = appsv1.StatefulSetStatus{ObservedGeneration: observed, Replicas: replicas, UpdatedReplicas: updated, ReadyReplicas: ready}
+		return s
+	}
+	external := func(p *integration) { p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{} }
+	for name, tc := range map[string]struct {
+		replicas      int32
+		change        func(*integration)
+		set           *appsv1.StatefulSet
+		available, up bool
+	}{
+		"not there":                       {replicas: 1},
+		"starting":                        {replicas: 1, set: set(1, 1, 1, 1, 0), up: true},
+		"there":                           {replicas: 1, set: set(1, 1, 1, 1, 1), available: true, up: true},
+		"a change that nobody saw":        {replicas: 1, set: set(2, 1, 1, 1, 1), available: true},
+		"being rolled out":                {replicas: 3, set: set(2, 2, 3, 1, 2), available: true},
+		"majority lost":                   {replicas: 3, set: set(2, 2, 3, 3, 1), up: true},
+		"majority kept":                   {replicas: 3, set: set(2, 2, 3, 3, 2), available: true, up: true},
+		"one of many, with a journal out": {replicas: 4, change: external, set: set(2, 2, 4, 4, 1), available: true, up: true},
+		"scaling down":                    {replicas: 1, change: external, set: set(2, 2, 2, 2, 2), available: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newIntegration(func(p *integration) { p.Spec.Receiver.Replicas = tc.replicas })
+			if tc.change != nil {
+				tc.change(p)
+			}
+			got := workload.Observe(p, tc.set)
+			if got.Available != tc.available || got.RolledOut != tc.up || got.Message == "" {
+				t.Errorf("Observe = %+v, want available %v, rolled out %v", got, tc.available, tc.up)
+			}
+		})
+	}
+}
+
+func TestTrouble(t *testing.T) {
+	pod := func(status corev1.PodStatus) corev1.Pod {
+		return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "r-0"}, Status: status}
+	}
+	waiting := func(reason string) corev1.ContainerStatus {
+		return corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: "back-off 40s"}}}
+	}
+	crashed := waiting("CrashLoopBackOff")
+	crashed.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Reason: "OOMKilled", ExitCode: 137}
+	for name, tc := range map[string]struct {
+		status corev1.PodStatus
+		want   string
+	}{
+		"running":  {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Ready: true}}}, ""},
+		"starting": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waiting("ContainerCreating")}}, ""},
+		"no node": {corev1.PodStatus{Conditions: []corev1.PodCondition{{
+			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/1 nodes",
+		}}}, "pod r-0: Unschedulable: 0/1 nodes"},
+		"no image": {corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{waiting("ErrImagePull")}}, "pod r-0: ErrImagePull"},
+		"crashing": {
+			corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{crashed}},
+			"pod r-0: CrashLoopBackOff after OOMKilled, exit code 137; see the log of the container",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := workload.Trouble([]corev1.Pod{{}, pod(tc.status)}); got != tc.want {
+				t.Errorf("Trouble = %q, want %q", got, tc.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,39 @@
+package lifecycle
+
+import (
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxMessage is how much of a message is kept, in bytes: what the note of an events.k8s.io Event may hold.
+const maxMessage = 1024
+
+var secrets = regexp.MustCompile(`(?i)(/ext-event/|bearer\s+|basic\s+|(?:access_token|refresh_token|client_secret|password)["']?\s*[=:]\s*["']?)[^\s"'&,;?/]+`)
+
+// Scrub takes credentials out of a text (event URL tokens, authorization values, OAuth parameters) and cuts it to 1024 bytes. It is a
+// second line of defence: errors are not meant to hold any.
+func Scrub(message string) string {
+	return truncate(secrets.ReplaceAllString(strings.ToValidUTF8(message, "�"), "${1}…"))
+}
+
+func truncate(message string) string {
+	const ellipsis = "…"
+	if len(message) <= maxMessage {
+		return message
+	}
+	cut := maxMessage - len(ellipsis)
+	for cut > 0 && !utf8.RuneStart(message[cut]) {
+		cut--
+	}
+	return message[:cut] + ellipsis
+}
+
+// scrubbed is an error whose text may be logged.
+type scrubbed struct {
+	message string
+	cause   error
+}
+
+func (e scrubbed) Error() string { return e.message }
+func (e scrubbed) Unwrap() error { return e.cause }

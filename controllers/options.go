@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+)
+
+// options are the flags of the manager.
+type options struct {
+	metricsAddress, probeAddress string
+	pprofAddress                 string
+	leaderElect                  bool
+	leaderElectionNamespace      string
+	receiverImage                string
+	apiServerPorts               []int32
+	namespaces                   []string
+	selector                     labels.Selector
+	concurrency                  int
+	driftInterval                time.Duration
+	zap                          zap.Options
+}
+
+// parse reads the flags. Its errors name the flag and what it should look like.
+func parse(flags *flag.FlagSet, args []string) (*options, error) {
+	o := &options{selector: labels.Everything(), zap: zap.Options{TimeEncoder: zapcore.RFC3339NanoTimeEncoder}}
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of the metrics endpoint; 0 turns it off")
+	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
+	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "", "address of Go's profiles, such as 127.0.0.1:6060; anybody who can reach it can read them (default: off)")
+	flags.BoolVar(&o.leaderElect, "leader-elect", false, "work only while holding the lease; needed with more than one replica")
+	flags.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease (default: that of the pod)")
+	flags.StringVar(&o.receiverImage, "receiver-image", "ghcr.io/pbx-operator/receiver:latest", "image of the receiver pods")
+	flags.Func("api-server-ports", "ports on which receivers may reach the API server, comma separated (default 443,6443)", o.setPorts)
+	flags.Func("watch-namespace", "namespaces to work in, comma separated (default: all)", o.setNamespaces)
+	flags.Func("watch-label-selector", "work only on PBXIntegrations and ExtensionMappings with these labels (sharding)", o.setSelector)
+	flags.IntVar(&o.concurrency, "concurrency", 8, "how many ExtensionMappings are worked on at once")
+	flags.DurationVar(&o.driftInterval, "drift-interval", 10*time.Minute, "how often the PBX is compared with what is wanted although nothing changed")
+	o.zap.BindFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	return o, o.validate()
+}
+
+func (o *options) validate() error {
+	switch {
+	case o.concurrency < 1:
+		return errors.New("--concurrency must be at least 1")
+	case o.driftInterval < 10*time.Second:
+		return errors.New("--drift-interval must be at least 10s: each pass asks the PBX about each extension")
+	case o.receiverImage == "":
+		return errors.New("--receiver-image must not be empty")
+	}
+	return nil
+}
+
+func (o *options) setPorts(list string) error {
+	for item := range strings.SplitSeq(list, ",") {
+		port, err := strconv.ParseUint(strings.TrimSpace(item), 10, 16)
+		if err != nil || port == 0 {
+			return fmt.Errorf("%q is no port number", item)
+		}
+		o.apiServerPorts = append(o.apiServerPorts, int32(port))
+	}
+	return nil
+}
+
+func (o *options) setNamespaces(list string) error {
+	for item := range strings.SplitSeq(list, ",") {
+		if name := strings.TrimSpace(item); name != "" {
+			o.namespaces = append(o.namespaces, name)
+		}
+	}
+	return nil
+}
+
+func (o *options) setSelector(text string) error {
+	selector, err := labels.Parse(text)
+	if err != nil {
+		return err
+	}
+	o.selector = selector
+	return nil
+}
+
+// leaderElectionID is the name of the lease. Managers with different selectors are different shards, and each has its own.
+func (o *options) leaderElectionID() string {
+	if o.selector.Empty() {
+		return "pbx-operator-manager"
+	}
+	return "pbx-operator-manager-" + shortHash(o.selector.String())
+}
+
+// manager turns the flags into the options of the manager.
+func (o *options) manager(scheme *runtime.Scheme) ctrl.Options {
+	warm := true
+	grace := 20 * time.Second
+	return ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         o.cache(),
+		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress:        o.probeAddress,
+		PprofBindAddress:              o.pprofAddress,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              o.leaderElectionID(),
+		LeaderElectionNamespace:       o.leaderElectionNamespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       &grace,
+		Controller: config.Controller{
+			EnableWarmup:          &warm,
+			ReconciliationTimeout: 2 * time.Minute,
+		},
+	}
+}
