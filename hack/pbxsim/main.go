@@ -34,10 +34,10 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("pbxsim", flag.ContinueOnError)
-	address := flags.String("address", ":8080", "listen address of the PBX's management API")
+	address := flags.String("address", ":8080", "listen address of the PBX's management or command API")
 	control := flags.String("control-address", ":8081", "listen address of the control plane (/sim/, /healthz)")
 	file := flags.String("config", "", "YAML file with accounts, extensions and settings; default: one account with the cast of the scenarios")
-	pbx := flags.String("pbx", "ringme", "PBX to simulate")
+	pbx := flags.String("pbx", "ringme", "PBX to simulate: ringme, voipnow, callable or linuxbox")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string) error {
 
 // configuration reads the file over the defaults.
 func configuration(file, pbx string) (sim.Config, error) {
-	cfg := sim.DefaultConfig()
+	cfg := sim.DefaultConfigOf(pbx)
 	if file != "" {
 		raw, err := os.ReadFile(file)
 		if err != nil {

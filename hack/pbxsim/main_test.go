@@ -83,13 +83,17 @@ func TestConfiguration(t *testing.T) {
 	if cfg.Settings.EventLimit != 16 {
 		t.Errorf("a setting that the file leaves out is %d", cfg.Settings.EventLimit)
 	}
+	cfg, err = configuration(write("voipNow: {profile: early, createAnswer: none}"), "voipnow")
+	if err != nil || cfg.VoipNow.Profile != "early" || cfg.VoipNow.PageSize != 20 || cfg.PBX != "voipnow" {
+		t.Errorf("settings of a VoipNow: %+v, %v", cfg.VoipNow, err)
+	}
 	if _, err := configuration(write("accountz: []"), "ringme"); err == nil || !strings.Contains(err.Error(), "accountz") {
 		t.Errorf("misspelt member: %v", err)
 	}
 	if _, err := configuration("absent.yaml", "ringme"); err == nil {
 		t.Error("a file that is not there was read")
 	}
-	if _, err := sim.New(sim.Config{PBX: "voipnow"}); err == nil || !strings.Contains(err.Error(), "ringme") {
+	if _, err := sim.New(sim.Config{PBX: "asterisk"}); err == nil || !strings.Contains(err.Error(), "ringme") {
 		t.Errorf("a PBX that is not simulated: %v", err)
 	}
 }

@@ -1,9 +1,10 @@
-// Package delivery sends a PBX's notifications over HTTP the way RingMe does ("Extension Number Events"): form
-// parameters in the query of a GET or the body of a POST, any 2xx counts as delivered, no retry unless asked for.
-// Its options make the delivery as bad as a test wants it.
+// Package delivery sends a PBX's notifications over HTTP: form parameters in the query of a GET or the body of a POST, or
+// a body of another type; any 2xx counts as delivered, no retry unless asked for. Its options make the delivery as bad as
+// a test wants it.
 package delivery
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -101,12 +102,26 @@ func NewSender() *Sender {
 // Close closes idle connections.
 func (s *Sender) Close() { s.client.CloseIdleConnections() }
 
+// Message is one notification on its way to one receiver.
+type Message struct {
+	Method  string // GET or POST
+	URL     string
+	Params  url.Values // sent as a form
+	RawPlus bool       // send + as such instead of %2B
+	// Body is sent by POST instead of the parameters when it has a content type.
+	Body        []byte
+	ContentType string
+}
+
 // Send delivers one notification, with as many attempts as the options allow.
-func (s *Sender) Send(ctx context.Context, method, target string, params url.Values, o Options) Result {
+func (s *Sender) Send(ctx context.Context, m Message, o Options) Result {
+	if m.ContentType == "" {
+		m = o.encoded(m)
+	}
 	var r Result
 	for {
 		r.Attempts++
-		r.Status, r.Err = s.attempt(ctx, method, target, o.encode(params), time.Duration(o.Timeout))
+		r.Status, r.Err = s.attempt(ctx, m, time.Duration(o.Timeout))
 		if r.Delivered() || r.Attempts > o.Retries || !pause(ctx, time.Duration(o.RetryDelay)) {
 			return r
 		}
@@ -122,24 +137,42 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (o Options) encode(params url.Values) string {
-	form := params.Encode()
+// encoded puts the parameters where the method wants them.
+func (o Options) encoded(m Message) Message {
+	form := m.Params.Encode()
 	if o.RawStar {
 		form = strings.ReplaceAll(form, "%2A", "*")
 	}
-	if o.RawPlus {
+	if o.RawPlus || m.RawPlus {
 		form = strings.ReplaceAll(form, "%2B", "+")
 	}
-	return form
+	if m.Method == http.MethodPost {
+		m.Body, m.ContentType = []byte(form), "application/x-www-form-urlencoded"
+		return m
+	}
+	m.URL = withQuery(m.URL, form)
+	return m
 }
 
-func (s *Sender) attempt(ctx context.Context, method, target, form string, timeout time.Duration) (int, error) {
+// withQuery appends to the query that a URL has already.
+func withQuery(target, form string) string {
+	switch {
+	case form == "":
+		return target
+	case strings.Contains(target, "?"):
+		return target + "&" + form
+	default:
+		return target + "?" + form
+	}
+}
+
+func (s *Sender) attempt(ctx context.Context, m Message, timeout time.Duration) (int, error) {
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := request(ctx, method, target, form)
+	req, err := m.request(ctx)
 	if err != nil {
 		return 0, withoutURL(err)
 	}
@@ -153,23 +186,15 @@ func (s *Sender) attempt(ctx context.Context, method, target, form string, timeo
 	return resp.StatusCode, nil
 }
 
-func request(ctx context.Context, method, target, form string) (*http.Request, error) {
-	if method == http.MethodPost {
-		req, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(form))
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		return req, nil
+func (m Message) request(ctx context.Context) (*http.Request, error) {
+	if m.ContentType == "" {
+		return http.NewRequestWithContext(ctx, http.MethodGet, m.URL, nil)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL, bytes.NewReader(m.Body))
 	if err != nil {
 		return nil, err
 	}
-	if req.URL.RawQuery != "" {
-		form = req.URL.RawQuery + "&" + form
-	}
-	req.URL.RawQuery = form
+	req.Header.Set("Content-Type", m.ContentType)
 	return req, nil
 }
 

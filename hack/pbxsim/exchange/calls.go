@@ -100,13 +100,26 @@ func (c *Call) CallIDs() []string { return c.order.Scenario.CallIDs(c.order.Seed
 // Scenario returns the name of the scenario that is played.
 func (c *Call) Scenario() string { return c.order.Scenario.Name }
 
+// Ended reports whether the last notification was delivered or given up.
+func (c *Call) Ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Placed is when the call was placed.
+func (c *Call) Placed() time.Time { return c.placed }
+
 // Seed returns the seed of the call's identifiers.
 func (c *Call) Seed() string { return c.order.Seed }
 
 // Done is closed after the last notification was delivered or given up.
 func (c *Call) Done() <-chan struct{} { return c.done }
 
-// Emitted returns the events that happened so far, registered or not.
+// Emitted returns the events that happened so far, registered or not, silent ones included.
 func (c *Call) Emitted() []scenario.Notification {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,8 +187,8 @@ func (x *Exchange) Call(id string) (*Call, bool) {
 	return nil, false
 }
 
-// Place starts a call and returns at once; the call outlives the context. Event times keep the distances of the scenario; with a speed above 1 they
-// begin in the past, so that the last event is as old as its delivery.
+// Place starts a call and returns at once; the call outlives the context. Event times keep the distances of the scenario;
+// with a speed above 1 they begin in the past, so that the last event is as old as its delivery.
 func (x *Exchange) Place(ctx context.Context, o Order) *Call {
 	if o.Speed <= 0 {
 		o.Speed = 1
@@ -183,7 +196,7 @@ func (x *Exchange) Place(ctx context.Context, o Order) *Call {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	now := x.now()
 	c := &Call{
-		ID: scenario.ID(o.Seed, "C1"), Account: o.Account, order: o, placed: now,
+		ID: o.Scenario.ID(o.Seed, "C1"), Account: o.Account, order: o, placed: now,
 		start: now.Add(-ahead(o.Scenario.Duration(), o.Speed)),
 		stop:  cancel, drop: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -208,14 +221,15 @@ func ahead(d time.Duration, speed float64) time.Duration {
 func (x *Exchange) play(ctx context.Context, c *Call) {
 	l := newLanes(ctx, x, c)
 	defer l.wait()
-	for _, n := range c.order.Scenario.Play(c.order.Seed, c.start, scenario.WithCast(c.order.Cast)) {
+	cast := scenario.WithCast(c.order.Cast)
+	for i, n := range c.order.Scenario.Timeline(c.order.Seed, c.start, cast) {
 		due := c.placed.Add(time.Duration(float64(n.Offset) / c.order.Speed))
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.drop:
 			at := c.start.Add(time.Duration(float64(x.now().Sub(c.placed)) * c.order.Speed))
-			for _, h := range scenario.Drop(c.Emitted(), at) {
+			for _, h := range c.order.Scenario.Drop(c.order.Seed, c.start, i, at, cast) {
 				l.emit(h)
 			}
 			return
@@ -231,7 +245,7 @@ func (x *Exchange) Run(ctx context.Context, o Order) []Record {
 	start := x.now().Add(-o.Scenario.Duration())
 	var records []Record
 	for i, n := range o.Scenario.Play(o.Seed, start, scenario.WithCast(o.Cast)) {
-		for _, r := range x.targets(n) {
+		for _, r := range x.targets(o.Account, n) {
 			for _, delay := range o.Delivery.Copies(o.Seed, i) {
 				records = append(records, x.send(ctx, n, r, o.Delivery, delay))
 			}
@@ -250,7 +264,7 @@ func (x *Exchange) send(ctx context.Context, n scenario.Notification, r Registra
 		case <-time.After(delay):
 		}
 	}
-	res := x.sender.Send(ctx, r.Method, r.URL, n.Params, o)
+	res := x.sender.Send(ctx, message(n, r), o)
 	rec := record(n, r)
 	rec.Outcome, rec.Status, rec.Attempts, rec.Time = Failed, res.Status, res.Attempts, x.now()
 	if res.Delivered() {
@@ -260,6 +274,22 @@ func (x *Exchange) send(ctx context.Context, n scenario.Notification, r Registra
 		rec.Error = res.Err.Error()
 	}
 	return rec
+}
+
+// message addresses a notification. A hook gets the path that the PBX appends to its URL; a registration of one type of
+// event is called as it is.
+func message(n scenario.Notification, r Registration) delivery.Message {
+	m := delivery.Message{
+		Method: r.Method, URL: r.URL, Params: n.Params, RawPlus: n.RawPlus, Body: n.Body, ContentType: n.ContentType,
+	}
+	if r.EventType == AnyEvent && n.Path != "" {
+		base, query, asked := strings.Cut(r.URL, "?")
+		m.URL = strings.TrimSuffix(base, "/") + n.Path
+		if asked {
+			m.URL += "?" + query
+		}
+	}
+	return m
 }
 
 func record(n scenario.Notification, r Registration) Record {
@@ -307,9 +337,12 @@ func (l *lanes) emit(n scenario.Notification) {
 	l.call.mu.Lock()
 	l.call.emitted = append(l.call.emitted, n)
 	l.call.mu.Unlock()
+	if n.Silent {
+		return
+	}
 	l.x.observe(n)
 	l.position++
-	for _, r := range l.x.targets(n) {
+	for _, r := range l.x.targets(l.call.Account, n) {
 		l.dispatch(n, r)
 	}
 }
@@ -381,7 +414,7 @@ func (x *Exchange) observe(n scenario.Notification) {
 
 // Announce delivers an event outside any call, such as the login of an agent by the management API.
 func (x *Exchange) Announce(ctx context.Context, n scenario.Notification, o delivery.Options) []Record {
-	targets := x.targets(n)
+	targets := x.targets(0, n)
 	records := make([]Record, 0, len(targets))
 	for _, r := range targets {
 		records = append(records, x.send(ctx, n, r, o, time.Duration(o.Delay)))

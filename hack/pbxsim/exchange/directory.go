@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ var (
 // Account is one client of the PBX.
 type Account struct {
 	ID         int         `json:"id"`
-	Prefix     string      `json:"prefix"` // client prefix of extension names, for example 1234
+	Prefix     string      `json:"prefix"` // client prefix of extension names, for example 1234; empty: none
 	Domain     string      `json:"domain"` // SIP domain
 	Apps       []App       `json:"apps"`
 	Extensions []Extension `json:"extensions,omitempty"`
@@ -147,6 +148,13 @@ func (x *Exchange) addAccount(a Account) error {
 	return nil
 }
 
+// FirstAccount is the account with the lowest id, whose commands are those of nobody in particular.
+func (x *Exchange) FirstAccount() Account {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.accounts[slices.Min(slices.Collect(maps.Keys(x.accounts)))]
+}
+
 // App finds the application with this OAuth client id, and its account.
 func (x *Exchange) App(clientID string) (App, Account, bool) {
 	x.mu.RLock()
@@ -159,6 +167,20 @@ func (x *Exchange) App(clientID string) (App, Account, bool) {
 		}
 	}
 	return App{}, Account{}, false
+}
+
+// AppBySecret finds the application with this secret.
+func (x *Exchange) AppBySecret(secret string) (App, bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, a := range x.accounts {
+		for _, app := range a.Apps {
+			if app.ClientSecret == secret {
+				return app, true
+			}
+		}
+	}
+	return App{}, false
 }
 
 // SetSecret changes the secret of an application.
@@ -243,7 +265,7 @@ func (x *Exchange) addExtension(e Extension) (Extension, error) {
 		return Extension{}, fmt.Errorf("extension id %d: %w", e.ID, ErrExists)
 	}
 	e.Type = cmp.Or(e.Type, scenario.Phone)
-	e.Name, e.Domain, e.Created = a.Prefix+"*"+e.Number, a.Domain, x.now()
+	e.Name, e.Domain, e.Created = strings.TrimPrefix(a.Prefix+"*"+e.Number, "*"), a.Domain, x.now()
 	x.extensions[e.ID] = e
 	x.numbers[number{a.ID, e.Number}] = e.ID
 	return e, nil

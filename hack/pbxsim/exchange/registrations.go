@@ -3,8 +3,10 @@ package exchange
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
 )
@@ -31,11 +33,19 @@ type Registration struct {
 	Owner     Owner  `json:"owner"`
 	Number    string `json:"number,omitempty"` // name of the extension, for readers
 	URL       string `json:"url"`
-	EventType string `json:"eventType"`
+	EventType string `json:"eventType"` // AnyEvent for hooks
 	Method    string `json:"method"`
+	// Key is the PBX's own name of the registration, where that is not the id: VoipNow's event id, or a hook's name.
+	Key      string    `json:"key,omitempty"`
+	Disabled bool      `json:"disabled,omitempty"` // registered, but nothing is delivered to it
+	Note     string    `json:"note,omitempty"`
+	Modified time.Time `json:"modified,omitzero"`
 	// Foreign marks a registration of another integration. It counts against the limit and nothing is delivered to it.
 	Foreign bool `json:"foreign,omitempty"`
 }
+
+// AnyEvent is the event type of hooks: all events of an account go to one URL, which an administrator typed in.
+const AnyEvent = ""
 
 // Registrations lists what hangs on an owner, by id.
 func (x *Exchange) Registrations(o Owner) []Registration {
@@ -138,19 +148,42 @@ func (x *Exchange) UnregisterAll(o Owner) {
 	delete(x.registrations, o)
 }
 
-// targets returns the registrations that a notification fires: those of its extension, of the account for phones, and
-// of the extension's agent for agent events.
-func (x *Exchange) targets(n scenario.Notification) []Registration {
-	id, err := strconv.Atoi(n.Sender.ID)
-	if err != nil {
+// SetHook sends all events of an account to a URL. Hooks of one account differ by name; without a URL the hook goes.
+func (x *Exchange) SetHook(account int, name, target, method string) error {
+	r := Registration{
+		Owner: Owner{OnAccount, account}, Key: name, URL: target, Method: method, EventType: AnyEvent, Modified: x.now(),
+	}
+	list := x.Registrations(r.Owner)
+	i := slices.IndexFunc(list, func(o Registration) bool { return o.Key == name && o.EventType == AnyEvent })
+	switch {
+	case i >= 0 && target == "":
+		return x.Unregister(r.Owner, list[i].ID)
+	case i >= 0:
+		r.ID = list[i].ID
+		_, err := x.Change(r)
+		return err
+	case target == "":
 		return nil
 	}
+	_, err := x.Register(r, math.MaxInt)
+	return err
+}
+
+// targets returns the registrations that a notification fires: those of its extension, of the account, and of the
+// extension's agent for agent events. Without an account it is that of the extension.
+func (x *Exchange) targets(account int, n scenario.Notification) []Registration {
+	// Zero, which no extension has, for events that name none.
+	id, _ := strconv.Atoi(n.Sender.ID)
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	owners := []Owner{{OnExtension, id}, {OnAccount, cmp.Or(account, x.extensions[id].Account)}}
+	if g, ok := x.agentOf(id); ok && isAgentEvent(n.EventType) {
+		owners = append(owners, Owner{OnAgent, g.ID})
+	}
 	var out []Registration
-	for _, o := range x.ownersFor(id, n) {
+	for _, o := range owners {
 		for _, r := range x.registrations[o] {
-			if r.EventType == n.EventType && !r.Foreign {
+			if r.fires(n) {
 				out = append(out, r)
 			}
 		}
@@ -158,17 +191,16 @@ func (x *Exchange) targets(n scenario.Notification) []Registration {
 	return out
 }
 
-func (x *Exchange) ownersFor(extension int, n scenario.Notification) []Owner {
-	owners := []Owner{{OnExtension, extension}}
-	if n.Sender.Type == scenario.Phone {
-		owners = append(owners, Owner{OnAccount, x.extensions[extension].Account})
+// fires says whether a notification of the owner goes to r. RingMe's account-wide registrations are for phones only.
+func (r Registration) fires(n scenario.Notification) bool {
+	switch {
+	case r.Foreign || r.Disabled:
+		return false
+	case r.EventType == AnyEvent:
+		return true
+	default:
+		return r.EventType == n.EventType && (r.Owner.Scope != OnAccount || n.Sender.Type == scenario.Phone)
 	}
-	if isAgentEvent(n.EventType) {
-		if g, ok := x.agentOf(extension); ok {
-			owners = append(owners, Owner{OnAgent, g.ID})
-		}
-	}
-	return owners
 }
 
 func isAgentEvent(t string) bool { return t == "agent-login" || t == "agent-logout" }

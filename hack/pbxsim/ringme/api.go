@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/bearer"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/delivery"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/exchange"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
@@ -74,7 +75,7 @@ type API struct {
 	scenarios map[string]scenario.Scenario
 	now       func() time.Time
 	mux       *http.ServeMux
-	tokens    tokens
+	tokens    bearer.Tokens
 	quota     quota
 	oauth     gate
 	history   sync.Map // account id → struct{} while a history request runs
@@ -113,21 +114,55 @@ func (a *API) Change(s Settings) {
 
 // Reset forgets tokens and quota and puts settings in force.
 func (a *API) Reset(s Settings) {
-	a.tokens.kill("")
+	a.tokens.Kill("")
 	a.quota.reset()
 	a.Change(s)
 }
 
 // KillTokens makes the tokens of an application invalid before their time, or all with an empty client id.
-func (a *API) KillTokens(clientID string) int { return a.tokens.kill(clientID) }
+func (a *API) KillTokens(clientID string) int { return a.tokens.Kill(clientID) }
 
 // SetQuotaUsed sets the shared counter of an account for the current hour.
 func (a *API) SetQuotaUsed(account, used int) { a.quota.set(a.now(), account, used) }
 
 // ClientID returns the application whose token a request carries, or nothing.
 func (a *API) ClientID(r *http.Request) string {
-	id, _ := a.tokens.app(bearer(r), a.now())
+	id, _ := a.tokens.ClientID(bearer.Of(r), a.now())
 	return id
+}
+
+// Profile is the installation of the PBX that an account has: there is one kind of RingMe only.
+func (a *API) Profile(int) string { return "" }
+
+// Delivery returns the delivery options in force.
+func (a *API) Delivery() delivery.Options { return a.Settings().Delivery }
+
+// messages of the errors that the PBX documents; others get the text of their status.
+var messages = map[int]string{
+	http.StatusUnauthorized:    "Unauthorized",
+	http.StatusForbidden:       "Access denied",
+	http.StatusTooManyRequests: "Rate limit exceeded",
+}
+
+// WriteError answers with an error as the PBX would; code is its member status.
+func (a *API) WriteError(w http.ResponseWriter, _ *http.Request, status int, code string) {
+	writeError(w, apiError{status, cmp.Or(messages[status], http.StatusText(status)), code})
+}
+
+// Named returns the registration that the path of a request names.
+func (a *API) Named(r *http.Request) (id int, ok bool) {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	id, err := strconv.Atoi(path[strings.LastIndex(path, "/")+1:])
+	return id, err == nil
+}
+
+// foreignTypes are given in turn to invented foreign registrations.
+var foreignTypes = []string{"dial-in", "dial-out", "answer", "hangup"}
+
+// Foreign invents the i-th registration of another integration.
+func (a *API) Foreign(r exchange.Registration, i int) exchange.Registration {
+	r.EventType = foreignTypes[i%len(foreignTypes)]
+	return r
 }
 
 // Match names the route of a request, for example "GET /extension/{extension}/event", and returns the request with
@@ -186,7 +221,7 @@ type endpoint func(r *request) (status int, body any, err error)
 // handle puts authorisation and the hourly quota in front of an endpoint.
 func (a *API) handle(method, path string, e endpoint) {
 	a.mux.HandleFunc(method+" "+Base+path, func(w http.ResponseWriter, r *http.Request) {
-		id, ok := a.tokens.app(bearer(r), a.now())
+		id, ok := a.tokens.ClientID(bearer.Of(r), a.now())
 		app, account, known := a.x.App(id)
 		if !ok || !known {
 			writeError(w, apiError{code: http.StatusUnauthorized, Message: "Unauthorized"})
@@ -204,14 +239,6 @@ func (a *API) handle(method, path string, e endpoint) {
 		}
 		writeJSON(w, status, body)
 	})
-}
-
-func bearer(r *http.Request) string {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return token
 }
 
 // apiError is an error body ("Return codes and statuses"): message, and status where codes alone are ambiguous.

@@ -1,63 +1,12 @@
 package ringme
 
 import (
-	"crypto/rand"
 	"crypto/subtle"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
 )
-
-// grant is an issued token.
-type grant struct {
-	clientID string
-	expires  time.Time
-}
-
-// tokens are the issued access tokens.
-type tokens struct {
-	mu     sync.Mutex
-	grants map[string]grant
-}
-
-func (t *tokens) issue(clientID string, expires time.Time) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.grants == nil {
-		t.grants = map[string]grant{}
-	}
-	token := "tok-" + rand.Text()
-	t.grants[token] = grant{clientID, expires}
-	return token
-}
-
-func (t *tokens) app(token string, now time.Time) (clientID string, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	g, ok := t.grants[token]
-	if !ok {
-		return "", false
-	}
-	if !now.Before(g.expires) {
-		delete(t.grants, token)
-		return "", false
-	}
-	return g.clientID, true
-}
-
-func (t *tokens) kill(clientID string) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := 0
-	for token, g := range t.grants {
-		if clientID == "" || g.clientID == clientID {
-			delete(t.grants, token)
-			n++
-		}
-	}
-	return n
-}
 
 // tokenAnswer is the answer of the token endpoint ("Authorization of Trusted PBX Applications").
 type tokenAnswer struct {
@@ -94,7 +43,7 @@ func (a *API) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	life := time.Duration(s.TokenLifetime)
-	answer := tokenAnswer{AccessToken: a.tokens.issue(app.ClientID, a.now().Add(life)), TokenType: "Bearer", Scope: "all"}
+	answer := tokenAnswer{AccessToken: a.tokens.Issue(app.ClientID, a.now().Add(life)), TokenType: "Bearer", Scope: "all"}
 	if !s.OmitExpiresIn {
 		answer.ExpiresIn = int(life / time.Second)
 	}

@@ -48,38 +48,50 @@ func (c Cast) over(base Cast) Cast {
 }
 
 // identifier matches the symbols that stand for generated ids.
-var identifier = regexp.MustCompile(`^[CLRB][0-9]+$`)
+var identifier = regexp.MustCompile(`^[ABCLPRX][0-9]+$`)
 
 // symbols resolves the names in a scenario for one call.
 type symbols struct {
-	seed string
-	cast Cast
-	ids  map[string]string
-	now  time.Time
+	seed     string
+	cast     Cast
+	form     func(symbol string, sum [sha256.Size]byte) string
+	ids      map[string]string
+	start    time.Time // of the call
+	now      time.Time // of the event
+	position int       // of the event in the call, from 1
 }
 
-func newSymbols(seed string, opts ...Option) *symbols {
-	y := &symbols{seed: seed, cast: DefaultCast(), ids: map[string]string{}}
+func newSymbols(of *system, seed string, opts ...Option) *symbols {
+	y := &symbols{seed: seed, cast: of.cast(), form: of.id, ids: map[string]string{}}
 	for _, o := range opts {
 		o(y)
 	}
 	return y
 }
 
-// id returns the 32 lower-case hex digits of a symbol such as C1.
+// id returns what stands for a symbol such as C1.
 func (y *symbols) id(symbol string) string {
 	id, ok := y.ids[symbol]
 	if !ok {
-		sum := sha256.Sum256([]byte(y.seed + "\x00" + symbol))
-		id = hex.EncodeToString(sum[:16])
+		id = y.form(symbol, y.sum(symbol))
 		y.ids[symbol] = id
 	}
 	return id
 }
 
-// uuid returns the same value as a dashed UUID.
-func (y *symbols) uuid(symbol string) string {
-	id := y.id(symbol)
+func (y *symbols) sum(symbol string) [sha256.Size]byte { return digest(y.seed, symbol) }
+
+func digest(seed, symbol string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(seed + "\x00" + symbol))
+}
+
+// hexID is the form of RingMe's ids: 32 lower-case hex digits.
+func hexID(_ string, sum [sha256.Size]byte) string { return hex.EncodeToString(sum[:16]) }
+
+// uuidID is the same value as a dashed UUID.
+func uuidID(symbol string, sum [sha256.Size]byte) string { return dashed(hexID(symbol, sum)) }
+
+func dashed(id string) string {
 	return strings.Join([]string{id[:8], id[8:12], id[12:16], id[16:20], id[20:]}, "-")
 }
 
@@ -87,7 +99,7 @@ func (y *symbols) legID(l leg) string { return y.extension(l.Sender).ID + "-" + 
 
 func (y *symbols) extension(number string) Extension { return y.cast.Extensions[number] }
 
-// expand replaces $customer, $C1, $now, ${101.id}, ${101.name} and ${101.sip} in a parameter value.
+// expand replaces $customer, $C1, $now, ${101.id}, ${101.name}, ${101.short} and ${101.sip} in a parameter value.
 func (y *symbols) expand(s string) string {
 	if !strings.Contains(s, "$") {
 		return s
@@ -118,6 +130,8 @@ func attribute(x Extension, attr string) (string, bool) {
 		return x.ID, x.ID != ""
 	case "name":
 		return x.Number, x.Number != ""
+	case "short":
+		return x.Short(), x.Number != ""
 	case "sip":
 		return x.SIP(), x.Number != ""
 	default:

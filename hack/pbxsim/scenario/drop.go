@@ -15,7 +15,8 @@ type Leg struct {
 	Hangup *Notification // nil while it lasts
 }
 
-// Legs groups what was emitted of one call by leg, in order of their first events.
+// Legs groups what was emitted of one call by leg, in order of their first events. It knows the events of RingMe, VoipNow
+// and LinuxBox.
 func Legs(emitted []Notification) []Leg {
 	var legs []Leg
 	index := map[string]int{}
@@ -30,9 +31,9 @@ func Legs(emitted []Notification) []Leg {
 			legs = append(legs, Leg{Sender: n.Sender, Dial: n})
 		}
 		switch n.EventType {
-		case "answer":
+		case "answer", "answer-in", "answer-out", "answer_internal", "answered_internal":
 			legs[at].Answer = &emitted[i]
-		case "hangup":
+		case "hangup", "hangup_internal", "release":
 			legs[at].Hangup = &emitted[i]
 		}
 	}

@@ -21,37 +21,40 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenarios"
 )
 
-// encoders holds the PBXs that scenarios can be written for; its keys are the folders in package scenarios.
-var encoders = map[string]encoder{"ringme": ringme}
-
 // file is one YAML file: the base scenario, named after the file, and its variants.
 type file struct {
 	Title    string             `json:"title"`
 	Legs     map[string]leg     `json:"legs"`
 	Events   []event            `json:"events"`
 	Rename   map[string]string  `json:"rename"`
+	Quirks   map[string]string  `json:"quirks"` // switches that the PBX's encoder knows
 	Variants map[string]variant `json:"variants"`
+	// Profiles repeats the base and every variant for other installations of the PBX, the profile being added to the
+	// name: V1-early. A variant may have a list of its own.
+	Profiles []string `json:"profiles"`
 	// VariantsOnly makes the base a template that is not a scenario itself, for families without a main line.
 	VariantsOnly bool `json:"variantsOnly"`
 }
 
 // leg is one attempt to connect one extension: what all its events have in common.
 type leg struct {
-	Sender   string            `json:"sender"`   // extension that sends the events
-	ID       string            `json:"id"`       // symbol in SubCallID
-	Call     string            `json:"call"`     // symbol of CallID; default C1
-	API      string            `json:"api"`      // symbol in CallAPIID; default that of the call
-	Flow     string            `json:"flow"`     // CallFlow
+	Sender   string            `json:"sender"`   // extension that sends the events, where one does
+	ID       string            `json:"id"`       // symbol of the leg
+	Call     string            `json:"call"`     // symbol of the call; default C1, for Callable P1
+	API      string            `json:"api"`      // symbol in CallAPIID; RingMe: default that of the call, VoipNow: none
+	Flow     string            `json:"flow"`     // CallFlow; LinuxBox: caller_type
 	Caller   string            `json:"caller"`   // extension, customer or other
 	Via      string            `json:"via"`      // extension that rings on the caller's behalf
 	Called   string            `json:"called"`   // extension, customer or other
 	DID      bool              `json:"did"`      // the call came through the public number
 	Remote   string            `json:"remote"`   // RemoteNumber, on the dial event only
 	Callback string            `json:"callback"` // symbol of CallBackID
+	Dialled  string            `json:"dialled"`  // VoipNow: CalledNumber; default the number of called
+	Child    string            `json:"child"`    // Callable: symbol of childSid
+	Queue    bool              `json:"queue"`    // LinuxBox: the call comes out of the queue
+	Record   string            `json:"record"`   // LinuxBox: leg whose parties name the recording; default the call's first
 	Set      map[string]string `json:"set"`      // further parameters, on all events
 }
-
-func (l leg) call() string { return cmp.Or(l.Call, "C1") }
 
 // event is one row of a scenario.
 type event struct {
@@ -65,6 +68,9 @@ type event struct {
 	Record     string            `json:"record"`     // symbol of the recording
 	RecordLate float64           `json:"recordLate"` // seconds until the history shows it; the event has no RecID then
 	Set        map[string]string `json:"set"`        // further parameters, or all of them without a leg
+
+	wire   string // name of the event in the profile, if it differs
+	hidden bool   // the installation does not tell anybody
 }
 
 // clone returns a copy that shares nothing with e, so that a delta can be merged into it.
@@ -96,11 +102,15 @@ type variant struct {
 	Events  []event                    `json:"events"` // a whole list instead of the base's
 	Silent  bool                       `json:"silent"` // no events at all
 	Rename  map[string]string          `json:"rename"` // parameter names on the wire; empty removes the parameter
+	Quirks  map[string]string          `json:"quirks"` // merged into those of the base
+
+	Profile  string    `json:"profile"`  // installation that the variant is of
+	Profiles *[]string `json:"profiles"` // instead of the file's
 }
 
 // All returns every scenario of a PBX: by file, the base before its variants in order of their names.
 func All(pbx string) ([]Scenario, error) {
-	encode, ok := encoders[pbx]
+	of, ok := systems[pbx]
 	if !ok {
 		return nil, fmt.Errorf("no scenarios for PBX %q: known are %s", pbx, strings.Join(PBXs(), ", "))
 	}
@@ -111,7 +121,7 @@ func All(pbx string) ([]Scenario, error) {
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(ordinal(a.Name()), ordinal(b.Name())) })
 	var all []Scenario
 	for _, entry := range entries {
-		list, err := load(pbx, entry.Name(), encode)
+		list, err := load(pbx, entry.Name(), of)
 		if err != nil {
 			return nil, fmt.Errorf("scenario file %s/%s: %w", pbx, entry.Name(), err)
 		}
@@ -134,18 +144,18 @@ func Find(pbx, name string) (Scenario, error) {
 }
 
 // PBXs returns the systems that have scenarios.
-func PBXs() []string { return slices.Sorted(maps.Keys(encoders)) }
+func PBXs() []string { return slices.Sorted(maps.Keys(systems)) }
 
 // ordinal makes S2 come before S10.
 func ordinal(name string) int {
-	n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(name, "S"), ".yaml"))
+	n, err := strconv.Atoi(strings.TrimSuffix(name[1:], ".yaml"))
 	if err != nil {
 		return math.MaxInt
 	}
 	return n
 }
 
-func load(pbx, name string, encode encoder) ([]Scenario, error) {
+func load(pbx, name string, of *system) ([]Scenario, error) {
 	raw, err := fs.ReadFile(scenarios.FS, path.Join(pbx, name))
 	if err != nil {
 		return nil, err
@@ -156,27 +166,72 @@ func load(pbx, name string, encode encoder) ([]Scenario, error) {
 	}
 	base := Scenario{
 		PBX: pbx, Name: strings.TrimSuffix(name, ".yaml"), Title: f.Title,
-		legs: f.Legs, events: f.Events, rename: f.Rename, encode: encode,
+		legs: f.Legs, events: f.Events, rename: f.Rename, quirks: f.Quirks, system: of,
 	}
-	list := make([]Scenario, 0, 1+len(f.Variants))
-	if !f.VariantsOnly {
-		list = append(list, base)
-	}
-	for _, n := range slices.Sorted(maps.Keys(f.Variants)) {
-		s, err := f.Variants[n].of(base)
-		if err != nil {
-			return nil, fmt.Errorf("variant %s: %w", n, err)
-		}
-		s.Name = n
-		list = append(list, s)
+	list, err := f.scenarios(base)
+	if err != nil {
+		return nil, err
 	}
 	for i := range list {
-		slices.SortStableFunc(list[i].events, func(a, b event) int { return cmp.Compare(a.At, b.At) })
-		if err := list[i].check(); err != nil {
+		if list[i], err = list[i].finished(); err != nil {
 			return nil, fmt.Errorf("scenario %s: %w", list[i].Name, err)
 		}
 	}
 	return list, nil
+}
+
+// scenarios returns the base and its variants, each in all of its profiles.
+func (f file) scenarios(base Scenario) ([]Scenario, error) {
+	list := make([]Scenario, 0, 1+len(f.Variants))
+	add := func(s Scenario, profiles []string) {
+		list = append(list, s)
+		for _, p := range profiles {
+			s := s
+			s.Name, s.Title, s.Profile = s.Name+"-"+p, s.Title+" ("+p+")", p
+			list = append(list, s)
+		}
+	}
+	if !f.VariantsOnly {
+		add(base, f.Profiles)
+	}
+	for _, n := range slices.Sorted(maps.Keys(f.Variants)) {
+		v := f.Variants[n]
+		s, err := v.of(base)
+		if err != nil {
+			return nil, fmt.Errorf("variant %s: %w", n, err)
+		}
+		s.Name, s.Profile = n, v.Profile
+		profiles := f.Profiles
+		if v.Profiles != nil {
+			profiles = *v.Profiles
+		}
+		add(s, profiles)
+	}
+	return list, nil
+}
+
+// finished gives the scenario its defaults, its order of events and its profile, and checks it.
+func (s Scenario) finished() (Scenario, error) {
+	legs := make(map[string]leg, len(s.legs))
+	for name, l := range s.legs {
+		l.Call = cmp.Or(l.Call, s.system.call)
+		legs[name] = l
+	}
+	s.legs = legs
+	s.events = slices.Clone(s.events)
+	for i, e := range s.events {
+		s.events[i] = s.seen(e)
+	}
+	slices.SortStableFunc(s.events, func(a, b event) int { return cmp.Compare(a.At, b.At) })
+	return s, s.check()
+}
+
+// seen is an event as the installation shows it.
+func (s Scenario) seen(e event) event {
+	if s.system.profile == nil {
+		return e
+	}
+	return s.system.profile(s.Profile, e)
 }
 
 // of applies the delta to a copy of the base.
@@ -197,6 +252,14 @@ func (v variant) of(base Scenario) (Scenario, error) {
 	}
 	if v.Rename != nil {
 		s.rename = v.Rename
+	}
+	if v.Quirks != nil {
+		s.quirks = maps.Clone(v.Quirks)
+		for name, value := range base.quirks {
+			if _, ok := v.Quirks[name]; !ok {
+				s.quirks[name] = value
+			}
+		}
 	}
 	events, err := v.eventsOf(base.events)
 	s.events = events
@@ -240,28 +303,31 @@ func merge(delta json.RawMessage, into any) error {
 
 // check reports every name in the scenario that nothing defines.
 func (s Scenario) check() error {
-	y := newSymbols("")
+	y := s.symbols("")
 	var errs []error
 	for name, l := range s.legs {
-		for _, party := range []string{l.Sender, l.Caller, l.Called} {
-			if _, ok := y.party(party); !ok {
-				errs = append(errs, fmt.Errorf("leg %s: unknown party %q", name, party))
-			}
+		errs = append(errs, s.system.checkLeg(y, name, l), checkValues(y, l.Set))
+		if _, ok := s.legs[l.Record]; l.Record != "" && !ok {
+			errs = append(errs, fmt.Errorf("leg %s: record: unknown leg %q", name, l.Record))
 		}
-		if !identifier.MatchString(l.ID) || !identifier.MatchString(l.call()) {
-			errs = append(errs, fmt.Errorf("leg %s: id and call must be symbols like C1 or L2", name))
-		}
-		errs = append(errs, checkValues(y, l.Set))
 	}
 	for i, e := range s.events {
 		l, ok := s.legs[e.Leg]
 		if e.Leg != "" && !ok {
 			errs = append(errs, fmt.Errorf("event %d: unknown leg %q", i+1, e.Leg))
 		}
-		if y.extension(cmp.Or(e.Sender, l.Sender)).ID == "" || e.Type == "" {
+		if y.extension(cmp.Or(e.Sender, l.Sender)).ID == "" && !s.system.anonymous || e.Type == "" {
 			errs = append(errs, fmt.Errorf("event %d: needs a type and a known sender", i+1))
 		}
 		errs = append(errs, checkValues(y, e.Set))
+	}
+	for name := range s.quirks {
+		if !slices.Contains(s.system.quirks, name) {
+			errs = append(errs, fmt.Errorf("unknown quirk %q", name))
+		}
+	}
+	if s.Profile != "" && !slices.Contains(s.system.profiles, s.Profile) {
+		errs = append(errs, fmt.Errorf("unknown profile %q", s.Profile))
 	}
 	return errors.Join(errs...)
 }

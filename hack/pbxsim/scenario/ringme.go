@@ -3,7 +3,6 @@ package scenario
 import (
 	"net/url"
 	"strconv"
-	"time"
 )
 
 // party is one end of a leg: an extension or an outside number.
@@ -23,12 +22,11 @@ func (y *symbols) party(name string) (party, bool) {
 
 // ringme builds the parameters of RingMe's notifications ("Extension Number Events", sections 6.2 to 6.6 of the
 // reference). Events without a leg (agents, phone status) carry nothing but what the scenario sets.
-func ringme(y *symbols, l leg, e event, at time.Time) url.Values {
-	y.now = at
+func ringme(y *symbols, _ Scenario, l leg, e event) wire {
 	v := url.Values{}
 	if e.Leg != "" {
 		identity(v, y, l)
-		observation(v, y, l, e, at)
+		observation(v, y, l, e)
 		for name, value := range l.Set {
 			v.Set(name, y.expand(value))
 		}
@@ -36,18 +34,18 @@ func ringme(y *symbols, l leg, e event, at time.Time) url.Values {
 	for name, value := range e.Set {
 		v.Set(name, y.expand(value))
 	}
-	return v
+	return wire{params: v}
 }
 
 // identity sets what every event of a leg repeats.
 func identity(v url.Values, y *symbols, l leg) {
 	api := l.API
 	if api == "" {
-		api = l.call()
+		api = l.Call
 	}
-	v.Set("CallID", y.id(l.call()))
+	v.Set("CallID", y.id(l.Call))
 	v.Set("SubCallID", y.legID(l))
-	v.Set("CallAPIID", y.cast.Values["node"]+"-"+y.uuid(api))
+	v.Set("CallAPIID", y.cast.Values["node"]+"-"+dashed(y.id(api)))
 	v.Set("CallFlow", l.Flow)
 
 	caller, _ := y.party(l.Caller)
@@ -80,9 +78,9 @@ func setExtension(v url.Values, name string, x *Extension) {
 }
 
 // observation sets what belongs to this event alone.
-func observation(v url.Values, y *symbols, l leg, e event, at time.Time) {
+func observation(v url.Values, y *symbols, l leg, e event) {
 	v.Set("EventType", e.Type)
-	v.Set("EventTime", strconv.FormatInt(at.UnixMicro(), 10))
+	v.Set("EventTime", strconv.FormatInt(y.now.UnixMicro(), 10))
 	v.Set("CallStatus", status(e))
 	if l.Remote != "" && isDial(e.Type) {
 		remote, _ := y.party(l.Remote)

@@ -40,8 +40,20 @@ type Notification struct {
 	Sender    Extension     // the extension the event belongs to
 	EventType string        // type of the registration that it fires, for example dial-in
 	CallID    string        // empty for events outside calls
-	LegID     string        // RingMe: SubCallID; empty for events outside calls
-	Params    url.Values    // the complete parameters on the wire
+	// LegID tells the legs of a call apart: RingMe's SubCallID and Callable's callSid (with a device: callSid/childSid).
+	// VoipNow and LinuxBox send none, so receivers have to find the legs themselves.
+	LegID  string
+	Params url.Values // the complete parameters on the wire, where the PBX sends a form
+
+	// Path follows the token in the event URL: /dial-in and the like for VoipNow, whose payload does not name the event,
+	// the segment that LinuxBox appends in its dialects B and C, else nothing.
+	Path string
+	// Body is the complete body where the PBX sends no form, of type ContentType: Callable's JSON.
+	Body        []byte
+	ContentType string
+	RawPlus     bool // + is sent as such, not as %2B
+	// Silent marks an event that happens without a notification. Only [Scenario.Timeline] returns those.
+	Silent bool
 
 	// RecordingID is the recording that the call history shows for this leg, RecordingDelay after the event.
 	// With a delay the notification itself does not carry it (RingMe reference, section 10.3).
@@ -51,18 +63,20 @@ type Notification struct {
 
 // Scenario is one call, ready to be played.
 type Scenario struct {
-	PBX   string // ringme
+	PBX   string // a folder of package scenarios, for example ringme
 	Name  string // unique per PBX and stable, for example S3b
 	Title string
+	// Profile is the installation of the PBX that the scenario is of: "early" for VoipNow, "no-listener" or "level-1" for
+	// Callable, "b", "c" or "c-2022" (the dialects) for LinuxBox. Empty: VoipNow 3 late and v5, everything of Callable,
+	// dialect A of LinuxBox.
+	Profile string
 
 	legs   map[string]leg
 	events []event
 	rename map[string]string
-	encode encoder
+	quirks map[string]string
+	system *system
 }
-
-// An encoder builds the wire parameters of one event of one PBX.
-type encoder func(y *symbols, l leg, e event, at time.Time) url.Values
 
 // Option changes how a scenario is played.
 type Option func(*symbols)
@@ -75,39 +89,136 @@ func WithCast(c Cast) Option {
 // Play returns the notifications of the scenario in the order in which they happen, the first event being at start
 // plus its offset. Equal arguments give equal results. A scenario in which the PBX stays silent returns none.
 func (s Scenario) Play(seed string, start time.Time, opts ...Option) []Notification {
-	y := newSymbols(seed, opts...)
+	return slices.DeleteFunc(s.Timeline(seed, start, opts...), func(n Notification) bool { return n.Silent })
+}
+
+// Timeline is Play together with the events that happen but that this installation of the PBX tells nobody.
+func (s Scenario) Timeline(seed string, start time.Time, opts ...Option) []Notification {
+	y := s.symbols(seed, opts...)
+	y.start = start
 	out := make([]Notification, 0, len(s.events))
-	for _, e := range s.events {
-		l := s.legs[e.Leg]
-		n := Notification{
-			At:             start.Add(e.offset()),
-			Offset:         e.offset(),
-			Sender:         y.extension(cmp.Or(e.Sender, l.Sender)),
-			EventType:      e.Type,
-			RecordingDelay: seconds(e.RecordLate),
-		}
-		if e.Leg != "" {
-			n.CallID, n.LegID = y.id(l.call()), y.legID(l)
-		}
-		if e.Record != "" {
-			n.RecordingID = y.extension(l.Sender).ID + "-" + y.id(e.Record)
-		}
-		n.Params = s.renamed(s.encode(y, l, e, n.At))
-		out = append(out, n)
+	for _, g := range s.groups() {
+		out = append(out, s.notification(y, g))
 	}
 	return out
 }
 
-// ID returns what Play puts in the place of a symbol such as C1 or B1.
-func ID(seed, symbol string) string { return newSymbols(seed).id(symbol) }
+// As is the scenario on another installation of the PBX, the profile being added to its name. A scenario that is made for
+// one installation stays as it is.
+func (s Scenario) As(profile string) (Scenario, error) {
+	if profile == "" || s.Profile != "" {
+		return s, nil
+	}
+	s.Name, s.Profile = s.Name+"-"+profile, profile
+	return s.finished()
+}
+
+// groups collects the events that travel in one notification: each its own, unless the PBX batches them.
+func (s Scenario) groups() [][]event {
+	window, batched := s.quirks["batch"]
+	var out [][]event
+	for _, e := range s.events {
+		if n := len(out); batched && n > 0 && out[n-1][0].joins(e, number(window)) {
+			out[n-1] = append(out[n-1], e)
+			continue
+		}
+		out = append(out, []event{e})
+	}
+	return out
+}
+
+// joins says whether a later event travels with e.
+func (e event) joins(later event, window time.Duration) bool {
+	return !e.hidden && !later.hidden && later.offset() <= e.offset()+window
+}
+
+func (s Scenario) notification(y *symbols, group []event) Notification {
+	first, last := group[0], group[len(group)-1]
+	l := s.legs[first.Leg]
+	n := Notification{
+		At:             y.start.Add(last.offset()),
+		Offset:         last.offset(),
+		Sender:         y.extension(cmp.Or(first.Sender, l.Sender)),
+		EventType:      cmp.Or(first.wire, first.Type),
+		RecordingDelay: seconds(first.RecordLate),
+		Silent:         first.hidden,
+	}
+	if first.Leg != "" {
+		n.CallID, n.LegID = s.callID(y, l), s.system.legID(y, l)
+	}
+	if first.Record != "" {
+		n.RecordingID = y.extension(l.Sender).ID + "-" + y.id(first.Record)
+	}
+	for i, e := range group {
+		y.position++
+		y.now = y.start.Add(e.offset())
+		w := s.system.encode(y, s, s.legs[e.Leg], e)
+		if i == 0 {
+			n.Params, n.Path, n.ContentType, n.RawPlus = s.renamed(w.params), w.path, w.contentType, w.rawPlus
+			if w.path != "" {
+				n.EventType = w.path[1:]
+			}
+		}
+		n.Body = appendBody(n.Body, w.body)
+	}
+	if _, batched := s.quirks["batch"]; batched {
+		n.Body = append(append([]byte{'['}, n.Body...), ']')
+	}
+	return n
+}
+
+// callID is empty where a Callable event knows no A leg.
+func (s Scenario) callID(y *symbols, l leg) string {
+	if parent, ok := l.Set["parentCallSid"]; ok && parent == "" {
+		return ""
+	}
+	return y.id(l.Call)
+}
+
+func appendBody(to, body []byte) []byte {
+	if len(to) > 0 {
+		to = append(to, ',')
+	}
+	return append(to, body...)
+}
+
+// Drop returns the notifications with which the PBX ends every open leg of a call that somebody interrupts at a time,
+// after the first played ones of its Timeline. The other arguments are those of the Timeline.
+func (s Scenario) Drop(seed string, start time.Time, played int, at time.Time, opts ...Option) []Notification {
+	if s.system.drop == nil {
+		return Drop(s.Timeline(seed, start, opts...)[:played], at)
+	}
+	y := s.symbols(seed, opts...)
+	y.start = start
+	happened := slices.Concat(s.groups()[:played]...)
+	y.position = len(happened)
+	var out []Notification
+	for _, e := range s.system.drop(s, happened) {
+		e.At = at.Sub(start).Seconds()
+		if n := s.notification(y, []event{s.seen(e)}); !n.Silent {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// ID returns what Play puts in the place of a symbol such as C1 or B1 for RingMe and VoipNow.
+func ID(seed, symbol string) string { return hexID(symbol, digest(seed, symbol)) }
+
+// ID returns what Play puts in the place of a symbol, in the form that ids have on this PBX.
+func (s Scenario) ID(seed, symbol string) string { return s.symbols(seed).id(symbol) }
+
+func (s Scenario) symbols(seed string, opts ...Option) *symbols {
+	return newSymbols(s.system, seed, opts...)
+}
 
 // CallIDs returns the CallIDs that Play gives this seed, in order of first use.
 func (s Scenario) CallIDs(seed string) []string {
-	y := newSymbols(seed)
+	y := s.symbols(seed)
 	var ids []string
 	for _, e := range s.events {
 		l, ok := s.legs[e.Leg]
-		if id := y.id(l.call()); ok && !slices.Contains(ids, id) {
+		if id := s.callID(y, l); ok && id != "" && !e.hidden && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
@@ -116,7 +227,7 @@ func (s Scenario) CallIDs(seed string) []string {
 
 // Parties returns the short numbers of the extensions that take part, sorted.
 func (s Scenario) Parties() []string {
-	y := newSymbols("")
+	y := s.symbols("")
 	var numbers []string
 	for _, e := range s.events {
 		l := s.legs[e.Leg]

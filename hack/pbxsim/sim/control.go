@@ -1,13 +1,13 @@
 package sim
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,13 +52,15 @@ func (s *Server) Control() http.Handler {
 	handle("GET /sim/registrations", func(*http.Request) (any, error) { return s.x.AllRegistrations(), nil })
 	handle("DELETE /sim/registrations/{id}", s.deleteRegistration)
 	handle("PUT /sim/foreign", s.putForeign)
+	handle("GET /sim/hooks", func(*http.Request) (any, error) { return s.hooks(), nil })
+	handle("PUT /sim/hooks", s.putHook)
 	handle("GET /sim/faults", func(*http.Request) (any, error) { return s.faults.snapshot(), nil })
 	handle("PUT /sim/faults", s.changeFaults(s.faults.set))
 	handle("POST /sim/faults", s.changeFaults(s.faults.add))
 	handle("DELETE /sim/faults", func(*http.Request) (any, error) { s.faults.set(nil); return nil, nil })
 	handle("GET /sim/requests", func(*http.Request) (any, error) { return s.counters.snapshot(), nil })
 	handle("DELETE /sim/requests", func(*http.Request) (any, error) { s.counters.reset(); return nil, nil })
-	handle("GET /sim/settings", func(*http.Request) (any, error) { return s.pbx.Settings(), nil })
+	handle("GET /sim/settings", func(*http.Request) (any, error) { return s.settings.current(), nil })
 	handle("PATCH /sim/settings", s.changeSettings)
 	handle("POST /sim/tokens/kill", s.killTokens)
 	handle("PUT /sim/quota", s.setQuota)
@@ -106,12 +108,13 @@ func (s *Server) extension(account int, number string) (exchange.Extension, erro
 	return e, nil
 }
 
-func (s *Server) scenario(name string) (scenario.Scenario, error) {
+// scenario finds a scenario as the installation of an account plays it.
+func (s *Server) scenario(name string, account int) (scenario.Scenario, error) {
 	i := slices.IndexFunc(s.scenarios, func(sc scenario.Scenario) bool { return strings.EqualFold(sc.Name, name) })
 	if i < 0 {
 		return scenario.Scenario{}, fmt.Errorf("scenario %q: %w: GET /sim/scenarios lists them", name, exchange.ErrNotFound)
 	}
-	return s.scenarios[i], nil
+	return s.scenarios[i].As(s.pbx.Profile(s.account(account)))
 }
 
 func (s *Server) listScenarios(*http.Request) (any, error) {
@@ -126,7 +129,7 @@ func (s *Server) listScenarios(*http.Request) (any, error) {
 
 func (s *Server) options(o *delivery.Options) delivery.Options {
 	if o == nil {
-		return s.pbx.Settings().Delivery
+		return s.pbx.Delivery()
 	}
 	return *o
 }
@@ -136,7 +139,7 @@ func (s *Server) placeCalls(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc, err := s.scenario(req.Scenario)
+	sc, err := s.scenario(req.Scenario, req.Account)
 	if err != nil {
 		return nil, err
 	}
@@ -186,12 +189,12 @@ func (s *Server) settle(r *http.Request, calls []*exchange.Call, wait bool) (any
 
 func describe(c *exchange.Call, detail bool) simclient.Call {
 	d := simclient.Call{
-		ID: c.ID, CallIDs: c.CallIDs(), Scenario: c.Scenario(), Seed: c.Seed(), Account: c.Account, Emitted: len(c.Emitted()),
+		ID: c.ID, CallIDs: c.CallIDs(), Scenario: c.Scenario(), Seed: c.Seed(), Account: c.Account, Done: c.Ended(),
 	}
-	select {
-	case <-c.Done():
-		d.Done = true
-	default:
+	for _, n := range c.Emitted() {
+		if !n.Silent {
+			d.Emitted++
+		}
 	}
 	if detail {
 		d.Records = c.Records()
@@ -238,7 +241,7 @@ func (s *Server) startLoad(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	sc, err := s.scenario(req.Scenario)
+	sc, err := s.scenario(req.Scenario, req.Account)
 	if err != nil {
 		return nil, err
 	}
@@ -379,7 +382,11 @@ func (s *Server) setAgent(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.pbx.SetAgent(r.Context(), e.ID, e.Label, req.Status)
+	a, ok := s.pbx.(agentSetter)
+	if !ok {
+		return nil, s.lacking("agents that can be set")
+	}
+	return a.SetAgent(r.Context(), e.ID, e.Label, req.Status)
 }
 
 func (s *Server) deleteRegistration(r *http.Request) (any, error) {
@@ -399,7 +406,7 @@ func (s *Server) putForeign(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return setForeign(s.x, e, req.Count)
+	return setForeign(s.x, s.pbx, e, req.Count)
 }
 
 func (s *Server) changeFaults(apply func([]*fault)) func(r *http.Request) (any, error) {
@@ -423,18 +430,18 @@ func (s *Server) changeSettings(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := s.pbx.Settings()
-	d := json.NewDecoder(bytes.NewReader(patch))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&settings); err != nil {
-		return nil, fmt.Errorf("invalid settings: %w", err)
-	}
-	s.pbx.Change(settings)
-	return settings, nil
+	return s.settings.patch(patch)
 }
 
+// lacking is the answer to a request for something that the simulated PBX does not have.
+func (s *Server) lacking(what string) error { return fmt.Errorf("%s has no %s", s.cfg.PBX, what) }
+
 func (s *Server) killTokens(*http.Request) (any, error) {
-	return map[string]int{"killed": s.pbx.KillTokens("")}, nil
+	k, ok := s.pbx.(tokenKiller)
+	if !ok {
+		return nil, s.lacking("tokens")
+	}
+	return map[string]int{"killed": k.KillTokens("")}, nil
 }
 
 func (s *Server) setQuota(r *http.Request) (any, error) {
@@ -442,8 +449,45 @@ func (s *Server) setQuota(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pbx.SetQuotaUsed(s.account(req.Account), req.Used)
+	q, ok := s.pbx.(quotaSetter)
+	if !ok {
+		return nil, s.lacking("quota")
+	}
+	q.SetQuotaUsed(s.account(req.Account), req.Used)
 	return req, nil
+}
+
+// putHook types an event URL into the PBX, or takes it out.
+func (s *Server) putHook(r *http.Request) (any, error) {
+	req, err := decode[simclient.Hook](r)
+	if err != nil {
+		return nil, err
+	}
+	h, ok := s.pbx.(hooked)
+	if !ok {
+		return nil, s.lacking("hooks: register events with its API")
+	}
+	account := s.account(req.Account)
+	if u, err := url.Parse(req.URL); req.URL != "" && (err != nil || u.Host == "") {
+		return nil, errors.New("url must be absolute")
+	}
+	methods, ok := h.Hook(account, req.Dialect)
+	if !ok {
+		return nil, fmt.Errorf("%s has no dialect %q", s.cfg.PBX, req.Dialect)
+	}
+	method := strings.ToUpper(cmp.Or(req.Method, methods[0]))
+	if !slices.Contains(methods, method) {
+		return nil, fmt.Errorf("method must be one of %s", strings.Join(methods, ", "))
+	}
+	if err := s.x.SetHook(account, req.Name, req.URL, method); err != nil {
+		return nil, err
+	}
+	return s.hooks(), nil
+}
+
+// hooks lists the event URLs that were typed in.
+func (s *Server) hooks() []exchange.Registration {
+	return slices.DeleteFunc(s.x.AllRegistrations(), func(r exchange.Registration) bool { return r.EventType != exchange.AnyEvent })
 }
 
 func (s *Server) setApp(r *http.Request) (any, error) {

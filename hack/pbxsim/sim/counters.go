@@ -3,6 +3,7 @@ package sim
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -105,10 +106,13 @@ func (c *counters) count(route, app string, status int) {
 	}
 }
 
+// collections end the routes of whole collections of registrations.
+var collections = []string{"/event", "/phone_events", "/phoneCallEvents", "/phoneCallEvents/{type}"}
+
 // isWipe recognises the DELETE of a whole collection of registrations.
 func isWipe(route string) bool {
 	return strings.HasPrefix(route, http.MethodDelete) &&
-		(strings.HasSuffix(route, "/event") || strings.HasSuffix(route, "/phone_events"))
+		slices.ContainsFunc(collections, func(end string) bool { return strings.HasSuffix(route, end) })
 }
 
 func (c *counters) snapshot() simclient.Requests {

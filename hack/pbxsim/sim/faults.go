@@ -2,7 +2,7 @@ package sim
 
 import (
 	"bytes"
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -100,8 +100,17 @@ func (f *faults) match(r *http.Request) (simclient.Fault, bool) {
 	return simclient.Fault{}, false
 }
 
+// failer is what faults have to know of a PBX.
+type failer interface {
+	http.Handler
+	// WriteError answers with an error in the PBX's own shape.
+	WriteError(w http.ResponseWriter, r *http.Request, status int, code string)
+	// Named returns the registration that the path of a request names.
+	Named(r *http.Request) (id int, ok bool)
+}
+
 // around lets requests pass to next or go wrong.
-func (f *faults) around(x *exchange.Exchange, next http.Handler) http.Handler {
+func (f *faults) around(x *exchange.Exchange, next failer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		hit, ok := f.match(r)
 		if !ok {
@@ -119,10 +128,10 @@ func (f *faults) around(x *exchange.Exchange, next http.Handler) http.Handler {
 	})
 }
 
-func wrong(hit simclient.Fault, x *exchange.Exchange, next http.Handler, w http.ResponseWriter, r *http.Request) {
+func wrong(hit simclient.Fault, x *exchange.Exchange, next failer, w http.ResponseWriter, r *http.Request) {
 	switch hit.Kind {
 	case simclient.FaultStatus:
-		answer(hit, w)
+		answer(hit, next, w, r)
 	case simclient.FaultReset:
 		reset(w)
 	case simclient.FaultResetAfter:
@@ -137,29 +146,11 @@ func wrong(hit simclient.Fault, x *exchange.Exchange, next http.Handler, w http.
 	}
 }
 
-// messages of the errors that the PBX documents; others get the text of their status.
-var messages = map[int]string{
-	http.StatusUnauthorized:    "Unauthorized",
-	http.StatusForbidden:       "Access denied",
-	http.StatusTooManyRequests: "Rate limit exceeded",
-}
-
-func answer(hit simclient.Fault, w http.ResponseWriter) {
-	status := hit.Status
-	if status == 0 {
-		status = http.StatusInternalServerError
-	}
+func answer(hit simclient.Fault, pbx failer, w http.ResponseWriter, r *http.Request) {
 	for name, value := range hit.Headers {
 		w.Header().Set(name, value)
 	}
-	body := map[string]string{"message": http.StatusText(status)}
-	if m, ok := messages[status]; ok {
-		body["message"] = m
-	}
-	if hit.Code != "" {
-		body["status"] = hit.Code
-	}
-	reply(w, status, body)
+	pbx.WriteError(w, r, cmp.Or(hit.Status, http.StatusInternalServerError), hit.Code)
 }
 
 // reset breaks the connection with a TCP reset where the transport allows it.
@@ -190,20 +181,34 @@ func truncate(w http.ResponseWriter, r *http.Request, next http.Handler) {
 }
 
 // vanish removes the registration that the path names, or the one that the request creates.
-func vanish(x *exchange.Exchange, w http.ResponseWriter, r *http.Request, next http.Handler) {
-	parts := strings.Split(strings.TrimSuffix(r.URL.Path, "/"), "/")
-	if id, err := strconv.Atoi(parts[len(parts)-1]); err == nil {
+func vanish(x *exchange.Exchange, w http.ResponseWriter, r *http.Request, next failer) {
+	if id, ok := next.Named(r); ok {
 		_ = x.Vanish(id) // already gone is as good
 	}
+	before := x.AllRegistrations()
 	b := newBuffer()
 	next.ServeHTTP(b, r)
-	var created struct{ ID int }
-	if b.status == http.StatusCreated && json.Unmarshal(b.body.Bytes(), &created) == nil {
-		_ = x.Vanish(created.ID)
+	if id, ok := created(r, b, before, x.AllRegistrations()); ok {
+		_ = x.Vanish(id)
 	}
 	maps.Copy(w.Header(), b.header)
 	w.WriteHeader(b.status)
 	_, _ = w.Write(b.body.Bytes()) // the client may be gone
+}
+
+// created finds the registration that a request made: it is new, and the answer, if there is one, has its id.
+func created(r *http.Request, b *buffer, before, after []exchange.Registration) (int, bool) {
+	if r.Method != http.MethodPost || b.status >= http.StatusMultipleChoices {
+		return 0, false
+	}
+	for _, reg := range after {
+		known := slices.ContainsFunc(before, func(o exchange.Registration) bool { return o.ID == reg.ID })
+		named := bytes.Contains(b.body.Bytes(), []byte(cmp.Or(reg.Key, strconv.Itoa(reg.ID))))
+		if !known && (b.body.Len() == 0 || named) {
+			return reg.ID, true
+		}
+	}
+	return 0, false
 }
 
 // buffer keeps an answer back.
@@ -219,11 +224,8 @@ func (b *buffer) Header() http.Header         { return b.header }
 func (b *buffer) WriteHeader(status int)      { b.status = status }
 func (b *buffer) Write(p []byte) (int, error) { return b.body.Write(p) }
 
-// foreignTypes are given in turn to invented foreign registrations.
-var foreignTypes = []string{"dial-in", "dial-out", "answer", "hangup"}
-
 // setForeign brings the foreign registrations of an extension to a number, the newest ones going first.
-func setForeign(x *exchange.Exchange, e exchange.Extension, count int) ([]exchange.Registration, error) {
+func setForeign(x *exchange.Exchange, pbx system, e exchange.Extension, count int) ([]exchange.Registration, error) {
 	owner := exchange.Owner{Scope: exchange.OnExtension, ID: e.ID}
 	isForeign := func(r exchange.Registration) bool { return r.Foreign }
 	list := slices.DeleteFunc(x.Registrations(owner), func(r exchange.Registration) bool { return !isForeign(r) })
@@ -235,10 +237,10 @@ func setForeign(x *exchange.Exchange, e exchange.Extension, count int) ([]exchan
 		list = list[:len(list)-1]
 	}
 	for i := len(list); i < count; i++ {
-		r, err := x.Register(exchange.Registration{
-			Owner: owner, Foreign: true, EventType: foreignTypes[i%4], Method: []string{http.MethodGet, http.MethodPost}[i%2],
+		r, err := x.Register(pbx.Foreign(exchange.Registration{
+			Owner: owner, Foreign: true, Method: []string{http.MethodGet, http.MethodPost}[i%2],
 			URL: fmt.Sprintf("https://crm.example.net/hook/%s/%d", e.Number, i+1),
-		}, 1<<20)
+		}, i), 1<<20)
 		if err != nil {
 			return nil, err
 		}

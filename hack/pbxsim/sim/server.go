@@ -8,19 +8,29 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/callable"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/delivery"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/exchange"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/linuxbox"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/ringme"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/voipnow"
 )
 
-// Config describes the PBX. What is left out is that of [DefaultConfig].
+// Config describes the PBX. What is left out is that of [DefaultConfigOf] the PBX.
 type Config struct {
-	PBX      string             `json:"pbx"` // ringme, the default and so far the only one
+	PBX      string             `json:"pbx"` // ringme (default), voipnow, callable or linuxbox
 	Accounts []exchange.Account `json:"accounts"`
-	Settings ringme.Settings    `json:"settings"`
+
+	// The settings of the PBX that is simulated; the others are of no account.
+	Settings ringme.Settings   `json:"settings"` // of ringme
+	VoipNow  voipnow.Settings  `json:"voipNow"`
+	Callable callable.Settings `json:"callable"`
+	LinuxBox linuxbox.Settings `json:"linuxBox"`
 
 	Now    func() time.Time `json:"-"` // default time.Now
 	Logger *slog.Logger     `json:"-"` // default: silent
@@ -33,26 +43,44 @@ const (
 )
 
 // DefaultConfig is a RingMe PBX with one account, the cast of the scenarios and one queue agent.
-func DefaultConfig() Config {
+func DefaultConfig() Config { return DefaultConfigOf("ringme") }
+
+// DefaultConfigOf is a PBX with one account and the cast of its scenarios; for RingMe with one queue agent too.
+func DefaultConfigOf(pbx string) Config {
+	pbx = strings.ToLower(pbx)
 	account := exchange.Account{
 		ID: 12, Prefix: "1234", Domain: "sip.example.com",
-		Apps:   []exchange.App{{ClientID: DefaultClientID, ClientSecret: DefaultClientSecret}},
-		Agents: []exchange.Agent{{ID: 77, Number: "101", Name: "Ann Novak", Status: exchange.LoggedOut}},
+		Apps: []exchange.App{{ClientID: DefaultClientID, ClientSecret: DefaultClientSecret}},
 	}
-	for id, number := range map[int]string{5101: "101", 5102: "102", 5103: "103", 5099: "099", 5900: "900", 5901: "901"} {
-		party := scenario.DefaultCast().Extensions[number]
+	switch pbx {
+	case "voipnow":
+		account.ID, account.Prefix, account.Domain = 7, "0007", "pbx.example.com"
+	case "callable":
+		account.ID, account.Prefix, account.Domain = 170, "", "tenant.example.com"
+	case "linuxbox":
+		account.ID, account.Prefix, account.Domain = 3, "", "pbx.example.com"
+	default:
+		account.Agents = []exchange.Agent{{ID: 77, Number: "101", Name: "Ann Novak", Status: exchange.LoggedOut}}
+	}
+	for _, party := range scenario.CastOf(pbx).Extensions {
+		id, err := strconv.Atoi(party.ID)
+		if err != nil {
+			continue // the PBX chooses one
+		}
 		account.Extensions = append(account.Extensions, exchange.Extension{
-			ID: id, Number: number, Type: party.Type, Label: party.Label,
+			ID: id, Number: party.Short(), Type: party.Type, Label: party.Label,
 		})
 	}
-	return Config{PBX: "ringme", Accounts: []exchange.Account{account}, Settings: ringme.DefaultSettings()}
+	return Config{
+		PBX: pbx, Accounts: []exchange.Account{account}, Settings: ringme.DefaultSettings(),
+		VoipNow: voipnow.DefaultSettings(), LinuxBox: linuxbox.DefaultSettings(),
+	}
 }
 
 func (c Config) complete() Config {
-	d := DefaultConfig()
-	c.PBX = cmp.Or(c.PBX, d.PBX)
+	c.PBX = strings.ToLower(cmp.Or(c.PBX, "ringme"))
 	if len(c.Accounts) == 0 {
-		c.Accounts = d.Accounts
+		c.Accounts = DefaultConfigOf(c.PBX).Accounts
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -69,7 +97,8 @@ type Server struct {
 	log       *slog.Logger
 	sender    *delivery.Sender
 	x         *exchange.Exchange
-	pbx       *ringme.API
+	pbx       system
+	settings  settings
 	counters  *counters
 	faults    *faults
 	loads     *loads
@@ -88,14 +117,14 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	api, err := ringme.New(x, cfg.Settings, cfg.Now)
-	if err != nil {
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, sender: sender, x: x, scenarios: scenarios,
+		counters: newCounters(cfg.Now), faults: &faults{}, loads: newLoads(),
+	}
+	if s.pbx, s.settings, err = newSystem(cfg, x); err != nil {
 		return nil, err
 	}
-	return &Server{
-		cfg: cfg, log: cfg.Logger, sender: sender, x: x, pbx: api, scenarios: scenarios,
-		counters: newCounters(cfg.Now), faults: &faults{}, loads: newLoads(),
-	}, nil
+	return s, nil
 }
 
 // API is what clients of the PBX see. Every request is counted, also one that a fault hits.
@@ -107,7 +136,7 @@ func (s *Server) API() http.Handler {
 func (s *Server) Reset() error {
 	s.loads.stop()
 	s.faults.set(nil)
-	s.pbx.Reset(s.cfg.Settings)
+	s.settings.reset()
 	err := s.x.Reset(s.cfg.Accounts)
 	s.counters.reset()
 	return err

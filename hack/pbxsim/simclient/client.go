@@ -107,6 +107,16 @@ func (c *Client) SetForeign(ctx context.Context, f Foreign) ([]exchange.Registra
 	return send[[]exchange.Registration](ctx, c, http.MethodPut, "/sim/foreign", f)
 }
 
+// SetHook types an event URL into a PBX without a registration API and returns all hooks.
+func (c *Client) SetHook(ctx context.Context, h Hook) ([]exchange.Registration, error) {
+	return send[[]exchange.Registration](ctx, c, http.MethodPut, "/sim/hooks", h)
+}
+
+// Hooks lists the event URLs that were typed in.
+func (c *Client) Hooks(ctx context.Context) ([]exchange.Registration, error) {
+	return get[[]exchange.Registration](ctx, c, "/sim/hooks")
+}
+
 // SetFaults replaces all faults; without arguments nothing fails any more.
 func (c *Client) SetFaults(ctx context.Context, faults ...Fault) ([]Fault, error) {
 	if faults == nil {
@@ -130,12 +140,18 @@ func (c *Client) ResetRequests(ctx context.Context) error {
 	return c.do(ctx, http.MethodDelete, "/sim/requests", nil, nil)
 }
 
-// Settings returns the settings in force.
+// SettingsOf returns the settings in force of any PBX, for example SettingsOf[voipnow.Settings].
+func SettingsOf[S any](ctx context.Context, c *Client) (S, error) {
+	return get[S](ctx, c, "/sim/settings")
+}
+
+// Settings returns the settings in force of a RingMe PBX.
 func (c *Client) Settings(ctx context.Context) (ringme.Settings, error) {
 	return get[ringme.Settings](ctx, c, "/sim/settings")
 }
 
-// Change sets the members of the settings that patch names, for example {"eventLimit": 8}, and leaves the others.
+// Change sets the members of the settings that patch names, for example {"eventLimit": 8}, and leaves the others. What it
+// returns is of use for RingMe only; see [SettingsOf].
 func (c *Client) Change(ctx context.Context, patch map[string]any) (ringme.Settings, error) {
 	return send[ringme.Settings](ctx, c, http.MethodPatch, "/sim/settings", patch)
 }

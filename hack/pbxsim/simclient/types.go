@@ -117,7 +117,7 @@ type Fault struct {
 	Path    string            `json:"path,omitempty"`   // regular expression; default: any
 	Kind    FaultKind         `json:"kind"`
 	Status  int               `json:"status,omitempty"`  // of kind status; default 500
-	Code    string            `json:"code,omitempty"`    // member status of the error body, for example rate_limit_exceeded
+	Code    string            `json:"code,omitempty"`    // in the error body, for example rate_limit_exceeded
 	Headers map[string]string `json:"headers,omitempty"` // of kind status, for example X-RateLimit-Reset
 	Delay   Duration          `json:"delay,omitzero"`    // before anything else happens
 	Skip    int               `json:"skip,omitempty"`    // matching requests that pass first
@@ -145,23 +145,43 @@ type Route struct {
 func (r Requests) Writes() int {
 	n := 0
 	for route, c := range r.Routes {
-		if route != TokenRoute && !isRead(route) {
+		if route != TokenRoute && route != VoipNowTokenRoute && !isRead(route) {
 			n += c.Count
 		}
 	}
 	return n
 }
 
-// Routes that tests ask for most.
+// Routes that tests ask for most. Those without a name of a PBX are RingMe's.
 const (
 	TokenRoute       = "POST /oauth/token"
 	ExtensionsRoute  = "GET /client/{client}/extension"
 	ListEventsRoute  = "GET /extension/{extension}/event"
 	CreateEventRoute = "POST /extension/{extension}/event"
 	DeleteEventRoute = "DELETE /extension/{extension}/event/{id}"
+
+	VoipNowTokenRoute       = "POST /oauth/token.php"
+	VoipNowListEventsRoute  = "GET /extensions/{user}/{extension}/phoneCallEvents"
+	VoipNowCreateEventRoute = "POST /extensions/{user}/{extension}/phoneCallEvents"
+	VoipNowUpdateEventRoute = "PUT /extensions/{user}/{extension}/phoneCallEvents/{type}/{id}"
+	VoipNowDeleteEventRoute = "DELETE /extensions/{user}/{extension}/phoneCallEvents/{type}/{id}"
+	VoipNowSimpleCallRoute  = "POST /phoneCalls/{user}/simple"
+	VoipNowCDRRoute         = "GET /cdr"
+
+	LinuxBoxDialRoute   = "GET /dial"
+	LinuxBoxHangupRoute = "GET /hangup"
 )
 
 func isRead(route string) bool { return len(route) > 4 && route[:4] == "GET " }
+
+// Hook is an event URL that an administrator types into a PBX without a registration API: Callable, LinuxBox.
+type Hook struct {
+	Account int    `json:"account,omitempty"`
+	Name    string `json:"name,omitempty"`    // tells several hooks of an account apart
+	URL     string `json:"url"`               // empty takes the hook out; LinuxBox B and C append the event to its path
+	Method  string `json:"method,omitempty"`  // LinuxBox: GET (default) or POST
+	Dialect string `json:"dialect,omitempty"` // LinuxBox, of the whole account: A, B, C or C-2022; default: as in the settings
+}
 
 // NewExtension creates extensions.
 type NewExtension struct {

@@ -17,7 +17,7 @@ type TB interface {
 
 // PBX is a running simulator.
 type PBX struct {
-	URL          string // of the PBX: /oauth/token and /api/ver1.0 are below it
+	URL          string // of the PBX: its API is below
 	ControlURL   string
 	ClientID     string
 	ClientSecret string
