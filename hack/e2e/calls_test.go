@@ -24,8 +24,8 @@ var _ = Describe("Calls", Ordered, func() {
 
 	DescribeTable("become legs", func(ctx context.Context, scenario string, want ...string) {
 		call := s.call(ctx, scenario)
-		Eventually(func() []string { return s.legs(ctx, call) }).Should(Equal(want))
-		Consistently(func() []string { return s.legs(ctx, call) }, "2s").Should(Equal(want))
+		Eventually(func() []string { return s.legs(ctx, call) }).Should(ConsistOf(want))
+		Consistently(func() []string { return s.legs(ctx, call) }, "2s").Should(ConsistOf(want))
 	},
 		Entry("answered inbound", "S1",
 			"Inbound "+customer+" 1234*101 ann Completed Answered 60s recorded"),

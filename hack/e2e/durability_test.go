@@ -62,19 +62,18 @@ var _ = Describe("Durability", func() {
 			s.connect(ctx, completed)
 			s.pbx = simclient.New(s.directControlPlane(ctx))
 			load := s.startLoad(ctx, 700, 10)
-			control := func(verb string) {
+			control := func(ctx context.Context, verb string) {
 				out, err := exec.CommandContext(ctx, "bash", "-c", stopper+" "+verb+" kube-apiserver").CombinedOutput()
 				Expect(err).NotTo(HaveOccurred(), string(out))
 			}
-			control("stop")
-			restart := func() { control("start") }
-			DeferCleanup(restart)
+			control(ctx, "stop")
+			DeferCleanup(func(ctx context.Context) { control(ctx, "start") })
 			stopped := time.Now()
 			Eventually(func() time.Duration { return time.Since(stopped) }, "2m", "1s").Should(BeNumerically(">", time.Minute))
 			duringOutage := s.loadState(ctx, load)
 			Expect(duringOutage.Done).To(BeFalse(), "the load must last longer than the outage")
 			Expect(duringOutage.Failed).To(BeZero(), duringOutage.LastError)
-			restart()
+			control(ctx, "start")
 			final := s.endOfLoad(ctx, load)
 			Expect(final.Failed).To(BeZero(), final.LastError)
 			s.expectAcknowledged(ctx, final)

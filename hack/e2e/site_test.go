@@ -337,8 +337,8 @@ func (s *site) describe(ctx context.Context) {
 	for _, args := range [][]string{
 		{"-n", s.namespace, "get", "pbxintegrations,extmap,pods,pvc", "-o", "wide"},
 		{"-n", s.namespace, "get", "events", "--sort-by=.lastTimestamp"},
-		{"-n", s.namespace, "logs", "statefulset/" + integrationName + "-receiver", "--tail", "40"},
-		{"-n", systemNamespace, "logs", "deployment/pbx-operator", "--tail", "60"},
+		{"-n", s.namespace, "logs", "statefulset/" + integrationName + "-receiver", "--tail", "25"},
+		{"-n", systemNamespace, "logs", "deployment/pbx-operator", "--tail", "25"},
 	} {
 		out, _ := exec.CommandContext(ctx, "kubectl", args...).CombinedOutput()
 		GinkgoWriter.Printf("$ kubectl %s\n%s\n", strings.Join(args, " "), out)

@@ -1,0 +1,122 @@
+package extension
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/extension/registration"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
+)
+
+const (
+	// missingRetry is how often to look for something that a watch will tell of as well.
+	missingRetry = time.Minute
+	// refusedRetry is how often to look again after the PBX refused something for good.
+	refusedRetry = 5 * time.Minute
+)
+
+// access is what it takes to work on the registrations of one mapping.
+type access struct {
+	integration *v1alpha1.PBXIntegration
+	pbx         *pbxapi.Client
+	ring        eventurl.Ring
+}
+
+// desired are the registrations that the mapping asks for.
+func (a access) desired(mapping *v1alpha1.ExtensionMapping) []pbxapi.Registration {
+	url := eventurl.URL(a.integration.Spec.Receiver.PublicURL, a.ring.Current().Token(string(mapping.UID)), "")
+	events := mapping.DesiredEvents()
+	list := make([]pbxapi.Registration, len(events))
+	for i, event := range events {
+		list[i] = pbxapi.Registration{Event: event, URL: url, Method: registrationMethod}
+	}
+	return list
+}
+
+// own recognises the registrations of the mapping.
+func (a access) own(mapping *v1alpha1.ExtensionMapping) registration.Tokens {
+	return a.ring.Tokens(string(mapping.UID))
+}
+
+// integrationOf returns the integration of a mapping, or nil.
+func (h *handler) integrationOf(ctx context.Context, mapping *v1alpha1.ExtensionMapping) (*v1alpha1.PBXIntegration, error) {
+	integration := &v1alpha1.PBXIntegration{}
+	err := h.client.Get(ctx, types.NamespacedName{Namespace: mapping.Namespace, Name: mapping.Spec.IntegrationRef.Name}, integration)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // the absence is the answer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the PBXIntegration: %w", err)
+	}
+	return integration, nil
+}
+
+// readSecret is vault.data, or lastData for a clean-up.
+type readSecret func(context.Context, types.NamespacedName) (map[string][]byte, error)
+
+// errMissing marks that a Secret, or something in it, is not there.
+var errMissing = errors.New("missing")
+
+// access gathers what is needed to work on the PBX. Without a Secret the outcome is Waiting, and is errMissing.
+func (h *handler) access(ctx context.Context, integration *v1alpha1.PBXIntegration, read readSecret) (access, error) {
+	credentials := pbxapi.CredentialsSecret(integration.Spec.PBX)
+	data, err := read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: credentials})
+	if err != nil {
+		return access{}, missing(err, v1alpha1.ReasonCredentialsMissing, "Secret %s with the credentials of PBXIntegration %s", credentials, integration.Name)
+	}
+	pbx, err := h.pool.Client(integration, data)
+	if err != nil {
+		return access{}, lifecycle.Waiting{Reason: v1alpha1.ReasonCredentialsMissing, After: missingRetry, Err: absence{err.Error()}}
+	}
+	keys := eventurl.SecretName(integration.Name)
+	data, err = read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: keys})
+	if err != nil {
+		return access{}, missing(err, v1alpha1.ReasonIntegrationNotReady, "Secret %s with the event URL keys of PBXIntegration %s", keys, integration.Name)
+	}
+	ring, err := eventurl.ParseRing(data)
+	if err != nil {
+		return access{}, lifecycle.Waiting{Reason: v1alpha1.ReasonIntegrationNotReady, After: missingRetry, Err: absence{err.Error()}}
+	}
+	return access{integration: integration, pbx: pbx, ring: ring}, nil
+}
+
+func missing(err error, reason, format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	if !apierrors.IsNotFound(err) {
+		return fmt.Errorf("cannot read %s: %w", what, err)
+	}
+	return lifecycle.Waiting{Reason: reason, After: missingRetry, Err: absence{what + " is missing"}}
+}
+
+// absence is an errMissing in words.
+type absence struct{ text string }
+
+func (e absence) Error() string { return e.text }
+func (absence) Unwrap() error   { return errMissing }
+
+// outcomeOf says what a failed call means for a mapping.
+func outcomeOf(mapping *v1alpha1.ExtensionMapping, err error) error {
+	if limited, ok := errors.AsType[*pbxapi.RateLimitedError](err); ok {
+		return lifecycle.RateLimited{After: lifecycle.Jitter(limited.After, mapping.UID), Err: err}
+	}
+	switch {
+	case errors.Is(err, pbxapi.ErrUnauthorized):
+		return lifecycle.Waiting{Reason: v1alpha1.ReasonCredentialsInvalid, After: lifecycle.Jitter(refusedRetry, mapping.UID), Err: err}
+	case errors.Is(err, pbxapi.ErrInvalid):
+		return lifecycle.Terminal{Reason: v1alpha1.ReasonInvalidSpec, Err: err}
+	case errors.Is(err, pbxapi.ErrForbidden), errors.Is(err, pbxapi.ErrRejected):
+		return lifecycle.Terminal{Reason: v1alpha1.ReasonPBXRefused, Err: err}
+	case errors.Is(err, pbxapi.ErrUnreachable):
+		return lifecycle.Transient{Reason: v1alpha1.ReasonPBXUnreachable, Err: err}
+	default:
+		return err
+	}
+}

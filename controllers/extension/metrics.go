@@ -1,0 +1,59 @@
+package extension
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pbx-operator/pbx-operator/controllers/extension/registration"
+)
+
+// Metrics count what was done to registrations. A nil *Metrics counts nothing.
+type Metrics struct {
+	changes *prometheus.CounterVec
+	drift   prometheus.Counter
+	left    prometheus.Counter
+}
+
+// NewMetrics registers
+//   - pbx_operator_registration_changes_total{operation="create"|"delete"},
+//   - pbx_operator_registration_drift_total: passes that found the PBX to differ although nothing had been changed here,
+//   - pbx_operator_registrations_left_total: mappings that were let go with registrations left on the PBX.
+func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pbx_operator_registration_changes_total",
+			Help: "Event registrations created and deleted on PBXs, by operation.",
+		}, []string{"operation"}),
+		drift: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pbx_operator_registration_drift_total",
+			Help: "Passes that found the registrations on a PBX to differ although nothing had been changed here, and corrected them.",
+		}),
+		left: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pbx_operator_registrations_left_total",
+			Help: "Mappings that were let go with registrations left on the PBX.",
+		}),
+	}
+	for _, collector := range []prometheus.Collector{m.changes, m.drift, m.left} {
+		if err := registry.Register(collector); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *Metrics) changed(operation registration.Operation) {
+	if m != nil {
+		m.changes.WithLabelValues(string(operation)).Inc()
+	}
+}
+
+func (m *Metrics) drifted() {
+	if m != nil {
+		m.drift.Inc()
+	}
+}
+
+func (m *Metrics) leftBehind() {
+	if m != nil {
+		m.left.Inc()
+	}
+}

@@ -1,0 +1,162 @@
+package extension
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+)
+
+// Finalize removes the registrations of a mapping that is being deleted. Where that is impossible, or has been for as long as
+// Options.DeletionDeadline, it tells in an Event what is left, and lets go.
+func (h *handler) Finalize(ctx context.Context, mapping *v1alpha1.ExtensionMapping) (lifecycle.Done, error) {
+	integration, err := h.integrationOf(ctx, mapping)
+	if err != nil {
+		return lifecycle.Done{}, err
+	}
+	notice, err := h.withdraw(ctx, mapping, integration, mapping.DeletionTimestamp)
+	if err != nil {
+		return lifecycle.Done{}, err
+	}
+	h.seen.forget(mapping.UID)
+	return lifecycle.Done{Notice: notice}, nil
+}
+
+// release removes the registrations of a mapping whose integration is being deleted. The integration waits for it.
+func (h *handler) release(
+	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration,
+) (lifecycle.Done, error) {
+	notice, err := h.withdraw(ctx, mapping, integration, integration.DeletionTimestamp)
+	if err != nil {
+		return lifecycle.Done{}, err
+	}
+	reason := v1alpha1.ReasonRegistrationsDeleted
+	if ready := lifecycle.Ready(mapping); notice.Reason != "" || ready != nil && ready.Reason == v1alpha1.ReasonRegistrationsLeft {
+		reason = v1alpha1.ReasonRegistrationsLeft
+	}
+	mapping.Status.ExtensionID = ""
+	mapping.Status.RegisteredEvents, mapping.Status.ExtensionEvents = new(int32(0)), nil
+	h.seen.forget(mapping.UID)
+	return lifecycle.Done{Notice: notice}, lifecycle.Waitingf(reason, missingRetry,
+		"PBXIntegration %s is being deleted: it takes no registrations any more", integration.Name)
+}
+
+// withdraw removes all registrations of a mapping, and tells of those that are left for good.
+func (h *handler) withdraw(
+	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration, since *metav1.Time,
+) (lifecycle.Notice, error) {
+	switch {
+	case neverRegistered(mapping):
+		return lifecycle.Notice{}, nil
+	case integration == nil:
+		return h.left(mapping, h.seen.of(mapping.UID), "the PBXIntegration is gone"), nil
+	case integration.Spec.DeletionPolicy == v1alpha1.DeletionOrphan:
+		notice := h.left(mapping, h.seen.of(mapping.UID), "deletionPolicy is Orphan")
+		notice.Warning = false
+		return notice, nil
+	}
+	to, err := h.access(ctx, integration, h.secrets.lastData)
+	if errors.Is(err, errMissing) {
+		return h.left(mapping, h.seen.of(mapping.UID), err.Error()), nil
+	}
+	if err != nil {
+		return lifecycle.Notice{}, err
+	}
+	ids, err := h.removeEverywhere(ctx, to, mapping)
+	if err == nil {
+		return lifecycle.Notice{}, nil
+	}
+	remaining := h.options.DeletionDeadline - h.clock.Since(since.Time)
+	switch {
+	case ownCeiling(err):
+		return lifecycle.Notice{}, outcomeOf(mapping, err)
+	case remaining <= 0:
+		return h.left(mapping, ids, err.Error()), nil
+	}
+	return lifecycle.Notice{}, lifecycle.Waiting{Reason: v1alpha1.ReasonDeleting, After: min(h.options.CleanUpRetry, remaining), Err: err}
+}
+
+// neverRegistered tells that nothing was ever created for the mapping: it has a status, and no extension in it.
+func neverRegistered(mapping *v1alpha1.ExtensionMapping) bool {
+	return mapping.Status.ExtensionID == "" && lifecycle.Ready(mapping) != nil
+}
+
+// ownCeiling tells that the PBX was not even asked. That wait is sure to end, so the deadline does not count.
+func ownCeiling(err error) bool {
+	limited, ok := errors.AsType[*pbxapi.RateLimitedError](err)
+	return ok && !limited.ByPBX
+}
+
+// removeEverywhere removes the registrations from every extension that may have them: the recorded one and that of the spec. Where
+// the status was lost, the extension is looked up.
+func (h *handler) removeEverywhere(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) ([]string, error) {
+	recorded, wanted := mapping.Status.ExtensionID, mapping.Spec.Extension.ID
+	if recorded == "" && wanted == "" {
+		found, err := to.pbx.Extension(ctx, mapping.Spec.Extension.Number)
+		if isNotFound(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		wanted = found.ID
+	}
+	if recorded != "" {
+		if left, err := h.removeAll(ctx, to, mapping, recorded); err != nil {
+			return left, err
+		}
+	}
+	if wanted != "" && wanted != recorded {
+		return h.removeAll(ctx, to, mapping, wanted)
+	}
+	return nil, nil
+}
+
+// left tells of registrations that stay on the PBX.
+func (h *handler) left(mapping *v1alpha1.ExtensionMapping, ids []string, why string) lifecycle.Notice {
+	known := "their ids are unknown"
+	if len(ids) > 0 {
+		known = "ids " + strings.Join(ids, ", ")
+	}
+	h.metrics.leftBehind()
+	return lifecycle.Notice{
+		Reason:  v1alpha1.ReasonRegistrationsLeft,
+		Warning: true,
+		Message: fmt.Sprintf("registrations of this mapping may be left on extension %s of the PBX (%s): remove them there if they are not wanted."+
+			" Reason: %s", nameOf(mapping), known, why),
+	}
+}
+
+// sightings remembers the ids of the registrations of each mapping, to be able to name them when the PBX cannot be asked any more.
+type sightings struct {
+	mu  sync.Mutex
+	ids map[types.UID][]string
+}
+
+func newSightings() *sightings { return &sightings{ids: map[types.UID][]string{}} }
+
+func (s *sightings) note(mapping types.UID, ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ids[mapping] = ids
+}
+
+func (s *sightings) of(mapping types.UID) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[mapping]
+}
+
+func (s *sightings) forget(mapping types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.ids, mapping)
+}

@@ -1,0 +1,120 @@
+package pbxapi
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// What a call can fail with, beside RateLimitedError. Use errors.Is.
+var (
+	// ErrNotFound: the PBX does not know the extension or the account.
+	ErrNotFound = errors.New("the PBX does not know it")
+	// ErrLimitReached: the extension takes no more registrations.
+	ErrLimitReached = errors.New("the event limit of the extension is reached")
+	// ErrUnauthorized: the PBX does not accept the credentials. Only other credentials can help.
+	ErrUnauthorized = errors.New("the PBX does not accept the credentials")
+	// ErrForbidden: the credentials are good, but lack the right.
+	ErrForbidden = errors.New("the PBX forbids it")
+	// ErrRejected: the PBX understood and refused.
+	ErrRejected = errors.New("the PBX refused")
+	// ErrUnreachable: no usable answer. Whether the PBX did what was asked is unknown.
+	ErrUnreachable = errors.New("the PBX cannot be reached")
+	// ErrInvalid: the request cannot be made from these settings.
+	ErrInvalid = errors.New("invalid settings")
+)
+
+// Error is a failed call. Its text is fit for conditions, Events and logs: it holds no URL, token or secret.
+type Error struct {
+	// Kind is one of the Err… values.
+	Kind error
+	// Op says what was tried, such as "list the extensions".
+	Op string
+	// Detail is what the PBX or the network said.
+	Detail string
+
+	cause error
+}
+
+// NewError describes a failed call; detail may come from the PBX and is scrubbed.
+func NewError(kind error, op, detail string) *Error {
+	return &Error{Kind: kind, Op: op, Detail: Scrub(detail)}
+}
+
+// TransportError describes a call that got no usable answer. The text of an url.Error is left out, because it holds the URL.
+func TransportError(op string, err error) error {
+	if limited, ok := errors.AsType[*RateLimitedError](err); ok {
+		return limited
+	}
+	if known, ok := errors.AsType[*Error](err); ok {
+		return known
+	}
+	return &Error{Kind: ErrUnreachable, Op: op, Detail: Scrub(networkProblem(err)), cause: err}
+}
+
+func networkProblem(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		if wrapped.Timeout() {
+			return "no answer in time"
+		}
+		err = wrapped.Err
+	}
+	return err.Error()
+}
+
+func (e *Error) Error() string {
+	text := "cannot " + e.Op + ": " + e.Kind.Error()
+	if e.Detail != "" {
+		text += ": " + e.Detail
+	}
+	return text
+}
+
+// Unwrap gives the kind and, where there is one, the cause.
+func (e *Error) Unwrap() []error {
+	if e.cause == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.cause}
+}
+
+// RateLimitedError asks to come back later. Nothing was asked of the PBX, or the PBX did nothing.
+type RateLimitedError struct {
+	// After is how long to wait.
+	After time.Duration
+	// ByPBX tells that the PBX itself refused (HTTP 429), not the ceiling of the integration.
+	ByPBX bool
+}
+
+// Error has no number in it: a text that changed with every attempt would be written to a status each time.
+func (e *RateLimitedError) Error() string {
+	if e.ByPBX {
+		return "the PBX limits the rate of requests (HTTP 429); waiting for it to take more"
+	}
+	return "requestsPerMinute of the integration is used up; waiting for a turn"
+}
+
+const detailLength = 200
+
+var (
+	links   = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://\S+`)
+	secrets = regexp.MustCompile(`[A-Za-z0-9_\-+/=]{24,}`)
+)
+
+// Scrub makes text from outside fit for conditions and logs: one short line without URLs and without anything that could be a
+// token. A PBX may well repeat the event URL in its error message.
+func Scrub(text string) string {
+	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "�")), " ")
+	text = links.ReplaceAllString(text, "(URL)")
+	text = secrets.ReplaceAllString(text, "(…)")
+	if runes := []rune(text); len(runes) > detailLength {
+		text = string(runes[:detailLength]) + "…"
+	}
+	return text
+}

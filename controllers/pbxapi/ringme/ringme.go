@@ -1,0 +1,350 @@
+// Package ringme speaks the management API of the RingMe platform, also sold as Telphin and UCom.
+package ringme
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+)
+
+const (
+	apiPath   = "/api/ver1.0"
+	tokenPath = "/oauth/token" //nolint:gosec // a path, not a credential
+
+	// keyClientID and keyClientSecret are the keys of the credentials Secret.
+	keyClientID     = "clientID"
+	keyClientSecret = "clientSecret"
+
+	largestAnswer = 8 << 20
+	pageSize      = 500
+	mostPages     = 1000
+)
+
+// eventTypes are the names of events on the wire (RingMe: Extension Number Events).
+var eventTypes = map[v1alpha1.EventType]string{
+	v1alpha1.EventDialIn:  "dial-in",
+	v1alpha1.EventDialOut: "dial-out",
+	v1alpha1.EventAnswer:  "answer",
+	v1alpha1.EventHangup:  "hangup",
+}
+
+func eventOf(wire string) v1alpha1.EventType {
+	for event, name := range eventTypes {
+		if strings.EqualFold(name, wire) {
+			return event
+		}
+	}
+	return ""
+}
+
+// API is the management API of one client account. Its calls return the errors of package pbxapi.
+type API struct {
+	base    string
+	account string
+	http    *http.Client
+	timeout time.Duration
+	turn    func(context.Context) error
+	tokens  *tokenSource
+}
+
+var _ pbxapi.API = (*API)(nil)
+
+// New makes the API of an account. It returns ErrInvalid when the URL is no URL or the Secret lacks clientID or clientSecret.
+func New(settings pbxapi.Settings) (pbxapi.API, error) {
+	const op = "connect to the PBX"
+	ringMe := settings.PBX.RingMe
+	if ringMe == nil {
+		return nil, pbxapi.NewError(pbxapi.ErrInvalid, op, "spec.pbx.ringMe is missing")
+	}
+	host, err := url.Parse(ringMe.URL)
+	if err != nil || host.Host == "" {
+		return nil, pbxapi.NewError(pbxapi.ErrInvalid, op, "spec.pbx.ringMe.url is no URL with a host")
+	}
+	for _, key := range []string{keyClientID, keyClientSecret} {
+		if len(bytes.TrimSpace(settings.Credentials[key])) == 0 {
+			return nil, pbxapi.NewError(pbxapi.ErrInvalid, op, fmt.Sprintf("the Secret %s has no key %s", ringMe.CredentialsSecretRef.Name, key))
+		}
+	}
+	root := host.Scheme + "://" + host.Host + strings.TrimRight(host.Path, "/")
+	return &API{
+		base:    root + apiPath,
+		account: accountOf(ringMe),
+		http:    settings.HTTP,
+		timeout: settings.Timeout,
+		turn:    settings.Turn,
+		tokens: &tokenSource{
+			http:    settings.HTTP,
+			timeout: settings.Timeout,
+			turn:    settings.Turn,
+			config: clientcredentials.Config{
+				ClientID:     string(bytes.TrimSpace(settings.Credentials[keyClientID])),
+				ClientSecret: string(bytes.TrimSpace(settings.Credentials[keyClientSecret])),
+				TokenURL:     root + tokenPath,
+				AuthStyle:    oauth2.AuthStyleInParams,
+			},
+		},
+	}, nil
+}
+
+func accountOf(ringMe *v1alpha1.RingMe) string {
+	if ringMe.ClientID == "" {
+		return "@me"
+	}
+	return ringMe.ClientID
+}
+
+// Check lists one extension: that needs the account, the credentials and the right to see extensions.
+func (a *API) Check(ctx context.Context) error {
+	_, err := a.extensionPage(ctx, "check the PBX", 1, 1)
+	return err
+}
+
+type extensionItem struct {
+	ID     json.Number `json:"id"`
+	Name   string      `json:"name"`
+	Domain string      `json:"domain"`
+	Type   string      `json:"type"`
+}
+
+func (i extensionItem) extension() pbxapi.Extension {
+	number, _, _ := strings.Cut(i.Name, "@")
+	extension := pbxapi.Extension{ID: i.ID.String(), Number: number}
+	switch strings.ToLower(i.Type) {
+	case "phone":
+		extension.Type = v1alpha1.ExtensionPhone
+	case "ivr":
+		extension.Type = v1alpha1.ExtensionIVR
+	case "queue":
+		extension.Type = v1alpha1.ExtensionQueue
+	}
+	return extension
+}
+
+// Extensions lists all extensions of the account. No total is given, and the PBX may cap the size of a page: the last page is the
+// one that is shorter than the first, or brings nothing new.
+func (a *API) Extensions(ctx context.Context) ([]pbxapi.Extension, error) {
+	var all []pbxapi.Extension
+	seen := map[string]bool{}
+	first := 0
+	for page := 1; page <= mostPages; page++ {
+		items, err := a.extensionPage(ctx, "list the extensions", page, pageSize)
+		if err != nil {
+			return nil, err
+		}
+		before := len(all)
+		for _, item := range items {
+			if id := item.ID.String(); !seen[id] {
+				seen[id] = true
+				all = append(all, item.extension())
+			}
+		}
+		first = max(first, len(items))
+		if len(all) == before || len(items) < first {
+			break
+		}
+	}
+	return all, nil
+}
+
+func (a *API) extensionPage(ctx context.Context, op string, page, size int) ([]extensionItem, error) {
+	query := url.Values{"page": {strconv.Itoa(page)}, "per_page": {strconv.Itoa(size)}}
+	var items []extensionItem
+	err := a.do(ctx, call{op: op, method: http.MethodGet, path: "/client/" + a.account + "/extension/", query: query, answer: &items})
+	return items, err
+}
+
+// eventItem is a registration on the wire.
+type eventItem struct {
+	ID        json.Number `json:"id,omitempty"`
+	URL       string      `json:"url"`
+	EventType string      `json:"event_type"`
+	Method    string      `json:"method"`
+}
+
+func (i eventItem) registration() pbxapi.Registration {
+	return pbxapi.Registration{ID: i.ID.String(), Event: eventOf(i.EventType), URL: i.URL, Method: strings.ToUpper(i.Method)}
+}
+
+// Registrations lists all registrations on an extension.
+func (a *API) Registrations(ctx context.Context, extensionID string) ([]pbxapi.Registration, error) {
+	op := "list the registrations of extension id " + extensionID
+	extension, err := parseID(op, extensionID)
+	if err != nil {
+		return nil, err
+	}
+	var items []eventItem
+	if err := a.do(ctx, call{op: op, method: http.MethodGet, path: extension.events(), answer: &items}); err != nil {
+		return nil, err
+	}
+	registrations := make([]pbxapi.Registration, len(items))
+	for i, item := range items {
+		registrations[i] = item.registration()
+	}
+	return registrations, nil
+}
+
+// Register creates one registration.
+func (a *API) Register(ctx context.Context, extensionID string, registration pbxapi.Registration) (pbxapi.Registration, error) {
+	op := fmt.Sprintf("register %s on extension id %s", registration.Event, extensionID)
+	extension, err := parseID(op, extensionID)
+	if err != nil {
+		return pbxapi.Registration{}, err
+	}
+	eventType, ok := eventTypes[registration.Event]
+	if !ok {
+		return pbxapi.Registration{}, pbxapi.NewError(pbxapi.ErrInvalid, op, "the PBX has no such event")
+	}
+	var created eventItem
+	err = a.do(ctx, call{
+		op: op, method: http.MethodPost, path: extension.events(),
+		body:   eventItem{URL: registration.URL, EventType: eventType, Method: registration.Method},
+		answer: &created,
+	})
+	if err != nil {
+		return pbxapi.Registration{}, err
+	}
+	return created.registration(), nil
+}
+
+// Unregister deletes one registration; one that is gone already is no error.
+func (a *API) Unregister(ctx context.Context, extensionID, registrationID string) error {
+	op := fmt.Sprintf("delete registration %s of extension id %s", registrationID, extensionID)
+	extension, err := parseID(op, extensionID)
+	if err != nil {
+		return err
+	}
+	registration, err := parseID(op, registrationID)
+	if err != nil {
+		return err
+	}
+	err = a.do(ctx, call{op: op, method: http.MethodDelete, path: extension.event(registration)})
+	if isNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// id of an extension or a registration: a positive integer. Paths are made of nothing else, so that no id, be it empty or "..",
+// can turn the DELETE of one registration into that of the whole collection.
+type id uint64
+
+func parseID(op, text string) (id, error) {
+	number, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || number == 0 {
+		return 0, pbxapi.NewError(pbxapi.ErrInvalid, op, fmt.Sprintf("%q is no id: RingMe uses positive integers", text))
+	}
+	return id(number), nil
+}
+
+func (i id) events() string { return fmt.Sprintf("/extension/%d/event/", i) }
+
+func (i id) event(registration id) string {
+	return fmt.Sprintf("/extension/%d/event/%d", i, registration)
+}
+
+// call is one request to the API.
+type call struct {
+	op     string
+	method string
+	path   string
+	query  url.Values
+	body   any
+	answer any
+}
+
+// do sends a request. A token can die before its time: after a 401 it is sent once more with a new one (RingMe: Authorization of
+// Trusted PBX Applications).
+func (a *API) do(ctx context.Context, c call) error {
+	token, err := a.tokens.token(ctx)
+	if err != nil {
+		return err
+	}
+	err = a.send(ctx, c, token)
+	if !isUnauthorized(err) {
+		return err
+	}
+	a.tokens.discard(token)
+	if token, err = a.tokens.token(ctx); err != nil {
+		return err
+	}
+	err = a.send(pbxapi.Urgent(ctx), c, token)
+	if isUnauthorized(err) {
+		a.tokens.discard(token)
+	}
+	return err
+}
+
+func (a *API) send(ctx context.Context, c call, token string) error {
+	if err := a.turn(ctx); err != nil {
+		return pbxapi.TransportError(c.op, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	request, err := a.request(ctx, c, token)
+	if err != nil {
+		return err
+	}
+	response, err := a.http.Do(request)
+	if err != nil {
+		return pbxapi.TransportError(c.op, err)
+	}
+	defer func() { _ = response.Body.Close() }() // only read from
+	return c.read(response)
+}
+
+func (a *API) request(ctx context.Context, c call, token string) (*http.Request, error) {
+	var body io.Reader
+	if c.body != nil {
+		text, err := json.Marshal(c.body)
+		if err != nil {
+			return nil, pbxapi.NewError(pbxapi.ErrInvalid, c.op, "the request cannot be written as JSON")
+		}
+		body = bytes.NewReader(text)
+	}
+	target := a.base + c.path
+	if len(c.query) > 0 {
+		target += "?" + c.query.Encode()
+	}
+	request, err := http.NewRequestWithContext(ctx, c.method, target, body)
+	if err != nil {
+		return nil, pbxapi.NewError(pbxapi.ErrInvalid, c.op, "spec.pbx.ringMe.url is no usable URL")
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Authorization", "Bearer "+token)
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	return request, nil
+}
+
+func (c call) read(response *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(response.Body, largestAnswer+1))
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		return answerError(c.op, response, body) // whatever could be read of it
+	}
+	switch {
+	case err != nil:
+		return pbxapi.TransportError(c.op, fmt.Errorf("the answer broke off: %w", err))
+	case len(body) > largestAnswer:
+		return pbxapi.NewError(pbxapi.ErrUnreachable, c.op, "the answer is larger than 8 MiB")
+	case c.answer == nil:
+		return nil
+	}
+	if err := json.Unmarshal(body, c.answer); err != nil {
+		return pbxapi.NewError(pbxapi.ErrUnreachable, c.op, "the answer is not the JSON that was expected")
+	}
+	return nil
+}
