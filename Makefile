@@ -99,6 +99,7 @@ lint: ## Lint, with kube-api-linter for the API.
 	@echo "== lint (the first build of the linter takes minutes)"
 	@go build -C hack/tools -o $(BIN)/golangci-lint ./golangci-lint
 	$(BIN)/golangci-lint run ./...
+	cd hack/cluster && $(BIN)/golangci-lint run ./...
 
 .PHONY: verify
 verify: generate lint chart ## Check that generated files are current, lint, render the chart.

@@ -89,7 +89,11 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 	if err != nil {
 		return err
 	}
-	pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New}, pbxapi.Options{})
+	requests, err := pbxapi.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New}, pbxapi.Options{Metrics: requests})
 	integrations := integration.New(integration.Config{
 		Client:      mgr.GetClient(),
 		Live:        mgr.GetAPIReader(),

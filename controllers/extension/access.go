@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -59,8 +60,8 @@ func (h *handler) integrationOf(ctx context.Context, mapping *v1alpha1.Extension
 	return integration, nil
 }
 
-// readSecret is vault.data, or lastData for a clean-up.
-type readSecret func(context.Context, types.NamespacedName) (map[string][]byte, error)
+// readSecret is Get of secrets.Reader, or GetLast for a clean-up.
+type readSecret func(context.Context, types.NamespacedName) (*corev1.Secret, error)
 
 // errMissing marks that a Secret, or something in it, is not there.
 var errMissing = errors.New("missing")
@@ -68,20 +69,20 @@ var errMissing = errors.New("missing")
 // access gathers what is needed to work on the PBX. Without a Secret the outcome is Waiting, and is errMissing.
 func (h *handler) access(ctx context.Context, integration *v1alpha1.PBXIntegration, read readSecret) (access, error) {
 	credentials := pbxapi.CredentialsSecret(integration.Spec.PBX)
-	data, err := read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: credentials})
+	secret, err := read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: credentials})
 	if err != nil {
 		return access{}, missing(err, v1alpha1.ReasonCredentialsMissing, "Secret %s with the credentials of PBXIntegration %s", credentials, integration.Name)
 	}
-	pbx, err := h.pool.Client(integration, data)
+	pbx, err := h.pool.Client(integration, secret.Data)
 	if err != nil {
 		return access{}, lifecycle.Waiting{Reason: v1alpha1.ReasonCredentialsMissing, After: missingRetry, Err: absence{err.Error()}}
 	}
 	keys := eventurl.SecretName(integration.Name)
-	data, err = read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: keys})
+	secret, err = read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: keys})
 	if err != nil {
 		return access{}, missing(err, v1alpha1.ReasonIntegrationNotReady, "Secret %s with the event URL keys of PBXIntegration %s", keys, integration.Name)
 	}
-	ring, err := eventurl.ParseRing(data)
+	ring, err := eventurl.ParseRing(secret.Data)
 	if err != nil {
 		return access{}, lifecycle.Waiting{Reason: v1alpha1.ReasonIntegrationNotReady, After: missingRetry, Err: absence{err.Error()}}
 	}

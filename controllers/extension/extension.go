@@ -20,6 +20,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/extension/registration"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
 
 // registrationMethod is how the PBX shall call an event URL. With GET the parameters would be part of the URL.
@@ -38,7 +39,7 @@ type handler struct {
 	client  client.Client // cached
 	live    client.Reader
 	pool    *pbxapi.Pool
-	secrets *vault
+	secrets *secrets.Reader
 	clock   clock.PassiveClock
 	options Options
 	metrics *Metrics
@@ -66,7 +67,7 @@ func (h *handler) Reconcile(ctx context.Context, mapping *v1alpha1.ExtensionMapp
 	case integration.Spec.Suspend:
 		return suspended(mapping, fmt.Sprintf("PBXIntegration %s is suspended", integration.Name))
 	}
-	to, err := h.access(ctx, integration, h.secrets.data)
+	to, err := h.access(ctx, integration, h.secrets.Get)
 	if err != nil {
 		return lifecycle.Done{}, err
 	}

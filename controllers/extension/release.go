@@ -63,7 +63,7 @@ func (h *handler) withdraw(
 		notice.Warning = false
 		return notice, nil
 	}
-	to, err := h.access(ctx, integration, h.secrets.lastData)
+	to, err := h.access(ctx, integration, h.secrets.GetLast)
 	if errors.Is(err, errMissing) {
 		return h.left(mapping, h.seen.of(mapping.UID), err.Error()), nil
 	}

@@ -90,7 +90,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		return err
 	}
 	h := &handler{
-		client: options.Client, live: options.Reader, pool: pool, secrets: newVault(secrets.NewReader(options.Client, options.Reader)),
+		client: options.Client, live: options.Reader, pool: pool, secrets: secrets.NewReader(options.Client, options.Reader),
 		clock: options.Clock, options: options, metrics: options.Metrics, seen: newSightings(),
 	}
 	reconciler := &lifecycle.Reconciler[*v1alpha1.ExtensionMapping]{
@@ -135,7 +135,7 @@ func (h *handler) whenIntegrationChanges() watch.EventHandler {
 		},
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
 			if integration, ok := e.Object.(*v1alpha1.PBXIntegration); ok {
-				h.secrets.forget(secretsOf(integration)...)
+				h.secrets.Forget(secretsOf(integration)...)
 			}
 			h.enqueue(ctx, e.Object, q, everyone)
 		},

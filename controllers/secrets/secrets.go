@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -52,7 +53,19 @@ func (r *Reader) Get(ctx context.Context, key types.NamespacedName) (*corev1.Sec
 	return secret, nil
 }
 
-// Last returns the Secret as Get returned it last, or nil. A Secret is often deleted together with what needs it for cleaning up.
+// GetLast is Get, or the Secret as it was before it was deleted: that is often done together with what needs it for cleaning up.
+func (r *Reader) GetLast(ctx context.Context, key types.NamespacedName) (*corev1.Secret, error) {
+	secret, err := r.Get(ctx, key)
+	if !apierrors.IsNotFound(err) {
+		return secret, err
+	}
+	if last := r.Last(key); last != nil {
+		return last, nil
+	}
+	return nil, err
+}
+
+// Last returns the Secret as Get returned it last, or nil.
 func (r *Reader) Last(key types.NamespacedName) *corev1.Secret {
 	r.mu.Lock()
 	defer r.mu.Unlock()
