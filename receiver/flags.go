@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// options are the flags of serve.
+type options struct {
+	namespace, integration string
+	dataDir                string
+	listen, probeListen    string
+	storageSize            int64
+	eventAge, legAge       time.Duration
+	natsURL, natsCreds     string
+	natsReplicas           int
+	shutdownGrace          time.Duration
+	logLevel               slog.Level
+	profile                bool
+	sourcesFile            string
+	sourceRate             int
+	maxConnections         int
+}
+
+const (
+	defaultStorage    = 1 << 30
+	defaultGrace      = 20 * time.Second
+	defaultEventAge   = 48 * time.Hour
+	defaultLegAge     = 7 * 24 * time.Hour
+	defaultRate       = 1000
+	defaultConns      = 4096
+	maxJournalReplica = 5
+)
+
+func parseFlags(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("receiver serve", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the PBXIntegration; default $POD_NAMESPACE")
+	flags.StringVar(&o.integration, "integration", "", "name of the PBXIntegration")
+	flags.StringVar(&o.dataDir, "data-dir", "/data", "directory of the durable logs")
+	flags.StringVar(&o.listen, "listen", ":8080", "address for events")
+	flags.StringVar(&o.probeListen, "probe-listen", ":8081", "address for /healthz, /readyz and /metrics")
+	flags.Int64Var(&o.storageSize, "storage-size", defaultStorage, "size of the volume in bytes; the logs stay below it")
+	flags.DurationVar(&o.eventAge, "event-age", defaultEventAge, "how long events are kept after they were correlated, space permitting")
+	flags.DurationVar(&o.legAge, "leg-age", defaultLegAge, "how long legs are kept in the LEGS log after their last change, space permitting")
+	flags.StringVar(&o.natsURL, "nats-url", "", "external JetStream; default: embedded")
+	flags.StringVar(&o.natsCreds, "nats-creds", "", "NATS credentials file for --nats-url")
+	flags.IntVar(&o.natsReplicas, "nats-replicas", 1, "replicas of each log in an external JetStream, 1 to 5")
+	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", defaultGrace, "how long to wait for running requests at the end")
+	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.BoolVar(&o.profile, "pprof", false, "serve /debug/pprof on the probe address")
+	flags.StringVar(&o.sourcesFile, "sources-file", "", "take the event URLs from this file and run without Kubernetes, publishing nothing")
+	flags.IntVar(&o.sourceRate, "source-rate", defaultRate, "requests per second to the event URLs of one extension, in bursts of twice as many; 0: any number")
+	flags.IntVar(&o.maxConnections, "max-connections", defaultConns, "connections at a time")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	return o, o.check(flags.Args())
+}
+
+func (o *options) check(rest []string) error {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q: serve takes flags only", rest[0])
+	case o.sourcesFile == "" && (o.integration == "" || o.namespace == ""):
+		return errors.New("--integration and --namespace (or $POD_NAMESPACE) are required, or --sources-file")
+	case o.natsReplicas < 1 || o.natsReplicas > maxJournalReplica:
+		return fmt.Errorf("--nats-replicas must be between 1 and %d", maxJournalReplica)
+	case o.maxConnections < 1:
+		return errors.New("--max-connections must be positive")
+	case o.sourceRate < 0:
+		return errors.New("--source-rate must not be negative")
+	default:
+		return nil
+	}
+}

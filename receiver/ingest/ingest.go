@@ -1,0 +1,242 @@
+// Package ingest takes call events over HTTP. A request is answered 2xx only after it is durable; nothing else happens inside it.
+package ingest
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
+	"github.com/pbx-operator/pbx-operator/receiver/journal"
+	"github.com/pbx-operator/pbx-operator/receiver/sources"
+)
+
+const (
+	// MaxBody is the size of the largest body that is taken, in bytes.
+	MaxBody = 64 << 10
+	// FormType is the content type of PBXs that send form parameters.
+	FormType = "application/x-www-form-urlencoded"
+
+	allowedMethods = "GET, POST, HEAD, OPTIONS"
+	retryBusy      = "1"
+	retryFull      = "10"
+	// troubleInterval is how often it is logged that events are refused.
+	troubleInterval = 10 * time.Second
+)
+
+// Resolver tells what a token stands for.
+type Resolver interface {
+	Resolve(token string) (*sources.Target, bool)
+}
+
+// Journal makes encoded entries durable.
+type Journal interface {
+	Append(record []byte) error
+	AppendQuarantine(record []byte) error
+}
+
+// Config says what a handler works with.
+type Config struct {
+	Resolver Resolver
+	Journal  Journal
+	Dialect  dialect.Dialect
+	// ContentTypes that a body may have. Default: form parameters.
+	ContentTypes []string
+	// Quarantined is told why a request was quarantined; it must not block. Optional.
+	Quarantined func(reason string)
+	// Now is the clock. Default time.Now.
+	Now     func() time.Time
+	Metrics *Metrics
+	Logger  *slog.Logger
+}
+
+// Handler answers a PBX.
+type Handler struct {
+	config   Config
+	troubles rate.Sometimes
+}
+
+// New makes a handler.
+func New(config Config) *Handler {
+	if config.ContentTypes == nil {
+		config.ContentTypes = []string{FormType}
+	}
+	if config.Quarantined == nil {
+		config.Quarantined = func(string) {}
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Metrics == nil {
+		config.Metrics = NewMetrics(nil)
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Handler{config: config, troubles: rate.Sometimes{First: 1, Interval: troubleInterval}}
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := h.config.Now()
+	answer := h.answer(r, start)
+	answer.write(w)
+	h.config.Metrics.answered(answer.status, h.config.Now().Sub(start))
+}
+
+func (h *Handler) answer(r *http.Request, now time.Time) answer {
+	token, rest, ok := eventurl.SplitPath(r.URL.Path)
+	if !ok {
+		return refuse(http.StatusNotFound, "there is no such event URL")
+	}
+	target, ok := h.config.Resolver.Resolve(token)
+	if !ok {
+		return refuse(http.StatusNotFound, "there is no such event URL")
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodPost:
+		return h.take(r, target, rest, now)
+	case http.MethodHead:
+		return answer{status: http.StatusOK}
+	case http.MethodOptions:
+		return answer{status: http.StatusNoContent, allow: true}
+	default:
+		refusal := refuse(http.StatusMethodNotAllowed, "events are sent with GET or POST")
+		refusal.allow = true
+		return refusal
+	}
+}
+
+// take makes one event durable.
+func (h *Handler) take(r *http.Request, target *sources.Target, rest string, now time.Time) answer {
+	if target.Limiter != nil && !target.Limiter.AllowN(now, 1) {
+		refusal := refuse(http.StatusTooManyRequests, "this event URL is called too often")
+		refusal.retryAfter = retryBusy
+		return refusal
+	}
+	if !h.understands(r) {
+		return refuse(http.StatusUnsupportedMediaType, "expected a body of type "+strings.Join(h.config.ContentTypes, " or ")+", not compressed")
+	}
+	body, refusal := readBody(r)
+	if refusal.status != 0 {
+		return refusal
+	}
+	entry := journal.Entry{Mapping: target.Mapping, Request: callevent.Request{
+		ReceivedAt: now.UTC().Truncate(time.Microsecond), Source: target.Source, Method: r.Method,
+		Path: rest, Query: r.URL.RawQuery, ContentType: r.Header.Get("Content-Type"), Body: body,
+	}}
+	events, err := h.config.Dialect.Decode(entry.Request)
+	if err != nil {
+		return h.quarantine(&entry, err)
+	}
+	if err := store(h.config.Journal.Append, &entry); err != nil {
+		return h.unavailable(err)
+	}
+	h.config.Metrics.took(events)
+	return answer{status: http.StatusOK}
+}
+
+// understands tells whether the body, if any, is of a type that the dialect reads.
+func (h *Handler) understands(r *http.Request) bool {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return false
+	}
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	media = strings.TrimSpace(media)
+	if media == "" || r.ContentLength == 0 {
+		return true
+	}
+	for _, known := range h.config.ContentTypes {
+		if strings.EqualFold(media, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// quarantine keeps a request that was not understood.
+func (h *Handler) quarantine(entry *journal.Entry, reason error) answer {
+	if err := store(h.config.Journal.AppendQuarantine, entry); err != nil {
+		return h.unavailable(err)
+	}
+	h.config.Metrics.quarantined.Inc()
+	h.config.Quarantined(reason.Error())
+	return refuse(http.StatusUnprocessableEntity, reason.Error())
+}
+
+func (h *Handler) unavailable(err error) answer {
+	refusal := refuse(http.StatusServiceUnavailable, "the event cannot be made durable at the moment; send it again later")
+	refusal.retryAfter = retryBusy
+	if !errors.Is(err, journal.ErrBusy) {
+		refusal.retryAfter = retryFull
+		h.troubles.Do(func() { h.config.Logger.Error("events are refused", "error", err) })
+	}
+	return refusal
+}
+
+const bufferSize = 1 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, bufferSize); return &b }}
+
+func store(put func([]byte) error, entry *journal.Entry) error {
+	buffer, _ := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	*buffer = journal.AppendEntry((*buffer)[:0], entry)
+	return put(*buffer)
+}
+
+// readBody reads what may be read. A refusal with a status is the answer to give instead.
+func readBody(r *http.Request) (string, answer) {
+	tooLarge := refuse(http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB")
+	if r.ContentLength > MaxBody {
+		return "", tooLarge
+	}
+	if r.ContentLength == 0 {
+		return "", answer{}
+	}
+	buffer, _ := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	body, err := readAll((*buffer)[:0], io.LimitReader(r.Body, MaxBody+1))
+	*buffer = body[:0]
+	switch {
+	case err == nil && len(body) > MaxBody:
+		return "", tooLarge
+	case err == nil:
+		return string(body), answer{}
+	case isTimeout(err):
+		return "", refuse(http.StatusRequestTimeout, "the body did not come in time")
+	default:
+		return "", refuse(http.StatusBadRequest, "the body ends before its end")
+	}
+}
+
+// readAll is io.ReadAll into a buffer.
+func readAll(buffer []byte, r io.Reader) ([]byte, error) {
+	for {
+		if len(buffer) == cap(buffer) {
+			buffer = append(buffer, 0)[:len(buffer)]
+		}
+		n, err := r.Read(buffer[len(buffer):cap(buffer)])
+		buffer = buffer[:len(buffer)+n]
+		if errors.Is(err, io.EOF) {
+			return buffer, nil
+		}
+		if err != nil {
+			return buffer, err
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
+}

@@ -1,0 +1,69 @@
+package ingest
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+)
+
+// Metrics are the numbers of the front door.
+type Metrics struct {
+	requests    *prometheus.CounterVec
+	events      *prometheus.CounterVec
+	latency     prometheus.Histogram
+	quarantined prometheus.Counter
+	success     prometheus.Counter
+	byType      map[callevent.Type]prometheus.Counter
+}
+
+// NewMetrics makes the metrics and registers them; a nil registerer leaves that out.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pbx_receiver_requests_total", Help: "Requests to event URLs by the status code of the answer.",
+		}, []string{"code"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pbx_receiver_events_total", Help: "Call events made durable, by type.",
+		}, []string{"type"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "pbx_receiver_request_duration_seconds", Help: "Time from the headers of a request to its answer.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
+		}),
+		quarantined: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pbx_receiver_quarantined_total", Help: "Requests that were not understood, and kept in the QUARANTINE log.",
+		}),
+		byType: make(map[callevent.Type]prometheus.Counter),
+	}
+	m.success = m.requests.WithLabelValues(strconv.Itoa(http.StatusOK))
+	for _, t := range []callevent.Type{
+		callevent.DialIn, callevent.DialOut, callevent.Answer, callevent.Hangup,
+		callevent.Agent, callevent.PhoneStatus, callevent.Message, callevent.Other,
+	} {
+		m.byType[t] = m.events.WithLabelValues(string(t))
+	}
+	if registerer != nil {
+		registerer.MustRegister(m.requests, m.events, m.latency, m.quarantined)
+	}
+	return m
+}
+
+func (m *Metrics) answered(code int, took time.Duration) {
+	if code == http.StatusOK {
+		m.success.Inc()
+	} else {
+		m.requests.WithLabelValues(strconv.Itoa(code)).Inc()
+	}
+	m.latency.Observe(took.Seconds())
+}
+
+func (m *Metrics) took(events []callevent.Event) {
+	for i := range events {
+		if counter, ok := m.byType[events[i].Type]; ok {
+			counter.Inc()
+		}
+	}
+}

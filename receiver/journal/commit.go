@@ -1,0 +1,129 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+const (
+	// maxGroupBytes bounds one message of a log; JetStream takes up to 1 MiB by default.
+	maxGroupBytes = 512 << 10
+	// maxWaiting bounds the records that wait to be made durable.
+	maxWaiting = 4096
+	// publishTimeout is how long a group may take to become durable.
+	publishTimeout = 5 * time.Second
+)
+
+var (
+	// ErrBusy says that more records wait to be made durable than the journal holds.
+	ErrBusy = errors.New("the journal has too many records waiting")
+	// ErrClosed says that the journal takes no more records.
+	ErrClosed = errors.New("the journal is closed")
+)
+
+// waiting is one record on its way to the disk. Its done channel gets exactly one value.
+type waiting struct {
+	record []byte
+	done   chan error
+}
+
+var waitingPool = sync.Pool{New: func() any { return &waiting{done: make(chan error, 1)} }}
+
+// committer makes records durable in groups: it takes what is waiting, never waits for more, and releases all of them after one
+// publish, which is one fsync.
+type committer struct {
+	publish  func(ctx context.Context, group []byte) error
+	observe  func(records, bytes int, took time.Duration, err error)
+	queue    chan *waiting
+	mu       sync.RWMutex
+	closed   bool
+	finished chan struct{}
+}
+
+func newCommitter(
+	ctx context.Context, publish func(context.Context, []byte) error, observe func(records, bytes int, took time.Duration, err error),
+) *committer {
+	c := &committer{
+		publish: publish, observe: observe,
+		queue: make(chan *waiting, maxWaiting), finished: make(chan struct{}),
+	}
+	go c.run(context.WithoutCancel(ctx))
+	return c
+}
+
+// append returns after record is durable, or with the reason why it is not known to be. The caller may reuse record then.
+func (c *committer) append(record []byte) error {
+	w, _ := waitingPool.Get().(*waiting)
+	w.record = record
+	if err := c.enqueue(w); err != nil {
+		waitingPool.Put(w)
+		return err
+	}
+	err := <-w.done
+	w.record = nil
+	waitingPool.Put(w)
+	return err
+}
+
+func (c *committer) enqueue(w *waiting) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		return ErrClosed
+	}
+	select {
+	case c.queue <- w:
+		return nil
+	default:
+		return ErrBusy
+	}
+}
+
+func (c *committer) run(ctx context.Context) {
+	defer close(c.finished)
+	var group []byte
+	var members []*waiting
+	for first := range c.queue {
+		group, members = c.gather(group[:0], members[:0], first)
+		start := time.Now()
+		limited, cancel := context.WithTimeout(ctx, publishTimeout)
+		err := c.publish(limited, group)
+		cancel()
+		for _, w := range members {
+			w.done <- err
+		}
+		c.observe(len(members), len(group), time.Since(start), err)
+	}
+}
+
+// gather builds a group of first and whatever else is waiting.
+func (c *committer) gather(group []byte, members []*waiting, first *waiting) ([]byte, []*waiting) {
+	for w := first; ; {
+		group, members = appendFrame(group, w.record), append(members, w)
+		if len(group) >= maxGroupBytes {
+			return group, members
+		}
+		select {
+		case next, ok := <-c.queue:
+			if !ok {
+				return group, members
+			}
+			w = next
+		default:
+			return group, members
+		}
+	}
+}
+
+// close waits until everything that was taken is durable or refused.
+func (c *committer) close() {
+	c.mu.Lock()
+	if !c.closed {
+		c.closed = true
+		close(c.queue)
+	}
+	c.mu.Unlock()
+	<-c.finished
+}

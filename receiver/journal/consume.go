@@ -1,0 +1,215 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	consumeBatch    = 256
+	consumeInFlight = 4
+	// pollInterval is how often a log is looked at that somebody else may write to.
+	pollInterval   = time.Second
+	cursorInterval = time.Second
+	firstBackoff   = 250 * time.Millisecond
+	maxBackoff     = 30 * time.Second
+)
+
+// cursors are the positions that the consumers of a log have reached, so that nothing unread is trimmed.
+type cursors struct {
+	mu   sync.Mutex
+	read map[Log]map[string]uint64
+}
+
+func (c *cursors) set(log Log, durable string, sequence uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.read == nil {
+		c.read = make(map[Log]map[string]uint64)
+	}
+	if c.read[log] == nil {
+		c.read[log] = make(map[string]uint64)
+	}
+	c.read[log][durable] = sequence
+}
+
+// lowest is the sequence that all consumers of a log have reached; false without consumers.
+func (c *cursors) lowest(log Log) (uint64, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.read[log]) == 0 {
+		return 0, false
+	}
+	return slices.Min(slices.Collect(maps.Values(c.read[log]))), true
+}
+
+// span is a run of records that was handed out. Spans finish in any order; the cursor moves over finished ones at the front.
+type span struct {
+	first, last uint64
+	finished    bool
+}
+
+// consumer reads one log for one durable name.
+type consumer struct {
+	journal *Journal
+	log     Log
+	durable string
+	handle  func(context.Context, []message) error
+
+	mu     sync.Mutex
+	spans  []*span
+	cursor uint64
+}
+
+func (j *Journal) consume(ctx context.Context, log Log, durable string, handle func(context.Context, []message) error) error {
+	c := &consumer{journal: j, log: log, durable: durable, handle: handle}
+	if err := retry(ctx, func() (err error) { c.cursor, err = j.loadCursor(ctx, log, durable); return err }); err != nil {
+		return err
+	}
+	j.cursors.set(log, durable, c.cursor)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	workers.Go(func() { c.saveLoop(ctx) })
+	slots := make(chan struct{}, consumeInFlight)
+	for next := c.cursor + 1; ; {
+		changed := j.Changed(log)
+		messages, err := j.read(ctx, log, next, consumeBatch)
+		if err != nil || len(messages) == 0 {
+			if !waitFor(ctx, changed, pollInterval) {
+				return context.Cause(ctx)
+			}
+			continue
+		}
+		s := c.open(messages[0].sequence, messages[len(messages)-1].sequence)
+		next = s.last + 1
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		workers.Go(func() {
+			c.deliver(ctx, s, messages)
+			<-slots
+		})
+	}
+}
+
+func (c *consumer) open(first, last uint64) *span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &span{first: first, last: last}
+	c.spans = append(c.spans, s)
+	return s
+}
+
+// deliver hands a span to the handler until it takes it. What was replaced meanwhile comes in a later span, in its newest form.
+func (c *consumer) deliver(ctx context.Context, s *span, messages []message) {
+	err := retry(ctx, func() error {
+		if messages == nil {
+			var err error
+			if messages, err = c.reread(ctx, s); err != nil {
+				return err
+			}
+		}
+		if len(messages) == 0 {
+			return nil
+		}
+		err := c.handle(ctx, messages)
+		messages = nil
+		return err
+	})
+	if err == nil {
+		c.finish(s)
+	}
+}
+
+func (c *consumer) reread(ctx context.Context, s *span) ([]message, error) {
+	messages, err := c.journal.read(ctx, c.log, s.first, consumeBatch)
+	if err != nil {
+		return nil, err
+	}
+	beyond := slices.IndexFunc(messages, func(m message) bool { return m.sequence > s.last })
+	if beyond >= 0 {
+		messages = messages[:beyond]
+	}
+	return messages, nil
+}
+
+func (c *consumer) finish(s *span) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.finished = true
+	for len(c.spans) > 0 && c.spans[0].finished {
+		c.cursor, c.spans = c.spans[0].last, c.spans[1:]
+	}
+	c.journal.cursors.set(c.log, c.durable, c.cursor)
+}
+
+// saveLoop makes the cursor durable once in a while. What is lost of it is handed out again.
+func (c *consumer) saveLoop(ctx context.Context) {
+	var saved uint64
+	for alive := true; alive; {
+		alive = waitFor(ctx, nil, cursorInterval)
+		c.mu.Lock()
+		cursor := c.cursor
+		c.mu.Unlock()
+		if cursor == saved {
+			continue
+		}
+		if err := c.journal.saveCursor(context.WithoutCancel(ctx), c.log, c.durable, cursor); err != nil {
+			c.journal.config.Logger.Warn("cannot keep the position of a reader", "log", c.log, "reader", c.durable, "error", err)
+			continue
+		}
+		saved = cursor
+	}
+}
+
+func (j *Journal) loadCursor(ctx context.Context, log Log, durable string) (uint64, error) {
+	text, err := j.getState(ctx, "cursor", string(log), durable)
+	if err != nil || text == nil {
+		return 0, err
+	}
+	cursor, err := strconv.ParseUint(string(text), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("the position of reader %s of the %s log cannot be read: %w", durable, log, err)
+	}
+	// After a loss of power the log may end before what was read from it; what takes its place is new.
+	return min(cursor, j.lastAtStart[log]), nil
+}
+
+func (j *Journal) saveCursor(ctx context.Context, log Log, durable string, cursor uint64) error {
+	return j.putState(ctx, []byte(strconv.FormatUint(cursor, 10)), "cursor", string(log), durable)
+}
+
+// retry repeats attempt with growing pauses until it succeeds or ctx ends.
+func retry(ctx context.Context, attempt func() error) error {
+	for pause := firstBackoff; ; pause = min(2*pause, maxBackoff) {
+		err := attempt()
+		if err == nil {
+			return nil
+		}
+		if !waitFor(ctx, nil, pause) {
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+}
+
+// waitFor waits for a change or for some time. It reports false when ctx has ended.
+func waitFor(ctx context.Context, changed <-chan struct{}, atMost time.Duration) bool {
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	select {
+	case <-changed:
+		return true
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

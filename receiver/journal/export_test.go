@@ -1,0 +1,15 @@
+package journal
+
+// BreakServer stops JetStream under the journal, as a full disk does.
+func BreakServer(j *Journal) {
+	j.server.mu.Lock()
+	s := j.server.current
+	j.server.mu.Unlock()
+	s.ShutdownJetStream()
+}
+
+// DecodeGroup takes a message of the EVENTS log apart.
+var DecodeGroup = decodeGroup
+
+// AppendFrame appends a record to a message of the EVENTS log.
+var AppendFrame = appendFrame

@@ -1,0 +1,307 @@
+// Package journal keeps the durable logs of a receiver in JetStream: requests as they came in (EVENTS), the newest revision of every
+// leg (LEGS), the newest state of every queue agent (AGENTS), undecodable requests (QUARANTINE) and the positions of the readers (STATE).
+// The JetStream is embedded in the process, with one fsync per write, or run by somebody else; the code is the same.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Config says where the logs are.
+type Config struct {
+	// Dir holds the embedded logs. Unused with an external JetStream.
+	Dir string
+	// Size is the size of the volume in bytes; the logs use about nine tenths of it.
+	Size int64
+	// EventAge is how long events are kept after they were correlated. Default 48 hours.
+	EventAge time.Duration
+	// LegAge is how long legs are kept after their last change. Default 7 days.
+	LegAge time.Duration
+	// URL of an external JetStream. Empty: embedded.
+	URL string
+	// Credentials is the path of a NATS credentials file for URL.
+	Credentials string
+	// Name tells the logs of several integrations in one external JetStream apart.
+	Name string
+	// LegReaders are the durable names whose progress bounds what is trimmed from the LEGS log. None: nobody waits for it.
+	LegReaders []string
+	// Replicas of each log in an external JetStream. Default 1.
+	Replicas int
+	Logger   *slog.Logger
+	// Observe is told of every group that was committed, or not.
+	Observe func(log Log, records, bytes int, took time.Duration, err error)
+}
+
+// Log names one of the logs.
+type Log string
+
+// The logs.
+const (
+	Events     Log = "EVENTS"
+	Legs       Log = "LEGS"
+	Agents     Log = "AGENTS"
+	Quarantine Log = "QUARANTINE"
+	State      Log = "STATE"
+)
+
+// ErrFull says that a log has reached its limit and holds nothing that may be discarded yet.
+var ErrFull = errors.New("the log is full")
+
+const (
+	defaultEventAge = 48 * time.Hour
+	defaultLegAge   = 7 * 24 * time.Hour
+	defaultSize     = 1 << 30
+	connectTimeout  = 10 * time.Second
+	// syncQueue is how many answers to one read may wait; the default takes half a megabyte for every read.
+	syncQueue = 1024
+)
+
+// Journal is the open logs.
+type Journal struct {
+	config Config
+	server *embedded
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	names  names
+	// lastAtStart are the newest sequences that the logs had when they were opened.
+	lastAtStart map[Log]uint64
+	events      *committer
+	quarantine  *committer
+	changes     map[Log]*signal
+	cursors     cursors
+	health      health
+	lowWater    lowWater
+	volume      *volume
+	// timeouts counts the writes in a row that were not answered.
+	timeouts atomic.Int32
+	// lastLeg is the sequence of the newest record of the LEGS log. Only the one writer of that log uses it.
+	lastLeg    uint64
+	reconnects atomic.Uint64
+	stop       context.CancelFunc
+	background sync.WaitGroup
+}
+
+// Open opens the logs, making or adapting them as needed, and starts their upkeep.
+func Open(ctx context.Context, config Config) (*Journal, error) {
+	j := &Journal{
+		config: config.withDefaults(), names: newNames(config.Name), volume: &volume{},
+		changes: map[Log]*signal{Events: newSignal(), Legs: newSignal(), Agents: newSignal(), Quarantine: newSignal(), State: newSignal()},
+	}
+	if err := j.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := j.makeStreams(ctx); err != nil {
+		j.disconnect()
+		return nil, err
+	}
+	for _, reader := range j.config.LegReaders {
+		j.cursors.set(Legs, reader, 0)
+	}
+	j.events = newCommitter(ctx, j.publisher(Events), j.observer(Events))
+	j.quarantine = newCommitter(ctx, j.publisher(Quarantine), j.observer(Quarantine))
+	upkeep, stop := context.WithCancel(context.WithoutCancel(ctx))
+	j.stop = stop
+	j.background.Go(func() { j.trimLoop(upkeep) })
+	return j, nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Size == 0 {
+		c.Size = defaultSize
+	}
+	if c.EventAge == 0 {
+		c.EventAge = defaultEventAge
+	}
+	if c.LegAge == 0 {
+		c.LegAge = defaultLegAge
+	}
+	if c.Replicas == 0 {
+		c.Replicas = 1
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Observe == nil {
+		c.Observe = func(Log, int, int, time.Duration, error) {}
+	}
+	return c
+}
+
+func (j *Journal) connect(ctx context.Context) error {
+	options := []nats.Option{
+		nats.Name("receiver"), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ReconnectBufSize(-1), nats.SyncQueueLen(syncQueue), nats.Timeout(connectTimeout), nats.ErrorHandler(j.connectionError),
+		nats.ReconnectHandler(func(*nats.Conn) { j.reconnects.Add(1) }),
+	}
+	if j.config.URL == "" {
+		server, err := startEmbedded(ctx, j.config.Dir, j.config.Size, j.config.Logger)
+		if err != nil {
+			return err
+		}
+		j.server, j.volume = server, newVolume(j.config.Dir, j.config.Size)
+		options = append(options, nats.InProcessServer(server))
+	}
+	if j.config.Credentials != "" {
+		options = append(options, nats.UserCredentials(j.config.Credentials))
+	}
+	conn, err := nats.Connect(j.config.URL, options...)
+	if err != nil {
+		j.disconnect()
+		return fmt.Errorf("cannot connect to the log server: %w", err)
+	}
+	j.conn = conn
+	j.js, err = jetstream.New(conn)
+	if err != nil {
+		j.disconnect()
+		return fmt.Errorf("cannot use the log server: %w", err)
+	}
+	return nil
+}
+
+func (j *Journal) connectionError(_ *nats.Conn, _ *nats.Subscription, err error) {
+	j.config.Logger.Warn("the connection to the log reports an error", "error", err)
+}
+
+// Generation changes when the log server was lost. Records of the LEGS log that were written shortly before may be gone.
+func (j *Journal) Generation() uint64 { return j.reconnects.Load() }
+
+func (j *Journal) disconnect() {
+	if j.conn != nil {
+		j.conn.Close()
+	}
+	if j.server != nil {
+		j.server.close()
+	}
+}
+
+// Close makes what was taken durable and closes the logs. Readers must have stopped.
+func (j *Journal) Close() {
+	j.events.close()
+	j.quarantine.close()
+	j.stop()
+	j.background.Wait()
+	j.disconnect()
+}
+
+// Append makes an encoded Entry durable. It returns nil only then; the record may be reused afterwards.
+func (j *Journal) Append(record []byte) error {
+	if j.volume.low.Load() {
+		return fmt.Errorf("%w: the volume has no free space", ErrFull)
+	}
+	return j.events.append(record)
+}
+
+// AppendQuarantine keeps an encoded Entry that could not be understood. The oldest ones give way to new ones.
+func (j *Journal) AppendQuarantine(record []byte) error {
+	if j.volume.low.Load() {
+		return fmt.Errorf("%w: the volume has no free space", ErrFull)
+	}
+	return j.quarantine.append(record)
+}
+
+func (j *Journal) publisher(log Log) func(context.Context, []byte) error {
+	subject := j.names.subject(log)
+	return func(ctx context.Context, group []byte) error {
+		_, err := j.js.Publish(ctx, subject, group, jetstream.WithRetryAttempts(0))
+		return j.storeError(err)
+	}
+}
+
+// maxTimeouts is after how many unanswered writes in a row the embedded server counts as broken.
+const maxTimeouts = 2
+
+// storeError makes the causes that callers treat differently recognisable, and has a server restarted that does not answer: JetStream
+// keeps a log closed after a failed write.
+func (j *Journal) storeError(err error) error {
+	if err == nil {
+		j.timeouts.Store(0)
+		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) && j.timeouts.Add(1) >= maxTimeouts && j.server != nil {
+		j.timeouts.Store(0)
+		j.server.distrust()
+	}
+	if text := err.Error(); strings.Contains(text, "maximum bytes exceeded") || strings.Contains(text, "maximum messages exceeded") {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return fmt.Errorf("cannot make the record durable: %w", err)
+}
+
+func (j *Journal) observer(log Log) func(int, int, time.Duration, error) {
+	return func(records, bytes int, took time.Duration, err error) {
+		if log == Events {
+			j.health.note(err)
+		}
+		if err == nil {
+			j.changes[log].notify()
+		}
+		j.config.Observe(log, records, bytes, took, err)
+	}
+}
+
+// health remembers how the last commit went.
+type health struct {
+	mu   sync.Mutex
+	last time.Time
+	err  error
+}
+
+func (h *health) note(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = err
+	if err == nil {
+		h.last = time.Now()
+	}
+}
+
+// recent tells whether the last commit succeeded within the given time.
+func (h *health) recent(within time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err == nil && time.Since(h.last) < within
+}
+
+// Check returns nil if an event can be made durable right now. Without recent traffic it tries with an empty group.
+func (j *Journal) Check() error {
+	const fresh = time.Second
+	if !j.volume.low.Load() && j.health.recent(fresh) {
+		return nil
+	}
+	return j.Append(nil)
+}
+
+// signal wakes whoever waits for a change.
+type signal struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func newSignal() *signal { return &signal{ch: make(chan struct{})} }
+
+// changed is closed at the next change. Ask for it before looking at what may change.
+func (s *signal) changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ch
+}
+
+func (s *signal) notify() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.ch)
+	s.ch = make(chan struct{})
+}
+
+// Changed is closed when something new is in the log. Ask for it before reading.
+func (j *Journal) Changed(log Log) <-chan struct{} { return j.changes[log].changed() }

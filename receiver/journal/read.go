@@ -1,0 +1,178 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	readTimeout  = 5 * time.Second
+	maxReadBytes = 2 << 20
+
+	headerSequence = "Nats-Sequence"
+	headerSubject  = "Nats-Subject"
+	headerTime     = "Nats-Time-Stamp"
+	statusEnd      = "204"
+	statusNotFound = "404"
+)
+
+var errUnreadable = errors.New("the log cannot be read")
+
+// directGet is a request of JetStream's direct get interface, ADR-31.
+type directGet struct {
+	Sequence uint64 `json:"seq,omitempty"`
+	Last     string `json:"last_by_subj,omitempty"`
+	Next     string `json:"next_by_subj,omitempty"`
+	Batch    int    `json:"batch,omitempty"`
+	MaxBytes int    `json:"max_bytes,omitempty"`
+}
+
+// message is one record of a log.
+type message struct {
+	sequence uint64
+	subject  string
+	stored   time.Time
+	header   nats.Header
+	data     []byte
+}
+
+// read returns up to limit records from the given sequence on, in order. None: there are no more.
+func (j *Journal) read(ctx context.Context, log Log, from uint64, limit int) ([]message, error) {
+	return j.readBatch(ctx, log, directGet{Sequence: max(from, 1), Batch: limit, MaxBytes: maxReadBytes})
+}
+
+func (j *Journal) readBatch(ctx context.Context, log Log, request directGet) ([]message, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	inbox := j.conn.NewRespInbox()
+	subscription, err := j.conn.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	defer func() { _ = subscription.Unsubscribe() }() // a lost connection has no subscription any more
+	if err := j.requestDirect(log, inbox, request); err != nil {
+		return nil, err
+	}
+	var messages []message
+	for {
+		reply, err := subscription.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+		}
+		switch reply.Header.Get("Status") {
+		case "":
+			m, err := parseMessage(reply)
+			if err != nil {
+				return nil, err
+			}
+			messages = append(messages, m)
+		case statusEnd, statusNotFound:
+			return messages, nil
+		default:
+			return nil, fmt.Errorf("%w: %s %s", errUnreadable, reply.Header.Get("Status"), reply.Header.Get("Description"))
+		}
+	}
+}
+
+func (j *Journal) requestDirect(log Log, reply string, request directGet) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("cannot encode a read request: %w", err)
+	}
+	if err := j.conn.PublishRequest("$JS.API.DIRECT.GET."+j.names.streamOf(log), reply, body); err != nil {
+		return fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return nil
+}
+
+// readEach sends the requests at once and returns their answers in any order. What is not found is left out.
+func (j *Journal) readEach(ctx context.Context, log Log, requests []directGet) ([]message, error) {
+	if len(requests) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	inbox := j.conn.NewRespInbox()
+	subscription, err := j.conn.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	defer func() { _ = subscription.Unsubscribe() }() // a lost connection has no subscription any more
+	for _, request := range requests {
+		if err := j.requestDirect(log, inbox, request); err != nil {
+			return nil, err
+		}
+	}
+	messages := make([]message, 0, len(requests))
+	for range requests {
+		reply, err := subscription.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+		}
+		switch status := reply.Header.Get("Status"); status {
+		case statusNotFound:
+		case "":
+			m, err := parseMessage(reply)
+			if err != nil {
+				return nil, err
+			}
+			messages = append(messages, m)
+		default:
+			return nil, fmt.Errorf("%w: %s %s", errUnreadable, status, reply.Header.Get("Description"))
+		}
+	}
+	return messages, nil
+}
+
+func parseMessage(reply *nats.Msg) (message, error) {
+	sequence, err := strconv.ParseUint(reply.Header.Get(headerSequence), 10, 64)
+	if err != nil {
+		return message{}, fmt.Errorf("%w: a record without a sequence: %w", errUnreadable, err)
+	}
+	stored, err := time.Parse(time.RFC3339Nano, reply.Header.Get(headerTime))
+	if err != nil {
+		return message{}, fmt.Errorf("%w: a record without a time: %w", errUnreadable, err)
+	}
+	return message{
+		sequence: sequence, subject: reply.Header.Get(headerSubject), stored: stored, header: reply.Header, data: reply.Data,
+	}, nil
+}
+
+// Group is one commit of the EVENTS log.
+type Group struct {
+	Sequence uint64
+	Entries  []Entry
+	// Err says why entries are missing: a damaged record, or one of a newer receiver.
+	Err error
+}
+
+// ReadEvents returns up to limit groups from the given sequence on, in order. None: there are no more.
+func (j *Journal) ReadEvents(ctx context.Context, from uint64, limit int) ([]Group, error) {
+	messages, err := j.read(ctx, Events, from, limit)
+	return groupsOf(messages), err
+}
+
+// GetEvents returns the groups with the given sequences, in any order. Those that were trimmed are left out.
+func (j *Journal) GetEvents(ctx context.Context, sequences []uint64) ([]Group, error) {
+	requests := make([]directGet, len(sequences))
+	for i, sequence := range sequences {
+		requests[i] = directGet{Sequence: sequence}
+	}
+	messages, err := j.readEach(ctx, Events, requests)
+	return groupsOf(messages), err
+}
+
+func groupsOf(messages []message) []Group {
+	groups := make([]Group, len(messages))
+	for i, m := range messages {
+		entries, err := decodeGroup(m.data)
+		groups[i] = Group{Sequence: m.sequence, Entries: entries, Err: err}
+	}
+	return groups
+}

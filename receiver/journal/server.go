@@ -1,0 +1,160 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	serverStart   = 30 * time.Second
+	superviseTick = 250 * time.Millisecond
+	maxRestart    = 5 * time.Second
+	// syncInterval is how often the LEGS log is synced; the others are synced at every write.
+	syncInterval = time.Second
+)
+
+var errNotRunning = errors.New("the embedded log is not running")
+
+// embedded is a JetStream server inside this process, without a listening port. It is restarted when it gives up, as JetStream does
+// when the disk is full.
+type embedded struct {
+	options server.Options
+	logger  *slog.Logger
+	mu      sync.Mutex
+	current *server.Server
+	broken  chan struct{}
+	stop    context.CancelFunc
+	stopped chan struct{}
+}
+
+func startEmbedded(ctx context.Context, dir string, size int64, logger *slog.Logger) (*embedded, error) {
+	e := &embedded{
+		logger:  logger,
+		stopped: make(chan struct{}),
+		broken:  make(chan struct{}, 1),
+		options: server.Options{
+			ServerName: "receiver", DontListen: true, NoSigs: true, DisableJetStreamBanner: true,
+			JetStream: true, StoreDir: dir, SyncAlways: true, SyncInterval: syncInterval,
+			JetStreamMaxStore: size, JetStreamMaxMemory: 1 << 20,
+			MaxPayload: 2 * maxGroupBytes,
+		},
+	}
+	if err := e.start(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	e.stop = cancel
+	go e.supervise(ctx)
+	return e, nil
+}
+
+func (e *embedded) start() error {
+	options := e.options
+	s, err := server.NewServer(&options)
+	if err != nil {
+		return fmt.Errorf("cannot configure the embedded log: %w", err)
+	}
+	s.SetLoggerV2(serverLog{e.logger}, false, false, false)
+	s.Start()
+	if !s.ReadyForConnections(serverStart) || !s.JetStreamEnabled() {
+		s.Shutdown()
+		return fmt.Errorf("cannot start the embedded log in %s: see the log above", options.StoreDir)
+	}
+	e.mu.Lock()
+	e.current = s
+	e.mu.Unlock()
+	return nil
+}
+
+// InProcessConn implements nats.InProcessConnProvider over restarts.
+func (e *embedded) InProcessConn() (net.Conn, error) {
+	e.mu.Lock()
+	s := e.current
+	e.mu.Unlock()
+	if s == nil {
+		return nil, errNotRunning
+	}
+	return s.InProcessConn()
+}
+
+// supervise restarts a server that has stopped serving.
+func (e *embedded) supervise(ctx context.Context) {
+	defer close(e.stopped)
+	pause := superviseTick
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		if e.serves() {
+			pause = superviseTick
+			continue
+		}
+		e.logger.Warn("the embedded log has stopped; restarting it")
+		e.shutdown()
+		if err := e.start(); err != nil {
+			pause = min(2*pause, maxRestart)
+			e.logger.Error("cannot restart the embedded log", "error", err)
+		}
+	}
+}
+
+// distrust has the server restarted although it seems to run.
+func (e *embedded) distrust() {
+	select {
+	case e.broken <- struct{}{}:
+	default:
+	}
+}
+
+func (e *embedded) serves() bool {
+	select {
+	case <-e.broken:
+		return false
+	default:
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.current != nil && e.current.Running() && e.current.JetStreamEnabled()
+}
+
+func (e *embedded) shutdown() {
+	e.mu.Lock()
+	s := e.current
+	e.current = nil
+	e.mu.Unlock()
+	if s != nil {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+}
+
+func (e *embedded) close() {
+	e.stop()
+	<-e.stopped
+	e.shutdown()
+}
+
+// serverLog carries the server's log lines into ours. What the server calls a notice is detail here.
+type serverLog struct{ logger *slog.Logger }
+
+func (l serverLog) log(level slog.Level, format string, v []any) {
+	if l.logger.Enabled(context.Background(), level) {
+		l.logger.Log(context.Background(), level, fmt.Sprintf(format, v...), "component", "jetstream")
+	}
+}
+
+func (l serverLog) Noticef(format string, v ...any) { l.log(slog.LevelDebug, format, v) }
+func (l serverLog) Warnf(format string, v ...any)   { l.log(slog.LevelWarn, format, v) }
+func (l serverLog) Errorf(format string, v ...any)  { l.log(slog.LevelError, format, v) }
+func (l serverLog) Fatalf(format string, v ...any)  { l.log(slog.LevelError, format, v) }
+func (l serverLog) Debugf(format string, v ...any)  { l.log(slog.LevelDebug, format, v) }
+func (l serverLog) Tracef(string, ...any)           {}

@@ -1,0 +1,100 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Checkpoint is how far correlation has come.
+type Checkpoint struct {
+	// Processed is the last EVENTS sequence whose legs are in the LEGS log.
+	Processed uint64 `json:"processed"`
+	// LowWater is the lowest EVENTS sequence that holds an event of a call that is still in memory. Nothing from here on is trimmed.
+	LowWater uint64 `json:"lowWater"`
+}
+
+// LoadCheckpoint returns the newest checkpoint; the zero value if there is none.
+func (j *Journal) LoadCheckpoint(ctx context.Context) (Checkpoint, error) {
+	text, err := j.getState(ctx, "checkpoint")
+	if err != nil || text == nil {
+		return Checkpoint{}, err
+	}
+	var checkpoint Checkpoint
+	if err := json.Unmarshal(text, &checkpoint); err != nil {
+		return Checkpoint{}, fmt.Errorf("the checkpoint cannot be read: %w", err)
+	}
+	return checkpoint, nil
+}
+
+// SaveCheckpoint makes a checkpoint durable. From now on events below its low water may be trimmed.
+func (j *Journal) SaveCheckpoint(ctx context.Context, checkpoint Checkpoint) error {
+	text, err := json.Marshal(checkpoint)
+	if err != nil {
+		return fmt.Errorf("cannot encode the checkpoint: %w", err)
+	}
+	if err := j.putState(ctx, text, "checkpoint"); err != nil {
+		return err
+	}
+	j.lowWater.Store(min(checkpoint.LowWater, checkpoint.Processed+1))
+	return nil
+}
+
+// lowWater is the EVENTS sequence below which records may be trimmed; 0: none.
+type lowWater struct{ atomic.Uint64 }
+
+func (j *Journal) getState(ctx context.Context, parts ...string) ([]byte, error) {
+	messages, err := j.readEach(ctx, State, []directGet{{Last: j.names.key(State, parts...)}})
+	if err != nil || len(messages) == 0 {
+		return nil, err
+	}
+	return messages[0].data, nil
+}
+
+func (j *Journal) putState(ctx context.Context, data []byte, parts ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	_, err := j.js.Publish(ctx, j.names.key(State, parts...), data)
+	return j.storeError(err)
+}
+
+// AgentRecord is the newest state of one queue agent.
+type AgentRecord struct {
+	// Mapping is the UID of the mapping whose event URL was called.
+	Mapping string `json:"mapping"`
+	// Extension is the agent's extension number; empty where the event did not say.
+	Extension string `json:"extension,omitempty"`
+	State     string `json:"state"`
+	// Since is the time of the event.
+	Since time.Time `json:"since"`
+}
+
+// PutAgent makes the state of an agent durable; it replaces the agent's earlier one.
+func (j *Journal) PutAgent(ctx context.Context, record AgentRecord) error {
+	data, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("cannot encode an agent's state: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	if _, err = j.js.Publish(ctx, j.names.key(Agents, hash(record.Mapping+"\x00"+record.Extension)), data); err != nil {
+		return j.storeError(err)
+	}
+	j.changes[Agents].notify()
+	return nil
+}
+
+// ConsumeAgents hands the newest state of every agent to handle, with the promises of ConsumeLegs.
+func (j *Journal) ConsumeAgents(ctx context.Context, durable string, handle func(context.Context, []AgentRecord) error) error {
+	return j.consume(ctx, Agents, durable, func(ctx context.Context, messages []message) error {
+		records := make([]AgentRecord, len(messages))
+		for i, m := range messages {
+			if err := json.Unmarshal(m.data, &records[i]); err != nil {
+				return fmt.Errorf("a record of the AGENTS log cannot be read: %w", err)
+			}
+		}
+		return handle(ctx, records)
+	})
+}

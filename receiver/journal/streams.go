@@ -1,0 +1,102 @@
+package journal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// names maps logs to streams and subjects.
+type names struct{ stream, prefix string }
+
+// newNames gives the names of an integration's logs. An embedded JetStream needs no name, since nobody else uses it.
+func newNames(integration string) names {
+	if integration == "" {
+		return names{}
+	}
+	safe := strings.NewReplacer(".", "_", "/", "-", " ", "_", "*", "_", ">", "_").Replace(integration)
+	return names{stream: "PBX-" + safe + "-", prefix: "pbx." + safe + "."}
+}
+
+func (n names) streamOf(log Log) string { return n.stream + string(log) }
+
+// subject of a log without keys, and the prefix of the subjects of one with keys.
+func (n names) subject(log Log) string { return n.prefix + strings.ToLower(string(log)) }
+
+func (n names) key(log Log, parts ...string) string {
+	return n.subject(log) + "." + strings.Join(parts, ".")
+}
+
+// hash shortens an id of any form to a subject token: 96 bits.
+func hash(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:12])
+}
+
+// Shares of the volume, in percent. A log of newest values may take twice its share on disk, until its blocks are compacted.
+const (
+	eventsShare     = 45
+	legsShare       = 15
+	quarantineShare = 4
+	agentsShare     = 1
+	stateShare      = 1
+	percent         = 100
+	minLogBytes     = 256 << 10
+	// maxLegs bounds the memory that the index of the LEGS log takes, about 200 bytes each.
+	maxLegs       = 150_000
+	maxAgents     = 20_000
+	quarantineAge = 7 * 24 * time.Hour
+)
+
+// legsPersistMode has the LEGS log synced once a second instead of at every write, which is ten times as fast and safe, because it can be
+// written anew from the EVENTS log. Replicated logs know no such mode.
+func (j *Journal) legsPersistMode() jetstream.PersistModeType {
+	if j.config.Replicas > 1 {
+		return jetstream.DefaultPersistMode
+	}
+	return jetstream.AsyncPersistMode
+}
+
+// streamConfigs describes the logs. EVENTS and LEGS refuse new records when full, because older ones may not have been read; what was
+// read is trimmed by this package.
+func (j *Journal) streamConfigs() map[Log]jetstream.StreamConfig {
+	share := func(percentage int64) int64 { return max(j.config.Size*percentage/percent, minLogBytes) }
+	configs := map[Log]jetstream.StreamConfig{
+		Events:     {Subjects: []string{j.names.subject(Events)}, MaxBytes: share(eventsShare), Discard: jetstream.DiscardNew},
+		Quarantine: {Subjects: []string{j.names.subject(Quarantine)}, MaxBytes: share(quarantineShare), MaxAge: quarantineAge},
+		Legs: {
+			Subjects: []string{j.names.key(Legs, ">")}, MaxBytes: share(legsShare), MaxMsgs: maxLegs, Discard: jetstream.DiscardNew,
+			MaxMsgsPerSubject: 1, PersistMode: j.legsPersistMode(),
+		},
+		Agents: {Subjects: []string{j.names.key(Agents, ">")}, MaxBytes: share(agentsShare), MaxMsgs: maxAgents, MaxMsgsPerSubject: 1},
+		State:  {Subjects: []string{j.names.key(State, ">")}, MaxBytes: share(stateShare), MaxMsgsPerSubject: 1},
+	}
+	for log, config := range configs {
+		config.Name = j.names.streamOf(log)
+		config.Storage = jetstream.FileStorage
+		config.Replicas = j.config.Replicas
+		config.AllowDirect = true
+		configs[log] = config
+	}
+	return configs
+}
+
+func (j *Journal) makeStreams(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	j.lastAtStart = make(map[Log]uint64)
+	for log, config := range j.streamConfigs() {
+		stream, err := j.js.CreateOrUpdateStream(ctx, config)
+		if err != nil {
+			return fmt.Errorf("cannot open the %s log: %w", log, err)
+		}
+		j.lastAtStart[log] = stream.CachedInfo().State.LastSeq
+	}
+	j.lastLeg = j.lastAtStart[Legs]
+	return nil
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pbx-operator/pbx-operator/receiver/journal"
+)
+
+// journalMetrics are the numbers of the commits.
+type journalMetrics struct {
+	records *prometheus.HistogramVec
+	took    *prometheus.HistogramVec
+	failed  *prometheus.CounterVec
+}
+
+func newJournalMetrics(registerer prometheus.Registerer) *journalMetrics {
+	m := &journalMetrics{
+		records: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "pbx_receiver_commit_records", Help: "Records made durable by one commit.",
+			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024},
+		}, []string{"log"}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "pbx_receiver_commit_duration_seconds", Help: "Time that one commit took, its fsync included.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5},
+		}, []string{"log"}),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pbx_receiver_commit_failures_total", Help: "Commits that failed; their requests were answered 503.",
+		}, []string{"log"}),
+	}
+	registerer.MustRegister(m.records, m.took, m.failed)
+	return m
+}
+
+func (m *journalMetrics) committed(log journal.Log, records, _ int, took time.Duration, err error) {
+	if err != nil {
+		m.failed.WithLabelValues(string(log)).Inc()
+		return
+	}
+	m.records.WithLabelValues(string(log)).Observe(float64(records))
+	m.took.WithLabelValues(string(log)).Observe(took.Seconds())
+}
+
+// logCollector reports how full the logs are.
+type logCollector struct {
+	journal                     *journal.Journal
+	records, bytes, limit, last *prometheus.Desc
+}
+
+const scrapeTimeout = 2 * time.Second
+
+func newLogCollector(j *journal.Journal) *logCollector {
+	describe := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("pbx_receiver_log_"+name, help, []string{"log"}, nil)
+	}
+	return &logCollector{
+		journal: j,
+		records: describe("records", "Records in a log; one of EVENTS holds all events of a commit."),
+		bytes:   describe("bytes", "Size of a log."),
+		limit:   describe("limit_bytes", "Size at which a log takes no more, or discards its oldest records."),
+		last:    describe("last_sequence", "Sequence of the newest record of a log."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *logCollector) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, description := range []*prometheus.Desc{c.records, c.bytes, c.limit, c.last} {
+		descriptions <- description
+	}
+}
+
+// Collect implements prometheus.Collector. A log that cannot be looked at is left out.
+func (c *logCollector) Collect(metrics chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	for _, log := range []journal.Log{journal.Events, journal.Legs, journal.Agents, journal.Quarantine} {
+		stats, err := c.journal.Stats(ctx, log)
+		if err != nil {
+			continue
+		}
+		for description, value := range map[*prometheus.Desc]uint64{c.records: stats.Records, c.bytes: stats.Bytes, c.limit: stats.Limit, c.last: stats.Last} {
+			metrics <- prometheus.MustNewConstMetric(description, prometheus.GaugeValue, float64(value), string(log))
+		}
+	}
+}

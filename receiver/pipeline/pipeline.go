@@ -1,0 +1,306 @@
+// Package pipeline turns the EVENTS log into the LEGS log: it reads requests, decodes them, gathers the events of each call and writes
+// the legs that changed. All it holds in memory can be rebuilt from the logs.
+package pipeline
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/correlation"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect"
+	"github.com/pbx-operator/pbx-operator/receiver/journal"
+)
+
+// Log is what the pipeline needs of the journal.
+type Log interface {
+	LoadCheckpoint(ctx context.Context) (journal.Checkpoint, error)
+	SaveCheckpoint(ctx context.Context, checkpoint journal.Checkpoint) error
+	ReadEvents(ctx context.Context, from uint64, limit int) ([]journal.Group, error)
+	GetEvents(ctx context.Context, sequences []uint64) ([]journal.Group, error)
+	PutLegs(ctx context.Context, records []journal.LegRecord) error
+	KnownCalls(ctx context.Context, callKeys []string) (map[string]journal.LegRecord, error)
+	LegsOfCall(ctx context.Context, callKey string) ([]journal.LegRecord, error)
+	LegsThrough(ctx context.Context) (uint64, error)
+	PutAgent(ctx context.Context, record journal.AgentRecord) error
+	Changed(log journal.Log) <-chan struct{}
+	Generation() uint64
+}
+
+// Config says what a pipeline works with.
+type Config struct {
+	Log     Log
+	Dialect dialect.Dialect
+	// Rules are asked for at every pass, so that a change applies at once.
+	Rules func() correlation.Rules
+	// Now is the clock. Default time.Now.
+	Now     func() time.Time
+	Metrics *Metrics
+	Logger  *slog.Logger
+}
+
+const (
+	// readGroups is how many groups one pass takes at most; the journal bounds their bytes.
+	readGroups = 512
+	// linger is how long a finished call stays in memory for events that come late.
+	linger = 30 * time.Second
+	// maxFinished bounds the finished calls in memory. The others are read back from the logs when an event comes late.
+	maxFinished = 4096
+	// maxReplayed bounds them while they are rebuilt after a start. It is larger, so that what is dropped then had been forgotten, and its
+	// positions written, before.
+	maxReplayed = 4 * maxFinished
+	// lateWindow is how long after a start a call's first event is checked against the log in any case.
+	lateWindow = 15 * time.Minute
+	// lateAfter is how old the first event of a call may be before it is checked against the log.
+	lateAfter = 10 * time.Second
+	// maxCallEvents bounds the events of one call. More of them mean that a PBX gives all its calls the same id.
+	maxCallEvents      = 2000
+	checkpointInterval = time.Second
+	// pace is the pause after a pass, in which more comes together: fewer and larger reads and writes.
+	pace       = 10 * time.Millisecond
+	idleWait   = time.Second
+	firstPause = 100 * time.Millisecond
+	maxPause   = 5 * time.Second
+)
+
+// Pipeline is one run over the logs. It is not safe for concurrent use.
+type Pipeline struct {
+	config     Config
+	calls      *calls
+	rules      correlation.Rules
+	recovered  time.Time
+	next       uint64
+	generation uint64
+	// spare is the memory of the last pass's events, for the next one.
+	spare []arrival
+	// marks are where the pipeline stood in the last seconds, oldest first. One becomes the checkpoint when its legs are on disk.
+	marks []mark
+	saved journal.Checkpoint
+}
+
+type mark struct {
+	at         time.Time
+	checkpoint journal.Checkpoint
+}
+
+// New makes a pipeline. Run starts it.
+func New(config Config) *Pipeline {
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Metrics == nil {
+		config.Metrics = NewMetrics(nil)
+	}
+	return &Pipeline{config: config, calls: newCalls(), rules: config.Rules()}
+}
+
+// Run works until ctx ends. Trouble with the logs is waited out.
+func (p *Pipeline) Run(ctx context.Context) error {
+	if err := p.persist(ctx, "recover", p.recover); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		changed := p.config.Log.Changed(journal.Events)
+		var worked bool
+		err := p.persist(ctx, "correlate", func(ctx context.Context) (err error) {
+			worked, err = p.pass(ctx)
+			return err
+		})
+		switch {
+		case err != nil:
+		case worked:
+			sleep(ctx, pace)
+		default:
+			p.wait(ctx, changed)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// persist repeats step with growing pauses until it succeeds or ctx ends.
+func (p *Pipeline) persist(ctx context.Context, what string, step func(context.Context) error) error {
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		err := step(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		p.config.Metrics.failures.Inc()
+		p.config.Logger.Warn("cannot "+what+"; trying again", "error", err, "in", pause)
+		sleep(ctx, pause)
+	}
+}
+
+func sleep(ctx context.Context, duration time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(duration):
+	}
+}
+
+// wait returns when there may be something to do.
+func (p *Pipeline) wait(ctx context.Context, changed <-chan struct{}) {
+	atMost := idleWait
+	if due, ok := p.calls.nextDue(); ok {
+		atMost = min(atMost, max(due.Sub(p.config.Now()), 0))
+	}
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-timer.C:
+	}
+}
+
+// pass takes what is new, lets time pass, and makes the legs that changed durable. A pass that fails may be repeated: events that are
+// already in their calls change nothing, and legs count as written only when they are.
+func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
+	if p.generation != p.config.Log.Generation() {
+		if err := p.recover(ctx); err != nil {
+			return false, err
+		}
+	}
+	groups, err := p.config.Log.ReadEvents(ctx, p.next, readGroups)
+	if err != nil {
+		return false, err
+	}
+	now := p.config.Now()
+	p.applyRules()
+	arrivals := p.decode(groups)
+	defer p.reuse(arrivals)
+	if err := p.load(ctx, arrivals, now); err != nil {
+		return false, err
+	}
+	if err := p.putAgents(ctx, arrivals.agents); err != nil {
+		return false, err
+	}
+	through := p.next - 1
+	if len(groups) > 0 {
+		through = groups[len(groups)-1].Sequence
+	}
+	p.add(arrivals, now)
+	p.calls.tick(now)
+	if err := p.write(ctx, through, now); err != nil {
+		return false, err
+	}
+	p.next = through + 1
+	p.config.Metrics.progress(p.calls, through, len(arrivals.events))
+	return len(groups) > 0, p.mark(ctx, now)
+}
+
+// applyRules has every call looked at again when the rules have changed.
+func (p *Pipeline) applyRules() {
+	if rules := p.config.Rules(); rules != p.rules {
+		p.rules = rules
+		p.calls.touchAll()
+	}
+}
+
+// write derives the legs of the touched calls and makes durable what changed; then finished calls may go.
+func (p *Pipeline) write(ctx context.Context, through uint64, now time.Time) error {
+	records := p.calls.derive(p.rules, now)
+	records = append(records, p.calls.dismiss(now)...)
+	for i := range records {
+		records[i].Through = through
+	}
+	if err := p.config.Log.PutLegs(ctx, records); err != nil {
+		return fmt.Errorf("cannot write legs: %w", err)
+	}
+	p.config.Metrics.legs.Add(float64(len(records)))
+	p.calls.forget()
+	p.calls.settle()
+	return nil
+}
+
+// mark notes once a second where the pipeline stands, and saves the newest mark whose legs have settled.
+func (p *Pipeline) mark(ctx context.Context, now time.Time) error {
+	if n := len(p.marks); n > 0 && now.Sub(p.marks[n-1].at) < checkpointInterval {
+		return nil
+	}
+	here := journal.Checkpoint{Processed: p.next - 1, LowWater: p.calls.lowWater(p.next)}
+	p.marks = append(p.marks, mark{at: now, checkpoint: here})
+	settled := 0
+	for settled < len(p.marks) && now.Sub(p.marks[settled].at) >= journal.SettleTime {
+		settled++
+	}
+	if settled == 0 || p.generation != p.config.Log.Generation() {
+		return nil
+	}
+	if newest := p.marks[settled-1].checkpoint; newest != p.saved {
+		if err := p.config.Log.SaveCheckpoint(ctx, newest); err != nil {
+			return fmt.Errorf("cannot keep the checkpoint: %w", err)
+		}
+		p.saved = newest
+	}
+	p.marks = p.marks[settled:]
+	return nil
+}
+
+func (p *Pipeline) putAgents(ctx context.Context, agents []journal.AgentRecord) error {
+	for _, agent := range agents {
+		if err := p.config.Log.PutAgent(ctx, agent); err != nil {
+			return fmt.Errorf("cannot keep the state of an agent: %w", err)
+		}
+	}
+	return nil
+}
+
+// arrivals are the decoded events of one pass.
+type arrivals struct {
+	events []arrival
+	agents []journal.AgentRecord
+}
+
+type arrival struct {
+	event    callevent.Event
+	position uint64
+}
+
+func (p *Pipeline) decode(groups []journal.Group) arrivals {
+	found := arrivals{events: p.spare}
+	p.spare = nil
+	for _, group := range groups {
+		if group.Err != nil {
+			p.config.Metrics.undecodable.Inc()
+			p.config.Logger.Error("a group of events cannot be read", "sequence", group.Sequence, "error", group.Err)
+		}
+		for i := range group.Entries {
+			p.decodeEntry(&group.Entries[i], group.Sequence, &found)
+		}
+	}
+	return found
+}
+
+// reuse keeps the memory of events that have joined their calls.
+func (p *Pipeline) reuse(found arrivals) {
+	clear(found.events)
+	p.spare = found.events[:0]
+}
+
+func (p *Pipeline) decodeEntry(entry *journal.Entry, position uint64, found *arrivals) {
+	events, err := p.config.Dialect.Decode(entry.Request)
+	if err != nil {
+		p.config.Metrics.undecodable.Inc()
+		p.config.Logger.Warn("an accepted request cannot be decoded any more", "sequence", position, "error", err)
+		return
+	}
+	for _, event := range events {
+		switch {
+		case event.Type == callevent.Agent:
+			found.agents = append(found.agents, agentRecord(entry.Mapping, &event))
+		case event.CallID != "":
+			found.events = append(found.events, arrival{event: event, position: position})
+		}
+	}
+}
+
+func agentRecord(mapping string, event *callevent.Event) journal.AgentRecord {
+	extension := cmp.Or(event.Called.Extension, event.Called.Number)
+	return journal.AgentRecord{Mapping: mapping, Extension: extension, State: string(event.Agent), Since: event.Time}
+}

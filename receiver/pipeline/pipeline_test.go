@@ -1,0 +1,326 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/correlation"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/ringme"
+	"github.com/pbx-operator/pbx-operator/receiver/journal"
+)
+
+var epoch = time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
+
+// bench is a pipeline over a log in memory, with a clock that only moves when told.
+type bench struct {
+	t        testing.TB
+	clock    time.Time
+	log      *memoryLog
+	pipeline *Pipeline
+	rules    correlation.Rules
+}
+
+func newBench(t testing.TB) *bench {
+	b := &bench{t: t, clock: epoch, rules: correlation.Rules{Scope: correlation.ScopeAll, GracePeriod: 5 * time.Second, MaxDuration: 4 * time.Hour}}
+	b.log = &memoryLog{now: b.now}
+	b.restart()
+	return b
+}
+
+func (b *bench) now() time.Time { return b.clock }
+
+func (b *bench) restart() {
+	b.pipeline = New(Config{Log: b.log, Dialect: ringme.Dialect{}, Rules: func() correlation.Rules { return b.rules }, Now: b.now})
+	if err := b.pipeline.recover(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) pass() {
+	for worked := true; worked; {
+		var err error
+		if worked, err = b.pipeline.pass(b.t.Context()); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// arrive has an event come in now.
+func (b *bench) arrive(entries ...journal.Entry) {
+	for i := range entries {
+		entries[i].Request.ReceivedAt = b.clock
+	}
+	b.log.append(entries...)
+}
+
+// settle lets so much time pass that nothing is open any more.
+func (b *bench) settle() {
+	for range 20 {
+		b.clock = b.clock.Add(time.Hour)
+		b.pass()
+	}
+}
+
+// delivery is one event and when it comes in.
+type delivery struct {
+	at    time.Time
+	entry journal.Entry
+}
+
+// deliveries are the events of some calls as they come in: some twice, some late.
+func deliveries(t testing.TB, random *rand.Rand, callCount int) []delivery {
+	all, err := scenario.All("ringme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []delivery
+	for n := range callCount {
+		chosen := all[random.IntN(len(all))]
+		start := epoch.Add(time.Duration(random.IntN(600)) * time.Second)
+		for _, notification := range chosen.Play(fmt.Sprint("seed", n), start) {
+			for repeat := true; repeat; repeat = random.IntN(10) == 0 {
+				found = append(found, delivery{at: notification.At.Add(delay(random)), entry: entryOf(notification)})
+			}
+		}
+	}
+	slices.SortStableFunc(found, func(a, b delivery) int { return a.at.Compare(b.at) })
+	return found
+}
+
+func delay(random *rand.Rand) time.Duration {
+	switch random.IntN(12) {
+	case 0:
+		return time.Duration(random.IntN(90)) * time.Minute
+	case 1, 2:
+		return time.Duration(random.IntN(60)) * time.Second
+	default:
+		return time.Duration(random.IntN(50)) * time.Millisecond
+	}
+}
+
+func entryOf(n scenario.Notification) journal.Entry {
+	return journal.Entry{Mapping: n.Sender.ID, Request: callevent.Request{
+		Method: "POST", ContentType: "application/x-www-form-urlencoded", Body: n.Params.Encode(),
+		Source: callevent.Source{Type: callevent.SourceType(n.Sender.Type), Number: n.Sender.Number, ID: n.Sender.ID},
+	}}
+}
+
+// run lets the deliveries come in. After each, what says how the receiver fares.
+func (b *bench) run(found []delivery, then func(b *bench)) {
+	for _, d := range found {
+		if d.at.After(b.clock) {
+			b.clock = d.at
+		}
+		b.arrive(d.entry)
+		then(b)
+	}
+	b.settle()
+}
+
+// TestRestartsDoNotShow loses power at random moments. The legs must be those of a receiver that never stopped.
+func TestRestartsDoNotShow(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
+		found := deliveries(t, random, 1+random.IntN(12))
+
+		undisturbed := newBench(t)
+		undisturbed.run(found, (*bench).pass)
+
+		restarted := newBench(t)
+		restarted.run(found, func(b *bench) {
+			if random.IntN(3) > 0 {
+				b.pass()
+			}
+			switch random.IntN(8) {
+			case 0:
+				b.log.crash(random.IntN(20))
+				b.restart()
+			case 1:
+				b.log.crash(random.IntN(20)) // the log server alone
+			}
+		})
+		if diff := cmp.Diff(lasting(undisturbed), lasting(restarted)); diff != "" {
+			rt.Fatal(diff)
+		}
+		if restarted.log.lowered > 0 {
+			rt.Errorf("%d legs were replaced by an older revision", restarted.log.lowered)
+		}
+	})
+}
+
+// lasting are the legs, apart from missed calls that were shown and taken back: whether one was ever shown depends on what else had come in
+// by then.
+func lasting(b *bench) []correlation.Leg {
+	return slices.DeleteFunc(b.log.content(), func(leg correlation.Leg) bool { return leg.LegID == leg.CallID && !leg.Recorded })
+}
+
+// answeredCall is an answered inbound call: ring, answer and hangup.
+func answeredCall(t *testing.T) []journal.Entry {
+	t.Helper()
+	s, err := scenario.Find("ringme", "S1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []journal.Entry
+	for _, n := range s.Play("seed", epoch) {
+		entries = append(entries, entryOf(n))
+	}
+	return entries
+}
+
+func TestEventAfterACallWasForgottenJoinsIt(t *testing.T) {
+	b := newBench(t)
+	entries := answeredCall(t)
+	b.arrive(entries[0], entries[2])
+	b.pass()
+	before := b.log.content()
+	b.clock = b.clock.Add(20 * time.Minute)
+	b.pass()
+	if n := len(b.pipeline.calls.byID); n != 0 {
+		t.Fatalf("%d finished calls are still in memory after 20 minutes", n)
+	}
+	b.arrive(entries[1])
+	b.pass()
+	legs := b.log.content()
+	if len(before) != 1 || len(legs) != 1 || len(legs[0].Events) != 3 || legs[0].Answer.IsZero() {
+		t.Errorf("before: %+v\nafter: %+v", before, legs)
+	}
+}
+
+func TestLegsStayWhenTheirEventsAreTrimmed(t *testing.T) {
+	b := newBench(t)
+	entries := answeredCall(t)
+	for _, entry := range entries {
+		b.arrive(entry)
+		b.pass()
+	}
+	want := b.log.content()
+	b.clock = b.clock.Add(20 * time.Minute)
+	b.pass()
+	b.log.trimmed = 2
+	for range 5 {
+		b.arrive(entries[2])
+		b.pass()
+	}
+	if diff := cmp.Diff(want, b.log.content()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRulesApplyToOpenCalls(t *testing.T) {
+	b := newBench(t)
+	b.arrive(answeredCall(t)[0])
+	b.pass()
+	b.clock = b.clock.Add(time.Hour)
+	b.pass()
+	if got := b.log.content(); len(got) != 1 || got[0].Phase == correlation.Completed {
+		t.Fatalf("after an hour: %+v", got)
+	}
+	b.rules.MaxDuration = time.Minute
+	b.pass()
+	b.pass()
+	if got := b.log.content(); len(got) != 1 || got[0].Phase != correlation.Completed || got[0].Result != correlation.Unknown {
+		t.Errorf("with a maximum of a minute: %+v", got)
+	}
+}
+
+func TestFailuresAreRepeatedWithoutLoss(t *testing.T) {
+	entries := answeredCall(t)
+	undisturbed := newBench(t)
+	undisturbed.arrive(entries...)
+	undisturbed.settle()
+
+	b := newBench(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	b.log.fail = func() error {
+		if random.IntN(2) == 0 {
+			return errors.New("the log is away")
+		}
+		return nil
+	}
+	for _, entry := range entries {
+		b.arrive(entry)
+		for range 5 {
+			_, _ = b.pipeline.pass(t.Context()) // it fails half of the time
+		}
+	}
+	b.log.fail = nil
+	b.settle()
+	if diff := cmp.Diff(undisturbed.log.content(), b.log.content()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAgentEventsBelongToNoCall(t *testing.T) {
+	b := newBench(t)
+	b.arrive(journal.Entry{Mapping: "uid", Request: callevent.Request{
+		Method: "POST", Source: callevent.Source{Type: callevent.Queue, Number: "1234*900"},
+		Body: "agent_id=77&agent_status=available&agent_type=local&extension_name=1234*101%40sip.example.com&event_source=api",
+	}})
+	b.pass()
+	want := []journal.AgentRecord{{Mapping: "uid", Extension: "1234*101", State: "Available", Since: epoch}}
+	if diff := cmp.Diff(want, b.log.agents); diff != "" {
+		t.Error(diff)
+	}
+	if len(b.log.legs) > 0 || len(b.pipeline.calls.byID) > 0 {
+		t.Error("an agent event has made a call")
+	}
+}
+
+func TestOneCallCannotGrowForEver(t *testing.T) {
+	b := newBench(t)
+	for n := range maxCallEvents + 50 {
+		entry := journal.Entry{Request: callevent.Request{
+			Method: "POST", Body: fmt.Sprintf("EventType=dial-in&CallID=c&SubCallID=s&CallerIDNum=%%2B12025550143&EventTime=%d", 1767348000000000+n),
+		}}
+		b.arrive(entry)
+	}
+	b.pass()
+	if got := b.pipeline.calls.byID["c"].events.Len(); got != maxCallEvents {
+		t.Errorf("the call has %d events", got)
+	}
+}
+
+func TestFinishedCallsAreBounded(t *testing.T) {
+	b := newBench(t)
+	for n := range maxFinished + 500 {
+		body := fmt.Sprintf("CallID=c%d&SubCallID=s%d&CallerIDNum=%%2B12025550143&EventTime=%d", n, n, 1767348000000000+n)
+		for _, kind := range []string{"dial-in", "hangup"} {
+			b.arrive(journal.Entry{Request: callevent.Request{Method: "POST", Body: "EventType=" + kind + "&" + body}})
+		}
+	}
+	b.pass()
+	if got := len(b.pipeline.calls.byID); got > maxFinished {
+		t.Errorf("%d finished calls are in memory", got)
+	}
+	if got := len(b.log.content()); got != maxFinished+500 {
+		t.Errorf("%d legs are in the log", got)
+	}
+}
+
+func BenchmarkPass(b *testing.B) {
+	bench := newBench(b)
+	var bodies []string
+	for _, kind := range []string{"dial-in", "answer", "hangup"} {
+		bodies = append(bodies, "EventType="+kind+"&CallID=%[1]d&SubCallID=5101-%[1]d&CallFlow=in&CallStatus=ANSWER&CallerIDNum=%%2B12025550143&"+
+			"CalledNumber=1234*101&CalledExtension=1234*101%%40sip.example.com&CalledExtensionID=5101&CalledDID=12025550100&EventTime=%[2]d")
+	}
+	for n := range b.N {
+		entry := journal.Entry{Request: callevent.Request{
+			Method: "POST", Body: fmt.Sprintf(bodies[n%3], n/3, 1767348000000000+n), Source: callevent.Source{Type: callevent.Phone, Number: "1234*101"},
+		}}
+		bench.arrive(entry)
+	}
+	b.ResetTimer()
+	bench.pass()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"k8s.io/klog/v2"
+
+	"github.com/pbx-operator/pbx-operator/receiver/dialect"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/ringme"
+	"github.com/pbx-operator/pbx-operator/receiver/ingest"
+	"github.com/pbx-operator/pbx-operator/receiver/journal"
+	"github.com/pbx-operator/pbx-operator/receiver/pipeline"
+	"github.com/pbx-operator/pbx-operator/receiver/sources"
+)
+
+func serve(ctx context.Context, args []string, stderr io.Writer) int {
+	options, err := parseFlags(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		_, _ = fmt.Fprintln(stderr, err)
+		return exitUsage
+	}
+	limitMemory()
+	logger := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: options.logLevel}))
+	klog.SetSlogLogger(logger)
+	r := newReceiver(options, logger)
+	if err := r.run(ctx); err != nil {
+		logger.Error("the receiver has failed", "error", err)
+		return exitFailure
+	}
+	return 0
+}
+
+// limitMemory has the garbage collector keep the heap small, unless $GOMEMLIMIT says otherwise.
+func limitMemory() {
+	const softLimit = 96 << 20
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softLimit)
+	}
+}
+
+// dialectOf is the dialect of a type of PBX.
+func dialectOf(pbx string) (dialect.Dialect, error) {
+	switch pbx {
+	case "RingMe":
+		return ringme.Dialect{}, nil
+	default:
+		return nil, fmt.Errorf("this receiver does not speak the protocol of PBX type %q", pbx)
+	}
+}
+
+// receiver is one running receiver.
+type receiver struct {
+	options  options
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	table    *sources.Table
+	journal  *journal.Journal
+	stopping atomic.Bool
+	opened   atomic.Bool
+}
+
+func newReceiver(o options, logger *slog.Logger) *receiver {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return &receiver{options: o, logger: logger, registry: registry, table: &sources.Table{Rate: o.sourceRate}}
+}
+
+// run serves until ctx ends, then finishes what it has begun.
+func (r *receiver) run(ctx context.Context) error {
+	probes, err := listenProbes(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer probes.close()
+	metrics := newJournalMetrics(r.registry)
+	r.journal, err = journal.Open(ctx, r.journalConfig(metrics))
+	if err != nil {
+		return err
+	}
+	defer r.journal.Close()
+	r.registry.MustRegister(newLogCollector(r.journal))
+	r.opened.Store(true)
+	return r.serveEvents(ctx)
+}
+
+func (r *receiver) journalConfig(metrics *journalMetrics) journal.Config {
+	config := journal.Config{
+		Dir: r.options.dataDir, Size: r.options.storageSize, EventAge: r.options.eventAge, LegAge: r.options.legAge,
+		URL: r.options.natsURL, Credentials: r.options.natsCreds, Replicas: r.options.natsReplicas,
+		Logger: r.logger, Observe: metrics.committed,
+	}
+	if r.options.natsURL != "" {
+		config.Name = r.options.namespace + "-" + r.options.integration
+	}
+	if r.options.sourcesFile == "" {
+		config.LegReaders = []string{publishReader}
+	}
+	return config
+}
+
+// serveEvents runs the workers behind the front door, opens it, and closes them all in the opposite order.
+func (r *receiver) serveEvents(ctx context.Context) error {
+	workers, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	failed := make(chan error, 1)
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}
+	cluster, err := r.findSources(workers, &running)
+	if err != nil {
+		return err
+	}
+	if !r.awaitSources(ctx) {
+		return nil
+	}
+	speaks, err := dialectOf(r.table.Type())
+	if err != nil {
+		return err
+	}
+	correlator := pipeline.New(pipeline.Config{
+		Log: r.journal, Dialect: speaks, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
+	})
+	running.Go(func() {
+		if err := correlator.Run(workers); err != nil && workers.Err() == nil {
+			fail(err)
+		}
+	})
+	handler := ingest.New(ingest.Config{
+		Resolver: r.table, Journal: r.journal, Dialect: speaks, Metrics: ingest.NewMetrics(r.registry), Logger: r.logger,
+		Quarantined: cluster.quarantined,
+	})
+	limits := ingest.DefaultLimits()
+	limits.Connections = r.options.maxConnections
+	server, err := ingest.Listen(ctx, r.options.listen, handler, limits, r.logger)
+	if err != nil {
+		return err
+	}
+	running.Go(func() {
+		if err := server.Serve(); err != nil {
+			fail(err)
+		}
+	})
+	cluster.show(workers, &running, r)
+	r.logger.Info("taking events", "address", server.Addr().String(), "extensions", r.table.Targets())
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-failed:
+	}
+	return errors.Join(err, r.drain(ctx, server))
+}
+
+// drain ends the intake of events.
+func (r *receiver) drain(ctx context.Context, server *ingest.Server) error {
+	r.stopping.Store(true)
+	r.logger.Info("stopping")
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.options.shutdownGrace)
+	defer cancel()
+	return server.Shutdown(grace)
+}
+
+// awaitSources waits until it is known what the integration looks like; false when ctx ends before.
+func (r *receiver) awaitSources(ctx context.Context) bool {
+	const often = 20 * time.Millisecond
+	ticker := time.NewTicker(often)
+	defer ticker.Stop()
+	for !r.table.Loaded() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+	}
+	return true
+}
