@@ -55,14 +55,14 @@ test: verify unit envtest e2e ## Everything that proves that it works.
 .PHONY: unit
 unit: ## Pure tests, and tests of processes on this machine.
 	@echo "== unit tests"
-	go vet $(PLAIN)
-	go test -timeout 20m $(PLAIN)
-	go test -C hack/cluster ./...
+	@go vet $(PLAIN)
+	@go test -timeout 20m $(PLAIN)
+	@go test -C hack/cluster ./...
 
 .PHONY: envtest
 envtest: ## Suites against a real etcd and kube-apiserver.
 	@echo "== envtest suites"
-	KUBEBUILDER_ASSETS="$$($(CLUSTER) envtest)" go test -timeout 25m $(SUITES)
+	@KUBEBUILDER_ASSETS="$$($(CLUSTER) envtest)" go test -timeout 25m $(SUITES)
 
 .PHONY: e2e
 e2e: install ## The end-to-end suite on a real cluster.
@@ -75,7 +75,7 @@ fuzz: ## Fuzz every decoder for FUZZTIME each (default 1m).
 
 .PHONY: bench
 bench: ## The numbers that the project promises, as ratios measured in one run.
-	KUBEBUILDER_ASSETS="$$($(CLUSTER) envtest)" go run ./hack/bench
+	@KUBEBUILDER_ASSETS="$$($(CLUSTER) envtest)" go run ./hack/bench
 
 # Ginkgo suites stand beside a suite_test.go; all other packages hold plain tests.
 SUITES = $(shell find api controllers receiver -name suite_test.go -printf './%h\n' | sort)
@@ -103,6 +103,7 @@ lint: ## Lint, with kube-api-linter for the API.
 
 .PHONY: verify
 verify: generate lint chart ## Check that generated files are current, lint, render the chart.
+	@go mod tidy -diff >/dev/null || { echo "go.mod or go.sum is not tidy. Run go mod tidy and commit the result."; exit 1; }
 	@test -z "$$(git status --porcelain -- api config/crd config/rbac charts)" || { \
 	  git --no-pager diff --stat -- api config/crd config/rbac charts; git status --short -- api config/crd config/rbac charts; \
 	  echo "Generated files are not current, or not committed. Run make generate and commit the result."; exit 1; }
