@@ -86,7 +86,7 @@ func (h *handler) access(ctx context.Context, integration *v1alpha1.PBXIntegrati
 	if err != nil {
 		return access{}, lifecycle.Waiting{Reason: v1alpha1.ReasonIntegrationNotReady, After: missingRetry, Err: absence{err.Error()}}
 	}
-	return access{integration: integration, pbx: pbx, ring: ring}, nil
+	return access{integration: integration, pbx: pbx, ring: ring.InForce(integration.Status.KeyGeneration)}, nil
 }
 
 func missing(err error, reason, format string, args ...any) error {

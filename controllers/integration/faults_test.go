@@ -23,6 +23,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/integration"
+	"github.com/pbx-operator/pbx-operator/controllers/integration/keyring"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/secrets"
@@ -215,6 +216,7 @@ var _ = Describe("Whatever happens to the manager", func() {
 				})
 				_ = pass(ctx, controllerOn(mortal(writes, after)), p)
 				converge(ctx, controllerOn(api), p)
+				now.advance(keyring.Announce)
 				Expect(pass(ctx, controllerOn(api), p)).To(Succeed())
 				Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
 				Expect(keys(ctx, p).Current().Generation).To(BeEquivalentTo(2), "died at write %d, after it: %v", writes+1, after)

@@ -470,6 +470,13 @@ var _ = Describe("The keys of the event URLs", func() {
 		report(ctx, ann, 4, 1, metav1.ConditionTrue, v1alpha1.ReasonRegistered)
 		first := keys(ctx, p)
 		rotate(ctx, p, "2026-11")
+
+		By("letting receivers know before registrations use it")
+		Eventually(func() eventurl.Ring { return keys(ctx, p) }).Should(HaveLen(2))
+		settled(p.Namespace)
+		generation(ctx, p, 1)
+		now.advance(keyring.Announce)
+		poke(ctx, p)
 		generation(ctx, p, 2)
 		Expect(keys(ctx, p)).To(HaveLen(2))
 		Expect(keys(ctx, p)[1]).To(Equal(first[0]))

@@ -46,13 +46,23 @@ func (c *Controller) reconcileKeys(
 			return err
 		}
 	}
-	p.Status.KeyGeneration = plan.Ring.Current().Generation
-	done.After = plan.Again
-	if plan.Rotated {
+	before := p.Status.KeyGeneration
+	inForce, again := plan.InForce(before, c.Clock.Now())
+	p.Status.KeyGeneration = inForce
+	done.After = soonest(plan.Again, again)
+	if before != 0 && inForce != before && len(plan.Ring) > 1 {
 		done.Notice = lifecycle.Notice{Reason: v1alpha1.ReasonKeyRotated, Message: fmt.Sprintf(
 			"event URLs move to key %d; older keys stay valid until the last registration has moved", p.Status.KeyGeneration)}
 	}
 	return nil
+}
+
+// soonest is the shorter of two waits, of which zero is none.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 func keySecretKey(p *v1alpha1.PBXIntegration) types.NamespacedName {

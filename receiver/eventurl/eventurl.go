@@ -90,8 +90,17 @@ func (r Ring) Data() map[string][]byte {
 	return data
 }
 
-// Current is the key in force. The ring must not be empty.
+// Current is the key in force: the newest one, or the one that InForce put first. The ring must not be empty.
 func (r Ring) Current() Key { return r[0] }
+
+// InForce is the ring with the key of the given generation first. A ring without it stays as it is.
+func (r Ring) InForce(generation int64) Ring {
+	at := slices.IndexFunc(r, func(key Key) bool { return key.Generation == generation })
+	if at <= 0 {
+		return r
+	}
+	return slices.Concat(r[at:at+1], r[:at], r[at+1:])
+}
 
 // Tokens are the tokens of source under all keys, the current one first.
 func (r Ring) Tokens(source string) []string {

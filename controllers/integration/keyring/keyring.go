@@ -12,6 +12,10 @@ import (
 // Overlap is how long an older key outlives the last registration that used it at least: requests that the PBX had sent by then arrive.
 const Overlap = time.Minute
 
+// Announce is how long a new key is in the ring before registrations use it: by then every receiver has heard of it, and no event comes
+// to a URL that is not known yet.
+const Announce = 10 * time.Second
+
 // State is what the Secret of the key ring holds, and what is known besides.
 type State struct {
 	// Ring is empty when there is no Secret, or none that can be read.
@@ -39,8 +43,6 @@ type Plan struct {
 	State
 	// Changed tells that the Secret has to be written.
 	Changed bool
-	// Rotated tells that a new key takes over from one that is still there.
-	Rotated bool
 	// Again is when an older key can be dropped, if nothing else happens; zero when there is nothing to wait for.
 	Again time.Duration
 }
@@ -75,8 +77,18 @@ func withNewKey(in Input, older eventurl.Ring) (Plan, error) {
 	return Plan{
 		State:   State{Ring: append(eventurl.Ring{key}, older...), Handled: in.Requested, Made: in.Now},
 		Changed: true,
-		Rotated: len(older) > 0,
 	}, nil
+}
+
+// InForce is the generation that registrations are to use, given the one that they use so far, and when the newest one takes over; zero
+// when it has.
+func (s State) InForce(soFar int64, now time.Time) (generation int64, again time.Duration) {
+	newest := s.Ring.Current().Generation
+	left := s.Made.Add(Announce).Sub(now)
+	if soFar == newest || left <= 0 || s.Ring.InForce(soFar).Current().Generation != soFar {
+		return newest, 0
+	}
+	return soFar, left
 }
 
 // Settled tells whether no mapping may still have registrations under an older key than the given generation.

@@ -41,16 +41,15 @@ func TestDecide(t *testing.T) {
 		in          keyring.Input
 		want        []int64
 		wantChanged bool
-		wantRotated bool
 		wantAgain   time.Duration
 	}{
 		"the first key":                           {in: keyring.Input{Requested: "a"}, want: []int64{1}, wantChanged: true},
 		"a ring that was lost":                    {in: keyring.Input{Generation: 4}, want: []int64{5}, wantChanged: true},
 		"nothing to do":                           {in: keyring.Input{State: state(ring(t, 3)), Requested: "a", Settled: true}, want: []int64{3}},
-		"a request":                               {in: keyring.Input{State: state(ring(t, 3)), Requested: "b"}, want: []int64{4, 3}, wantChanged: true, wantRotated: true},
-		"a request during a rotation":             {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "b"}, want: []int64{5, 4, 3}, wantChanged: true, wantRotated: true},
-		"a ring older than the status":            {in: keyring.Input{State: state(ring(t, 3)), Requested: "b", Generation: 9}, want: []int64{10, 3}, wantChanged: true, wantRotated: true},
-		"a withdrawn request":                     {in: keyring.Input{State: state(ring(t, 3))}, want: []int64{4, 3}, wantChanged: true, wantRotated: true},
+		"a request":                               {in: keyring.Input{State: state(ring(t, 3)), Requested: "b"}, want: []int64{4, 3}, wantChanged: true},
+		"a request during a rotation":             {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "b"}, want: []int64{5, 4, 3}, wantChanged: true},
+		"a ring older than the status":            {in: keyring.Input{State: state(ring(t, 3)), Requested: "b", Generation: 9}, want: []int64{10, 3}, wantChanged: true},
+		"a withdrawn request":                     {in: keyring.Input{State: state(ring(t, 3))}, want: []int64{4, 3}, wantChanged: true},
 		"mappings have not moved":                 {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Now: noon.Add(time.Hour)}, want: []int64{4, 3}},
 		"mappings have moved, events may be late": {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Settled: true, Now: noon.Add(20 * time.Second)}, want: []int64{4, 3}, wantAgain: 40 * time.Second},
 		"mappings have moved for good":            {in: keyring.Input{State: state(ring(t, 4, 3, 2)), Requested: "a", Settled: true, Now: noon.Add(time.Minute)}, want: []int64{4}, wantChanged: true},
@@ -62,11 +61,11 @@ func TestDecide(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := generations(plan.Ring); !slices.Equal(got, tc.want) || plan.Changed != tc.wantChanged || plan.Rotated != tc.wantRotated || plan.Again != tc.wantAgain {
-				t.Errorf("plan: keys %v changed %v rotated %v again %v, want %v %v %v %v",
-					got, plan.Changed, plan.Rotated, plan.Again, tc.want, tc.wantChanged, tc.wantRotated, tc.wantAgain)
+			if got := generations(plan.Ring); !slices.Equal(got, tc.want) || plan.Changed != tc.wantChanged || plan.Again != tc.wantAgain {
+				t.Errorf("plan: keys %v changed %v again %v, want %v %v %v",
+					got, plan.Changed, plan.Again, tc.want, tc.wantChanged, tc.wantAgain)
 			}
-			if plan.Changed && tc.wantRotated && plan.Handled != tc.in.Requested {
+			if plan.Changed && len(tc.in.Ring) > 0 && plan.Handled != tc.in.Requested {
 				t.Errorf("the request %q would be carried out again: handled %q", tc.in.Requested, plan.Handled)
 			}
 			for i, key := range before {
@@ -129,6 +128,31 @@ func TestSettled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := keyring.Settled([]v1alpha1.ExtensionMapping{mapping(2, four, 3), tc.mapping}, 3); got != tc.want {
 				t.Errorf("Settled = %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestInForce(t *testing.T) {
+	made := noon
+	for name, tc := range map[string]struct {
+		ring  eventurl.Ring
+		soFar int64
+		now   time.Time
+		want  int64
+		again time.Duration
+	}{
+		"the first key at once":                      {ring: ring(t, 1), now: made, want: 1},
+		"the old key while the new one is announced": {ring: ring(t, 2, 1), soFar: 1, now: made.Add(3 * time.Second), want: 1, again: 7 * time.Second},
+		"the new key afterwards":                     {ring: ring(t, 2, 1), soFar: 1, now: made.Add(10 * time.Second), want: 2},
+		"no way back":                                {ring: ring(t, 2, 1), soFar: 2, now: made, want: 2},
+		"a key that was lost":                        {ring: ring(t, 5), soFar: 4, now: made, want: 5},
+		"a rotation during a rotation":               {ring: ring(t, 3, 2, 1), soFar: 1, now: made, want: 1, again: 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, again := keyring.State{Ring: tc.ring, Made: made}.InForce(tc.soFar, tc.now)
+			if got != tc.want || again != tc.again {
+				t.Errorf("generation %d, again in %s; want %d, %s", got, again, tc.want, tc.again)
 			}
 		})
 	}
