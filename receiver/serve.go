@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -46,10 +45,11 @@ func serve(ctx context.Context, args []string, stderr io.Writer) int {
 	return 0
 }
 
-// limitMemory has the garbage collector keep the heap small, unless $GOMEMLIMIT says otherwise.
+// limitMemory has the garbage collector keep the heap small. A larger $GOMEMLIMIT is what the container may take, not what it should: the
+// log server's buffers are garbage that would be left lying about up to there.
 func limitMemory() {
-	const softLimit = 96 << 20
-	if os.Getenv("GOMEMLIMIT") == "" {
+	const softLimit = 144 << 20
+	if given := debug.SetMemoryLimit(-1); given > softLimit {
 		debug.SetMemoryLimit(softLimit)
 	}
 }

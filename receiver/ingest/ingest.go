@@ -40,7 +40,7 @@ type Resolver interface {
 
 // Journal makes encoded entries durable.
 type Journal interface {
-	Append(record []byte) error
+	Append(record []byte, decoded journal.Decoded) error
 	AppendQuarantine(record []byte) error
 }
 
@@ -138,7 +138,10 @@ func (h *Handler) take(r *http.Request, target *sources.Target, rest string, now
 	if err != nil {
 		return h.quarantine(&entry, err)
 	}
-	if err := store(h.config.Journal.Append, &entry); err != nil {
+	keep := func(record []byte) error {
+		return h.config.Journal.Append(record, journal.Decoded{Mapping: target.Mapping, Events: events})
+	}
+	if err := store(keep, &entry); err != nil {
 		return h.unavailable(err)
 	}
 	h.config.Metrics.took(events)

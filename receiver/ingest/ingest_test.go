@@ -55,7 +55,7 @@ func (d *door) Resolve(t string) (*sources.Target, bool) {
 	}
 }
 
-func (d *door) Append(record []byte) error { return d.put(&d.stored, record) }
+func (d *door) Append(record []byte, _ journal.Decoded) error { return d.put(&d.stored, record) }
 
 func (d *door) AppendQuarantine(record []byte) error { return d.put(&d.quarantined, record) }
 

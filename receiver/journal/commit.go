@@ -12,6 +12,9 @@ const (
 	maxGroupBytes = 512 << 10
 	// maxWaiting bounds the records that wait to be made durable.
 	maxWaiting = 4096
+	// A commit after one of more than crowd records is held back for a lull, in which others join it: fewer commits, and fewer fsyncs.
+	crowd = 8
+	lull  = 600 * time.Microsecond
 	// publishTimeout is how long a group may take to become durable.
 	publishTimeout = 5 * time.Second
 )
@@ -25,44 +28,51 @@ var (
 
 // waiting is one record on its way to the disk. Its done channel gets exactly one value.
 type waiting struct {
-	record []byte
-	done   chan error
+	record  []byte
+	decoded Decoded
+	done    chan error
+}
+
+// commit is how making a group durable went.
+type commit struct {
+	// sequence of the group in its log; 0 after an error.
+	sequence uint64
+	members  []*waiting
+	bytes    int
+	took     time.Duration
+	err      error
 }
 
 var waitingPool = sync.Pool{New: func() any { return &waiting{done: make(chan error, 1)} }}
 
-// committer makes records durable in groups: it takes what is waiting, never waits for more, and releases all of them after one
-// publish, which is one fsync.
+// committer makes records durable in groups: it takes what is waiting, in a crowd also what comes within a lull, and releases all of
+// them after one publish, which is one fsync.
 type committer struct {
-	publish  func(ctx context.Context, group []byte) error
-	observe  func(records, bytes int, took time.Duration, err error)
+	publish func(ctx context.Context, group []byte) (sequence uint64, err error)
+	// settle is told of every commit before those that wait for it.
+	settle   func(commit)
 	queue    chan *waiting
 	mu       sync.RWMutex
 	closed   bool
 	finished chan struct{}
 }
 
-func newCommitter(
-	ctx context.Context, publish func(context.Context, []byte) error, observe func(records, bytes int, took time.Duration, err error),
-) *committer {
-	c := &committer{
-		publish: publish, observe: observe,
-		queue: make(chan *waiting, maxWaiting), finished: make(chan struct{}),
-	}
+func newCommitter(ctx context.Context, publish func(context.Context, []byte) (uint64, error), settle func(commit)) *committer {
+	c := &committer{publish: publish, settle: settle, queue: make(chan *waiting, maxWaiting), finished: make(chan struct{})}
 	go c.run(context.WithoutCancel(ctx))
 	return c
 }
 
 // append returns after record is durable, or with the reason why it is not known to be. The caller may reuse record then.
-func (c *committer) append(record []byte) error {
+func (c *committer) append(record []byte, decoded Decoded) error {
 	w, _ := waitingPool.Get().(*waiting)
-	w.record = record
+	w.record, w.decoded = record, decoded
 	if err := c.enqueue(w); err != nil {
 		waitingPool.Put(w)
 		return err
 	}
 	err := <-w.done
-	w.record = nil
+	w.record, w.decoded = nil, Decoded{}
 	waitingPool.Put(w)
 	return err
 }
@@ -86,15 +96,18 @@ func (c *committer) run(ctx context.Context) {
 	var group []byte
 	var members []*waiting
 	for first := range c.queue {
+		if len(members) > crowd {
+			time.Sleep(lull)
+		}
 		group, members = c.gather(group[:0], members[:0], first)
 		start := time.Now()
 		limited, cancel := context.WithTimeout(ctx, publishTimeout)
-		err := c.publish(limited, group)
+		sequence, err := c.publish(limited, group)
 		cancel()
+		c.settle(commit{sequence: sequence, members: members, bytes: len(group), took: time.Since(start), err: err})
 		for _, w := range members {
 			w.done <- err
 		}
-		c.observe(len(members), len(group), time.Since(start), err)
 	}
 }
 

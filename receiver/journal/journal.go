@@ -78,6 +78,7 @@ type Journal struct {
 	events      *committer
 	quarantine  *committer
 	changes     map[Log]*signal
+	recent      recent
 	cursors     cursors
 	health      health
 	lowWater    lowWater
@@ -193,12 +194,13 @@ func (j *Journal) Close() {
 	j.disconnect()
 }
 
-// Append makes an encoded Entry durable. It returns nil only then; the record may be reused afterwards.
-func (j *Journal) Append(record []byte) error {
+// Append makes an encoded Entry durable. It returns nil only then; the record may be reused afterwards. What it decodes to, if given,
+// must not change any more: ReadEvents may hand it out in place of the entry.
+func (j *Journal) Append(record []byte, decoded Decoded) error {
 	if j.volume.low.Load() {
 		return fmt.Errorf("%w: the volume has no free space", ErrFull)
 	}
-	return j.events.append(record)
+	return j.events.append(record, decoded)
 }
 
 // AppendQuarantine keeps an encoded Entry that could not be understood. The oldest ones give way to new ones.
@@ -206,14 +208,17 @@ func (j *Journal) AppendQuarantine(record []byte) error {
 	if j.volume.low.Load() {
 		return fmt.Errorf("%w: the volume has no free space", ErrFull)
 	}
-	return j.quarantine.append(record)
+	return j.quarantine.append(record, Decoded{})
 }
 
-func (j *Journal) publisher(log Log) func(context.Context, []byte) error {
+func (j *Journal) publisher(log Log) func(context.Context, []byte) (uint64, error) {
 	subject := j.names.subject(log)
-	return func(ctx context.Context, group []byte) error {
-		_, err := j.js.Publish(ctx, subject, group, jetstream.WithRetryAttempts(0))
-		return j.storeError(err)
+	return func(ctx context.Context, group []byte) (uint64, error) {
+		ack, err := j.js.Publish(ctx, subject, group, jetstream.WithRetryAttempts(0))
+		if err = j.storeError(err); err != nil {
+			return 0, err
+		}
+		return ack.Sequence, nil
 	}
 }
 
@@ -237,15 +242,16 @@ func (j *Journal) storeError(err error) error {
 	return fmt.Errorf("cannot make the record durable: %w", err)
 }
 
-func (j *Journal) observer(log Log) func(int, int, time.Duration, error) {
-	return func(records, bytes int, took time.Duration, err error) {
+func (j *Journal) observer(log Log) func(commit) {
+	return func(c commit) {
 		if log == Events {
-			j.health.note(err)
+			j.health.note(c.err)
+			j.recent.note(c)
 		}
-		if err == nil {
+		if c.err == nil {
 			j.changes[log].notify()
 		}
-		j.config.Observe(log, records, bytes, took, err)
+		j.config.Observe(log, len(c.members), c.bytes, c.took, c.err)
 	}
 }
 
@@ -278,7 +284,7 @@ func (j *Journal) Check() error {
 	if !j.volume.low.Load() && j.health.recent(fresh) {
 		return nil
 	}
-	return j.Append(nil)
+	return j.Append(nil, Decoded{})
 }
 
 // signal wakes whoever waits for a change.

@@ -48,7 +48,7 @@ func entry(n int) journal.Entry {
 
 func appendEntry(j *journal.Journal, n int) error {
 	e := entry(n)
-	return j.Append(journal.AppendEntry(nil, &e))
+	return j.Append(journal.AppendEntry(nil, &e), journal.Decoded{})
 }
 
 func readAll(t *testing.T, j *journal.Journal) []journal.Entry {
@@ -138,7 +138,7 @@ func TestFullLogRefusesAndRecovers(t *testing.T) {
 	var err error
 	taken := 0
 	for ; err == nil && taken < 100; taken++ {
-		err = j.Append(record)
+		err = j.Append(record, journal.Decoded{})
 	}
 	if !errors.Is(err, journal.ErrFull) {
 		t.Fatalf("a full log answers %v after %d records, expected ErrFull", err, taken)
@@ -149,7 +149,7 @@ func TestFullLogRefusesAndRecovers(t *testing.T) {
 	if err := j.SaveCheckpoint(t.Context(), journal.Checkpoint{Processed: uint64(taken), LowWater: uint64(taken)}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "processed events give way to new ones", func() bool { return j.Append(record) == nil })
+	eventually(t, "processed events give way to new ones", func() bool { return j.Append(record, journal.Decoded{}) == nil })
 	if err := j.Check(); err != nil {
 		t.Errorf("after the recovery: %v", err)
 	}
@@ -246,6 +246,13 @@ func TestLegsKeepTheNewestRevision(t *testing.T) {
 	known, err := j.KnownCalls(t.Context(), []string{journal.CallKey("c1"), journal.CallKey("c2"), journal.CallKey("c3")})
 	if err != nil || len(known) != 2 || known[journal.CallKey("c1")].Leg.Revision != 2 {
 		t.Errorf("known calls: %+v, %v", known, err)
+	}
+	keys := map[string]bool{}
+	if err := j.CallKeys(t.Context(), func(key string) { keys[key] = true }); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(map[string]bool{journal.CallKey("c1"): true, journal.CallKey("c2"): true}, keys); diff != "" {
+		t.Error(diff)
 	}
 	if through, err := j.LegsThrough(t.Context()); err != nil || through != 2 {
 		t.Errorf("through %d, %v", through, err)

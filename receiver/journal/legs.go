@@ -197,6 +197,29 @@ func (j *Journal) parseLegs(messages []message) ([]LegRecord, error) {
 	return records, nil
 }
 
+// CallKeys tells yield the key of every call that has records in the LEGS log, some of them more than once.
+func (j *Journal) CallKeys(ctx context.Context, yield func(callKey string)) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	stream, err := j.js.Stream(ctx, j.names.streamOf(Legs))
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	before := stream.CachedInfo().State.FirstSeq
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(j.names.key(Legs, ">")))
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	if info.State.FirstSeq != before {
+		return fmt.Errorf("%w: it was trimmed meanwhile, and keys may be missing", errUnreadable)
+	}
+	for subject := range info.State.Subjects {
+		key, _, _ := strings.Cut(strings.TrimPrefix(subject, j.names.subject(Legs)+"."), ".")
+		yield(key)
+	}
+	return nil
+}
+
 // KnownCalls returns, for those of the calls that have legs in the log, the newest record, by the key of the call.
 func (j *Journal) KnownCalls(ctx context.Context, callKeys []string) (map[string]LegRecord, error) {
 	requests := make([]directGet, len(callKeys))

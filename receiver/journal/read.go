@@ -147,13 +147,19 @@ func parseMessage(reply *nats.Msg) (message, error) {
 // Group is one commit of the EVENTS log.
 type Group struct {
 	Sequence uint64
-	Entries  []Entry
+	// Entries as they were read from the log. Empty where Decoded stands in for them.
+	Entries []Entry
+	// Decoded are the contents of a group that was not read from the log, because they are in memory still.
+	Decoded []Decoded
 	// Err says why entries are missing: a damaged record, or one of a newer receiver.
 	Err error
 }
 
 // ReadEvents returns up to limit groups from the given sequence on, in order. None: there are no more.
 func (j *Journal) ReadEvents(ctx context.Context, from uint64, limit int) ([]Group, error) {
+	if groups, ok := j.recent.from(from, limit, time.Now()); ok {
+		return groups, nil
+	}
 	messages, err := j.read(ctx, Events, from, limit)
 	return groupsOf(messages), err
 }

@@ -45,7 +45,8 @@ type calls struct {
 	// done holds finished calls in the order in which they may be forgotten, and some that have come alive again; leaving those to be
 	// forgotten as soon as their positions are written.
 	done, leaving []*call
-	forgotten     generations
+	// forgotten are the keys of the calls that may be in the LEGS log without being in memory.
+	forgotten generations
 }
 
 func newCalls() *calls {
@@ -276,7 +277,7 @@ func (cs *calls) replay(rules correlation.Rules, now time.Time, force bool) {
 func (cs *calls) drop(c *call) {
 	cs.schedule(c, nil)
 	delete(cs.byID, c.id)
-	cs.forgotten.add(c.id)
+	cs.forgotten.add(journal.CallKey(c.id))
 }
 
 // lowWater is the lowest sequence that a call in memory has an event in; next if there is no call.

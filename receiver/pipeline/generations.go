@@ -2,10 +2,11 @@ package pipeline
 
 import "hash/maphash"
 
-// generationSize bounds one generation of remembered ids, about 2 MiB.
-const generationSize = 100_000
+// generationSize bounds one generation of remembered keys, about 4 MiB. It is the number of records in the LEGS log at most, so that no
+// call is forgotten entirely before its legs are.
+const generationSize = 150_000
 
-// generations remembers about the last hundred to two hundred thousand ids that were added, at the price of rare false hits.
+// generations remembers at least the last generationSize keys that were added, at the price of rare false hits.
 type generations struct {
 	seed     maphash.Seed
 	new, old map[uint64]struct{}
@@ -15,15 +16,15 @@ func newGenerations() generations {
 	return generations{seed: maphash.MakeSeed(), new: make(map[uint64]struct{})}
 }
 
-func (g *generations) add(id string) {
+func (g *generations) add(key string) {
 	if len(g.new) >= generationSize {
 		g.old, g.new = g.new, make(map[uint64]struct{})
 	}
-	g.new[maphash.String(g.seed, id)] = struct{}{}
+	g.new[maphash.String(g.seed, key)] = struct{}{}
 }
 
-func (g *generations) has(id string) bool {
-	sum := maphash.String(g.seed, id)
+func (g *generations) has(key string) bool {
+	sum := maphash.String(g.seed, key)
 	_, isNew := g.new[sum]
 	_, isOld := g.old[sum]
 	return isNew || isOld

@@ -14,26 +14,18 @@ import (
 const loadChunk = 256
 
 // load brings calls back into memory that got a late event after they were forgotten.
-func (p *Pipeline) load(ctx context.Context, found arrivals, now time.Time) error {
+func (p *Pipeline) load(ctx context.Context, found arrivals) error {
 	suspects := make(map[string]string)
 	for i := range found.events {
-		if event := &found.events[i].event; p.mayBeKnown(event, now) {
-			suspects[journal.CallKey(event.CallID)] = event.CallID
+		id := found.events[i].event.CallID
+		if _, inMemory := p.calls.get(id); inMemory {
+			continue
+		}
+		if key := journal.CallKey(id); p.calls.forgotten.has(key) {
+			suspects[key] = id
 		}
 	}
 	return p.loadCalls(ctx, suspects)
-}
-
-// mayBeKnown tells whether the call of an event may be in the log without being in memory. The first event of a new call is a dial, and
-// comes in soon after its time, as far as the PBX tells the time.
-func (p *Pipeline) mayBeKnown(event *callevent.Event, now time.Time) bool {
-	if _, ok := p.calls.get(event.CallID); ok {
-		return false
-	}
-	dial := event.Type == callevent.DialIn || event.Type == callevent.DialOut
-	age := event.Received.Sub(event.Time)
-	fresh := dial && age > 0 && age <= lateAfter
-	return !fresh || now.Sub(p.recovered) < lateWindow || p.calls.forgotten.has(event.CallID)
 }
 
 // loadCalls reads back those of the calls, given by key, that have legs in the log.
@@ -81,7 +73,7 @@ func (p *Pipeline) loadCall(ctx context.Context, id, key string, newest journal.
 	}
 	for _, arrived := range p.decode(groups).events {
 		if arrived.event.CallID == id {
-			p.calls.add(c, arrived.event, arrived.position)
+			p.calls.add(c, *arrived.event, arrived.position)
 		}
 	}
 	p.addTicks(c, newest.Ticks)
@@ -116,7 +108,7 @@ func (p *Pipeline) add(found arrivals, now time.Time) {
 		if !ok {
 			c = p.calls.create(event.CallID)
 		}
-		if !p.calls.add(c, event, found.events[i].position) {
+		if !p.calls.add(c, *event, found.events[i].position) {
 			p.config.Metrics.overLimit.Inc()
 			p.config.Logger.Warn("a call has too many events; the PBX seems to give several calls one id", "limit", maxCallEvents)
 		}
@@ -137,13 +129,17 @@ func (p *Pipeline) recover(ctx context.Context) error {
 		return err
 	}
 	through = max(through, checkpoint.Processed)
-	p.calls, p.next = newCalls(), max(min(checkpoint.LowWater, checkpoint.Processed+1), 1)
+	p.calls = newCalls()
+	if err := p.config.Log.CallKeys(ctx, p.calls.forgotten.add); err != nil {
+		return fmt.Errorf("cannot learn which calls have legs: %w", err)
+	}
+	p.next = max(min(checkpoint.LowWater, checkpoint.Processed+1), 1)
 	for p.next <= through {
 		if err := p.recoverPass(ctx, checkpoint.Processed, through); err != nil {
 			return err
 		}
 	}
-	p.next, p.marks, p.saved, p.recovered = through+1, nil, checkpoint, p.config.Now()
+	p.next, p.marks, p.saved = through+1, nil, checkpoint
 	p.config.Logger.Info("recovered", "calls", len(p.calls.byID), "from", checkpoint.LowWater, "processed", checkpoint.Processed, "through", through)
 	return p.completeCalls(ctx)
 }

@@ -120,6 +120,13 @@ func (l *memoryLog) PutLegs(_ context.Context, records []journal.LegRecord) erro
 	return nil
 }
 
+func (l *memoryLog) CallKeys(_ context.Context, yield func(string)) error {
+	for _, w := range l.legs {
+		yield(journal.CallKey(w.record.Leg.CallID))
+	}
+	return l.failure()
+}
+
 func (l *memoryLog) KnownCalls(_ context.Context, callKeys []string) (map[string]journal.LegRecord, error) {
 	known := make(map[string]journal.LegRecord)
 	for _, w := range l.legs {

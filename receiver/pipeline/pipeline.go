@@ -22,6 +22,7 @@ type Log interface {
 	ReadEvents(ctx context.Context, from uint64, limit int) ([]journal.Group, error)
 	GetEvents(ctx context.Context, sequences []uint64) ([]journal.Group, error)
 	PutLegs(ctx context.Context, records []journal.LegRecord) error
+	CallKeys(ctx context.Context, yield func(callKey string)) error
 	KnownCalls(ctx context.Context, callKeys []string) (map[string]journal.LegRecord, error)
 	LegsOfCall(ctx context.Context, callKey string) ([]journal.LegRecord, error)
 	LegsThrough(ctx context.Context) (uint64, error)
@@ -48,19 +49,15 @@ const (
 	// linger is how long a finished call stays in memory for events that come late.
 	linger = 30 * time.Second
 	// maxFinished bounds the finished calls in memory. The others are read back from the logs when an event comes late.
-	maxFinished = 4096
+	maxFinished = 1024
 	// maxReplayed bounds them while they are rebuilt after a start. It is larger, so that what is dropped then had been forgotten, and its
 	// positions written, before.
 	maxReplayed = 4 * maxFinished
-	// lateWindow is how long after a start a call's first event is checked against the log in any case.
-	lateWindow = 15 * time.Minute
-	// lateAfter is how old the first event of a call may be before it is checked against the log.
-	lateAfter = 10 * time.Second
 	// maxCallEvents bounds the events of one call. More of them mean that a PBX gives all its calls the same id.
 	maxCallEvents      = 2000
 	checkpointInterval = time.Second
 	// pace is the pause after a pass, in which more comes together: fewer and larger reads and writes.
-	pace       = 10 * time.Millisecond
+	pace       = 25 * time.Millisecond
 	idleWait   = time.Second
 	firstPause = 100 * time.Millisecond
 	maxPause   = 5 * time.Second
@@ -71,7 +68,6 @@ type Pipeline struct {
 	config     Config
 	calls      *calls
 	rules      correlation.Rules
-	recovered  time.Time
 	next       uint64
 	generation uint64
 	// spare is the memory of the last pass's events, for the next one.
@@ -174,7 +170,7 @@ func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
 	p.applyRules()
 	arrivals := p.decode(groups)
 	defer p.reuse(arrivals)
-	if err := p.load(ctx, arrivals, now); err != nil {
+	if err := p.load(ctx, arrivals); err != nil {
 		return false, err
 	}
 	if err := p.putAgents(ctx, arrivals.agents); err != nil {
@@ -258,7 +254,7 @@ type arrivals struct {
 }
 
 type arrival struct {
-	event    callevent.Event
+	event    *callevent.Event
 	position uint64
 }
 
@@ -269,6 +265,9 @@ func (p *Pipeline) decode(groups []journal.Group) arrivals {
 		if group.Err != nil {
 			p.config.Metrics.undecodable.Inc()
 			p.config.Logger.Error("a group of events cannot be read", "sequence", group.Sequence, "error", group.Err)
+		}
+		for _, decoded := range group.Decoded {
+			found.take(decoded.Mapping, decoded.Events, group.Sequence)
 		}
 		for i := range group.Entries {
 			p.decodeEntry(&group.Entries[i], group.Sequence, &found)
@@ -290,12 +289,17 @@ func (p *Pipeline) decodeEntry(entry *journal.Entry, position uint64, found *arr
 		p.config.Logger.Warn("an accepted request cannot be decoded any more", "sequence", position, "error", err)
 		return
 	}
-	for _, event := range events {
-		switch {
+	found.take(entry.Mapping, events, position)
+}
+
+// take adds the events of one notification.
+func (a *arrivals) take(mapping string, events []callevent.Event, position uint64) {
+	for i := range events {
+		switch event := &events[i]; {
 		case event.Type == callevent.Agent:
-			found.agents = append(found.agents, agentRecord(entry.Mapping, &event))
+			a.agents = append(a.agents, agentRecord(mapping, event))
 		case event.CallID != "":
-			found.events = append(found.events, arrival{event: event, position: position})
+			a.events = append(a.events, arrival{event: event, position: position})
 		}
 	}
 }
