@@ -19,6 +19,7 @@ type options struct {
 	eventAge, legAge       time.Duration
 	natsURL, natsCreds     string
 	natsReplicas           int
+	pod, writer            string
 	shutdownGrace          time.Duration
 	logLevel               slog.Level
 	profile                bool
@@ -38,7 +39,7 @@ const (
 )
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
-	var o options
+	o := options{pod: os.Getenv("POD_NAME")}
 	flags := flag.NewFlagSet("receiver serve", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the PBXIntegration; default $POD_NAMESPACE")
@@ -52,6 +53,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.natsURL, "nats-url", "", "external JetStream; default: embedded")
 	flags.StringVar(&o.natsCreds, "nats-creds", "", "NATS credentials file for --nats-url")
 	flags.IntVar(&o.natsReplicas, "nats-replicas", 1, "replicas of each log in an external JetStream, 1 to 5")
+	flags.StringVar(&o.writer, "writer", "", "of several receivers on one JetStream, the pod that correlates and publishes; the others only take events; default: this one")
 	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", defaultGrace, "how long to wait for running requests at the end")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.BoolVar(&o.profile, "pprof", false, "serve /debug/pprof on the probe address")
@@ -63,6 +65,10 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	return o, o.check(flags.Args())
 }
+
+// writes tells whether this receiver correlates and publishes. A log has one writer: of several pods it is always the same one, and a
+// StatefulSet never runs two pods of one name.
+func (o *options) writes() bool { return o.writer == "" || o.writer == o.pod }
 
 func (o *options) check(rest []string) error {
 	switch {

@@ -48,7 +48,9 @@ sources:
 // child is a receiver in a process of its own.
 type child struct {
 	dir, address, probes string
-	command              *exec.Cmd
+	// arguments and environment come on top of those of every receiver here.
+	arguments, environment []string
+	command                *exec.Cmd
 }
 
 func newChild(t *testing.T) *child {
@@ -77,7 +79,8 @@ func (c *child) start(t *testing.T) time.Duration {
 	begun := time.Now()
 	c.command = exec.Command(os.Args[0], "serve", "--sources-file", filepath.Join(c.dir, "sources.yaml"),
 		"--data-dir", filepath.Join(c.dir, "data"), "--listen", c.address, "--probe-listen", c.probes, "--source-rate", "0", "--log-level", "warn")
-	c.command.Env = append(os.Environ(), childVariable+"=1")
+	c.command.Args = append(c.command.Args, c.arguments...)
+	c.command.Env = append(append(os.Environ(), childVariable+"=1"), c.environment...)
 	c.command.Stderr = os.Stderr
 	if err := c.command.Start(); err != nil {
 		t.Fatal(err)

@@ -138,14 +138,16 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	correlator := pipeline.New(pipeline.Config{
-		Log: r.journal, Dialect: speaks, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
-	})
-	running.Go(func() {
-		if err := correlator.Run(workers); err != nil && workers.Err() == nil {
-			fail(err)
-		}
-	})
+	if r.options.writes() {
+		correlator := pipeline.New(pipeline.Config{
+			Log: r.journal, Dialect: speaks, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
+		})
+		running.Go(func() {
+			if err := correlator.Run(workers); err != nil && workers.Err() == nil {
+				fail(err)
+			}
+		})
+	}
 	handler := ingest.New(ingest.Config{
 		Resolver: r.table, Journal: r.journal, Dialect: speaks, Metrics: ingest.NewMetrics(r.registry), Logger: r.logger,
 		Quarantined: cluster.quarantined,
@@ -161,7 +163,9 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 			fail(err)
 		}
 	})
-	cluster.show(workers, &running, r)
+	if r.options.writes() {
+		cluster.show(workers, &running, r)
+	}
 	r.logger.Info("taking events", "address", server.Addr().String(), "extensions", r.table.Targets())
 	select {
 	case <-ctx.Done():

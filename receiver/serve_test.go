@@ -7,9 +7,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
@@ -46,6 +49,38 @@ func TestOpenCallGoesOnAfterARestart(t *testing.T) {
 	legs := readLegs(t, filepath.Join(c.dir, "data"))
 	if len(legs) != 1 || len(legs[0].Events) != 2 || legs[0].Phase != correlation.Completed {
 		t.Errorf("got %+v", legs)
+	}
+}
+
+func TestOneOfSeveralReceiversCorrelatesForAll(t *testing.T) {
+	store, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, JetStream: true, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Start()
+	t.Cleanup(store.Shutdown)
+	if !store.ReadyForConnections(30 * time.Second) {
+		t.Fatal("the JetStream does not become ready")
+	}
+	receivers := make([]*child, 2)
+	for i := range receivers {
+		c := newChild(t)
+		c.arguments = []string{"--nats-url", store.ClientURL(), "--writer", "receiver-0"}
+		c.environment = []string{"POD_NAME=receiver-" + strconv.Itoa(i)}
+		c.start(t)
+		receivers[i] = c
+	}
+	writer, other := receivers[0], receivers[1]
+	if status := other.post(t, ringing); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	waitUntil(t, func() bool { return writer.metric(t, "pbx_receiver_leg_revisions_total") == 1 })
+	if status := writer.post(t, strings.Replace(ringing, "EventType=dial-in", "EventType=hangup", 1)); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	waitUntil(t, func() bool { return writer.metric(t, "pbx_receiver_leg_revisions_total") == 2 })
+	if revisions := other.metric(t, "pbx_receiver_leg_revisions_total"); revisions > 0 {
+		t.Errorf("the other receiver wrote %g revisions", revisions)
 	}
 }
 

@@ -208,7 +208,8 @@ func arguments(p *v1alpha1.PBXIntegration, size Size) []string {
 		"--storage-size=" + strconv.FormatInt(size.Value(), 10),
 	}
 	if nats := p.Spec.Receiver.Journal.NATS; nats != nil {
-		args = append(args, "--nats-url="+nats.URL)
+		// One pod, always the same, correlates what all of them take.
+		args = append(args, "--nats-url="+nats.URL, "--writer="+Name(p.Name)+"-0")
 		if nats.CredentialsSecretRef != nil {
 			args = append(args, "--nats-creds="+natsDir+"/creds")
 		}
