@@ -21,6 +21,7 @@ var (
 	errStarting = errors.New("the logs are being opened")
 	errStopping = errors.New("the receiver is stopping")
 	errNoTable  = errors.New("it is not known yet which event URLs are valid")
+	errNoPort   = errors.New("the port for events is not open yet")
 )
 
 func listenProbes(ctx context.Context, r *receiver) (*probes, error) {
@@ -59,6 +60,8 @@ func (r *receiver) ready() error {
 		return errStarting
 	case !r.table.Loaded():
 		return errNoTable
+	case !r.taking.Load():
+		return errNoPort
 	default:
 		return r.journal.Check()
 	}

@@ -73,6 +73,7 @@ type receiver struct {
 	journal  *journal.Journal
 	stopping atomic.Bool
 	opened   atomic.Bool
+	taking   atomic.Bool
 }
 
 func newReceiver(o options, logger *slog.Logger) *receiver {
@@ -163,6 +164,7 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 			fail(err)
 		}
 	})
+	r.taking.Store(true)
 	if r.options.writes() {
 		cluster.show(workers, &running, r)
 	}

@@ -73,9 +73,13 @@ func (j *Journal) consume(ctx context.Context, log Log, durable string, handle f
 		return err
 	}
 	j.cursors.set(log, durable, c.cursor)
-	var workers sync.WaitGroup
+	// The position is saved once more after the last delivery has ended.
+	var workers, saver sync.WaitGroup
+	saving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer saver.Wait()
+	defer stop()
 	defer workers.Wait()
-	workers.Go(func() { c.saveLoop(ctx) })
+	saver.Go(func() { c.saveLoop(saving) })
 	slots := make(chan struct{}, consumeInFlight)
 	for next := c.cursor + 1; ; {
 		changed := j.Changed(log)
