@@ -13,6 +13,17 @@ const (
 	DialOut Type = "DialOut"
 	Answer  Type = "Answer"
 	Hangup  Type = "Hangup"
+	// CallStart is a call from outside that reached the PBX and is being routed. It belongs to no leg.
+	CallStart Type = "CallStart"
+	// CallEnd says that the whole call is over, with all legs that it still has.
+	CallEnd Type = "CallEnd"
+	// HasAnswered is said at the end of a call of a party that had answered it: it makes up for a lost answer.
+	HasAnswered Type = "HasAnswered"
+	// Pickup says that a ringing call was taken from another phone, without saying which. It belongs to no leg.
+	Pickup Type = "Pickup"
+	// Progress happened to a leg, or to the call where it names none, without opening, answering or ending it: a queue, a recording, the
+	// handset that is lifted before an API call goes out, words that no document lists.
+	Progress Type = "Progress"
 	// Agent is a queue agent that became available or logged out. It belongs to no call.
 	Agent Type = "Agent"
 	// PhoneStatus is a change of a phone's account-defined status. It belongs to no call.
@@ -42,13 +53,46 @@ type Status string
 
 // The statuses. Only StatusAnswered is a success.
 const (
-	StatusUnknown   Status = ""
-	StatusCalling   Status = "Calling"
+	StatusUnknown Status = ""
+	StatusCalling Status = "Calling"
+	// StatusRinging tells that the called party rings.
+	StatusRinging Status = "Ringing"
+	// StatusUnspecified is the PBX's own word for not saying how the leg ended: an answer event decides.
+	StatusUnspecified Status = "Unspecified"
+
 	StatusAnswered  Status = "Answered"
 	StatusBusy      Status = "Busy"
 	StatusCancelled Status = "Cancelled"
 	StatusNoAnswer  Status = "NoAnswer"
 	StatusFailed    Status = "Failed"
+)
+
+// Level tells what a leg connects, where that does not follow from its source.
+type Level string
+
+// The levels.
+const (
+	// LevelExtension is the leg of an extension.
+	LevelExtension Level = ""
+	// LevelEntry is the leg with which the call enters the platform (the A leg). It lasts as long as the call.
+	LevelEntry Level = "Entry"
+	// LevelDevice is a device behind another leg.
+	LevelDevice Level = "Device"
+	// LevelOutside is an outside number to which a call from outside was forwarded.
+	LevelOutside Level = "Outside"
+)
+
+// Verdict says who decides whether a call was missed, on an event that ends the caller's side of it without saying so itself.
+type Verdict string
+
+// The verdicts.
+const (
+	// VerdictNone leaves the question to other events, or to Bridged.
+	VerdictNone Verdict = ""
+	// VerdictLegs takes the call as missed unless a leg was answered.
+	VerdictLegs Verdict = "Legs"
+	// VerdictTriedLegs does the same, but a call that tried nobody was self-service.
+	VerdictTriedLegs Verdict = "TriedLegs"
 )
 
 // SourceType is the kind of the extension that sent an event.
@@ -83,6 +127,8 @@ type Party struct {
 	// Local tells that Number is an extension of this PBX. Only the number counts: a queue that rings an agent on a customer's behalf
 	// has an Extension, but the calling Number is the customer's.
 	Local bool `json:"local,omitempty"`
+	// Own tells that Number is a public number of this PBX.
+	Own bool `json:"own,omitempty"`
 }
 
 // AgentState tells whether a queue agent takes calls.
@@ -103,6 +149,12 @@ type Event struct {
 	CallID string `json:"callID,omitempty"`
 	// LegID is the PBX's id of one leg within the call; empty where the PBX has none.
 	LegID string `json:"legID,omitempty"`
+	// Side is, where the PBX has no leg ids, what the events of one party's legs have in common; each dial event of a side begins another
+	// attempt.
+	Side string `json:"side,omitempty"`
+	// ParentLegID is the leg behind which this one lies.
+	ParentLegID string `json:"parentLegID,omitempty"`
+	Level       Level  `json:"level,omitempty"`
 	// Time is the PBX's own time of the event, else the time of receipt. UTC.
 	Time time.Time `json:"time"`
 	// Received is the time of receipt. UTC.
@@ -120,17 +172,37 @@ type Event struct {
 	Remote string `json:"remote,omitempty"`
 	// Bridged tells whether any ordinary extension took the call; nil where the event does not say.
 	Bridged *bool `json:"bridged,omitempty"`
+	// Verdict says who decides whether the call was missed, where Bridged does not.
+	Verdict Verdict `json:"verdict,omitempty"`
+	// StatusOfCall tells that a hangup's status may be that of the call and not of the leg: where some leg has an answer event, it counts
+	// only together with the leg's own.
+	StatusOfCall bool `json:"statusOfCall,omitempty"`
+	// Lapses marks a ring whose end need not be told: it is over when somebody takes the call.
+	Lapses bool `json:"lapses,omitempty"`
+	// Secondary marks an event that counts only where its leg has no other of its kind.
+	Secondary bool `json:"secondary,omitempty"`
+	// TransfersUntold tells that the PBX need not mark transfers: a leg that begins after another was answered came out of it.
+	TransfersUntold bool `json:"transfersUntold,omitempty"`
+	// Repeat is for how long after it the same ID means the same event; 0 is for ever. It is for PBXs whose events have neither id nor
+	// time, so that another attempt repeats them word by word.
+	Repeat time.Duration `json:"repeat,omitempty"`
+	// Queue is the name of the queue in which the caller waits.
+	Queue string `json:"queue,omitempty"`
 	// Transferred marks a leg made by forwarding.
 	Transferred bool `json:"transferred,omitempty"`
 	// Talk is the talk time of the leg; nil where the event does not say.
 	Talk *time.Duration `json:"talk,omitempty"`
 	// CallBackID is the id of the API call that started this call.
 	CallBackID string `json:"callBackID,omitempty"`
+	// ByUser tells that the API call was made for the user of the extension, so that the leg is the user's.
+	ByUser bool `json:"byUser,omitempty"`
 	// ControlID is the handle for commands on the running call.
 	ControlID   string `json:"controlID,omitempty"`
 	RecordingID string `json:"recordingID,omitempty"`
 	// Agent is set on events of type Agent.
 	Agent AgentState `json:"agent,omitempty"`
+	// Tags are those that the PBX's users attached to the call.
+	Tags map[string]string `json:"tags,omitempty"`
 	// Extra holds the parameters that the dialect does not know.
 	Extra map[string]string `json:"extra,omitempty"`
 }

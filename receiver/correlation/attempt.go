@@ -2,6 +2,7 @@ package correlation
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
@@ -13,46 +14,84 @@ const slack = time.Second
 // attempt is one try to connect one extension: the events of one leg, and what follows from them alone.
 type attempt struct {
 	id      string
+	level   callevent.Level
+	sided   bool     // it has no leg id of the PBX's own
 	events  []*event // in canonical order, at least one
 	answer  *event
 	hangup  *event
-	timeout time.Time // when the wait for a hangup ended
+	closing closing
 
 	direction   Direction
 	extension   string
 	caller      *callevent.Party
 	called      *callevent.Party
 	remote      string
+	parent      string
+	recording   string
+	did         string // that of the call, where the leg's events have none
 	transferred bool
 	dialled     bool
+	rang        bool
+	primary     bool // secondary events do not count
+	testified   bool // it is said at the end that it had been answered
+	shown       bool // it looked like a call with the outside when it began, and must not vanish
+	withdrawn   bool // it was said to be answered, but another leg was
 
 	start, answered, end time.Time
 	result               Result // empty while the leg lasts
 }
 
-func newAttempt(id string, events []*event, timeout time.Time) attempt {
-	a := attempt{id: id, events: events, timeout: timeout, start: events[0].Time}
+// closing is how a leg ends whose hangup is not heard.
+type closing struct {
+	over    time.Time // the call ended, or the next attempt of the same party began
+	timeout time.Time // the wait for a hangup ended
+}
+
+// at is when that was; zero where it was not.
+func (c closing) at() time.Time {
+	if !c.over.IsZero() {
+		return c.over
+	}
+	return c.timeout
+}
+
+func newAttempt(id string, events []*event, facts *facts, closing closing) attempt {
+	first := opening(events)
+	a := attempt{
+		id: id, level: first.Level, sided: first.LegID == "", parent: first.ParentLegID, events: events, closing: closing, start: first.Time,
+		primary: slices.ContainsFunc(events, primary),
+	}
 	for _, e := range events {
 		a.join(e)
 	}
+	a.learn(facts)
 	a.conclude()
 	return a
 }
 
+// opening is the first event that says that there is a leg.
+func opening(events []*event) *event {
+	for _, e := range events {
+		if e.Type != callevent.Progress {
+			return e
+		}
+	}
+	return events[0]
+}
+
+// primary tells an event next to which secondary ones do not count.
+func primary(e *event) bool {
+	return !e.Secondary && (e.Type == callevent.Answer || e.Type == callevent.Hangup)
+}
+
+// counts tells whether the leg is judged by an event.
+func (a *attempt) counts(e *event) bool { return !e.Secondary || !a.primary }
+
 // join gathers the facts. All events of a leg repeat its identity, so the first that states a fact is believed; RemoteNumber comes with
 // the dial event only and holds for the whole leg.
 func (a *attempt) join(e *event) {
-	switch e.Type { //nolint:exhaustive // only these are in a set
-	case callevent.DialIn, callevent.DialOut:
-		a.dialled = true
-		a.direction = cmp.Or(a.direction, dialled(e.Type))
-	case callevent.Answer:
-		// An answer that says anything but ANSWER is none.
-		if a.answer == nil && (e.Status == callevent.StatusAnswered || e.WireStatus == "") {
-			a.answer = e
-		}
-	case callevent.Hangup:
-		a.hangup = e
+	if a.counts(e) {
+		a.judge(e)
 	}
 	if a.caller == nil || a.caller.Number == "" {
 		a.caller = &e.Caller
@@ -62,7 +101,29 @@ func (a *attempt) join(e *event) {
 	}
 	a.extension = cmp.Or(a.extension, e.Source.Number)
 	a.remote = cmp.Or(a.remote, e.Remote)
+	a.recording = cmp.Or(a.recording, e.RecordingID)
 	a.transferred = a.transferred || e.Transferred
+	a.rang = a.rang || e.Status == callevent.StatusRinging
+}
+
+func (a *attempt) judge(e *event) {
+	switch e.Type { //nolint:exhaustive // the others say nothing of how the leg went
+	case callevent.DialIn, callevent.DialOut:
+		a.dialled = true
+		a.direction = cmp.Or(a.direction, dialled(e.Type))
+	case callevent.Answer:
+		// An answer that says anything but ANSWER is none.
+		if a.answer == nil && (e.Status == callevent.StatusAnswered || e.WireStatus == "") {
+			a.answer = e
+		}
+	case callevent.Hangup:
+		// A party that leaves without a leg id does so once: what follows speaks of the call that goes on without it.
+		if a.hangup == nil || !a.sided {
+			a.hangup = e
+		}
+	case callevent.HasAnswered:
+		a.testified = true
+	}
 }
 
 func dialled(t callevent.Type) Direction {
@@ -72,23 +133,44 @@ func dialled(t callevent.Type) Direction {
 	return Inbound
 }
 
+// learn takes from the call as a whole what the leg's own events do not say.
+func (a *attempt) learn(facts *facts) {
+	if facts.caller != nil && a.caller.Number == "" && a.level != callevent.LevelEntry {
+		a.caller = facts.caller
+	}
+	a.did = facts.did
+	if facts.entry == "" || a.level == callevent.LevelEntry {
+		return
+	}
+	a.direction = facts.entry
+	switch {
+	case a.direction == Outbound:
+		a.extension = cmp.Or(a.extension, facts.caller.Extension)
+	case a.level == callevent.LevelExtension && !a.called.Local && !a.called.Own && a.called.Number != facts.called.Number:
+		a.direction, a.transferred, a.level = Outbound, true, callevent.LevelOutside
+	}
+}
+
 // conclude draws what needs all events of the leg.
 func (a *attempt) conclude() {
 	a.direction = cmp.Or(a.direction, a.flow())
-	if a.extension == "" {
+	if a.extension == "" && a.level != callevent.LevelOutside {
 		a.extension = ownExtension(a.direction, a.caller, a.called)
+	}
+	if a.direction != Inbound {
+		a.did = ""
 	}
 	a.result = a.outcome()
 	switch {
 	case a.hangup != nil:
 		a.end = a.hangup.Time
-	case !a.timeout.IsZero():
-		a.end = a.timeout
+	default:
+		a.end = a.closing.at()
 	}
 	switch {
 	case a.answer != nil:
 		a.answered = a.answer.Time
-	case a.result == Answered && a.hangup.Talk != nil: // the answer was lost
+	case a.result == Answered && a.hangup != nil && a.hangup.Talk != nil: // the answer was lost
 		a.answered = a.end.Add(-*a.hangup.Talk)
 		a.start = earlier(a.start, a.answered)
 	}
@@ -126,10 +208,7 @@ func ownExtension(direction Direction, caller, called *callevent.Party) string {
 // but a hangup that says nothing is decided by it.
 func (a *attempt) outcome() Result {
 	if a.hangup == nil {
-		if !a.timeout.IsZero() {
-			return Unknown
-		}
-		return ""
+		return a.unheard()
 	}
 	switch a.hangup.Status {
 	case callevent.StatusAnswered:
@@ -141,13 +220,42 @@ func (a *attempt) outcome() Result {
 	case callevent.StatusNoAnswer:
 		return NoAnswer
 	case callevent.StatusFailed:
+		if a.rang {
+			return NoAnswer
+		}
 		return Failed
-	case callevent.StatusUnknown, callevent.StatusCalling:
+	case callevent.StatusUnspecified:
+		return a.unstated()
+	case callevent.StatusUnknown, callevent.StatusCalling, callevent.StatusRinging:
 	}
-	if a.answer != nil && a.hangup.WireStatus == "" {
-		return Answered
+	if a.hangup.WireStatus == "" {
+		return a.unstated()
 	}
 	return Unknown
+}
+
+// unheard is the result of a leg without a hangup.
+func (a *attempt) unheard() Result {
+	switch {
+	case !a.closing.over.IsZero():
+		return a.unstated()
+	case !a.closing.timeout.IsZero():
+		return Unknown
+	default:
+		return ""
+	}
+}
+
+// unstated is the result of a leg whose end says nothing of it.
+func (a *attempt) unstated() Result {
+	switch {
+	case a.answer != nil || a.testified:
+		return Answered
+	case a.rang, !a.closing.over.IsZero() && (a.hangup == nil || a.hangup.WireStatus == ""):
+		return NoAnswer
+	default:
+		return Unknown
+	}
 }
 
 func (a *attempt) open() bool { return a.result == "" }
@@ -169,7 +277,12 @@ func (a *attempt) forwarding() bool {
 
 // within tells whether the scope has a place for this leg.
 func (a *attempt) within(scope Scope) bool {
-	return scope == ScopeAll || !a.internal() && !a.forwarding()
+	return scope == ScopeAll || a.shown || !a.internal() && !a.forwarding() && !a.unidentified()
+}
+
+// unidentified tells a leg of which no more is known than that it is over: whether the call is internal will be seen, or it is lost.
+func (a *attempt) unidentified() bool {
+	return a.sided && !a.dialled && a.answer == nil && !a.testified && a.caller.Number == "" && a.hangup != nil && a.hangup.WireStatus == ""
 }
 
 // tookCall tells that an ordinary extension took the inbound call that this leg belongs to. An outgoing leg tells nothing of the sort: it
@@ -178,14 +291,14 @@ func (a *attempt) tookCall(rules Rules) bool {
 	if a.direction == Outbound {
 		return rules.ForwardedIsAnswered && a.transferred && a.taken()
 	}
-	return a.taken()
+	return a.level != callevent.LevelEntry && a.taken()
 }
 
 // withdrawnFor tells that this leg stopped ringing because the other one was answered: the answer fell into the time in which it rang. The
 // hangup may be stamped before the answer by another clock's difference; a timer that ran out before the other began to ring had nothing
 // to do with it.
 func (a *attempt) withdrawnFor(other *attempt) bool {
-	if other.direction == Outbound || other.answered.IsZero() || !other.taken() {
+	if other.direction == Outbound || other.level == callevent.LevelEntry || other.answered.IsZero() || !other.taken() {
 		return false
 	}
 	began := a.start
@@ -200,7 +313,7 @@ func (a *attempt) withdrawnFor(other *attempt) bool {
 
 // mayBeWithdrawn tells an inbound leg that ended without anybody having picked up and without a reason of its own.
 func (a *attempt) mayBeWithdrawn() bool {
-	if a.direction != Inbound || a.answer != nil || a.hangup == nil {
+	if a.direction != Inbound || a.answer != nil || a.hangup == nil && a.closing.over.IsZero() || a.level == callevent.LevelEntry {
 		return false
 	}
 	return a.result == Cancelled || a.result == NoAnswer || a.result == Unknown
@@ -215,7 +328,7 @@ func (a *attempt) talk() time.Duration {
 	switch {
 	case a.result != Answered:
 		return 0 // what unanswered legs report as duration is ringing
-	case a.hangup.Talk != nil:
+	case a.hangup != nil && a.hangup.Talk != nil:
 		return *a.hangup.Talk
 	case !a.answered.IsZero() && a.end.After(a.answered):
 		return a.end.Sub(a.answered)
@@ -236,7 +349,7 @@ func (a *attempt) phase() Phase {
 	switch {
 	case !a.open():
 		return Completed
-	case a.answer != nil:
+	case !a.answered.IsZero():
 		return Talking
 	default:
 		return Ringing

@@ -19,7 +19,8 @@ type Call struct {
 // received first counts. Events that can change no leg are left out. The call keeps no reference to the memory of the event.
 func (c *Call) Add(e callevent.Event) bool {
 	switch e.Type {
-	case callevent.DialIn, callevent.DialOut, callevent.Answer, callevent.Hangup:
+	case callevent.DialIn, callevent.DialOut, callevent.Answer, callevent.Hangup,
+		callevent.CallStart, callevent.CallEnd, callevent.HasAnswered, callevent.Pickup, callevent.Progress:
 		return c.join(&e)
 	case callevent.GraceOver, callevent.MaxDurationOver:
 		return c.elapse(e)
@@ -33,24 +34,43 @@ func (c *Call) Add(e callevent.Event) bool {
 func (c *Call) join(e *callevent.Event) bool {
 	joining, shared := compact(e), identify(e)
 	var mate *identity
-	for i, known := range c.events {
-		if known.ID == e.ID {
-			own := shared
-			joining.identity = &own
-			if !joining.outranks(known) {
-				return false
-			}
-			c.events = slices.Delete(c.events, i, i+1)
-			return c.join(e)
+	for _, known := range c.events {
+		if known.ID == e.ID && known.repeats(joining) {
+			return c.repeat(e)
 		}
-		if *known.identity == shared {
+		if mate == nil && *known.identity == shared {
 			mate = known.identity
 		}
 	}
 	joining.own(mate, shared)
-	i, _ := slices.BinarySearchFunc(c.events, joining, canonical)
-	c.events = slices.Insert(c.events, i, joining)
+	c.insert(joining)
 	return true
+}
+
+// repeat makes one event of those that repeat each other: the first one stands for all.
+func (c *Call) repeat(e *callevent.Event) bool {
+	joining := compact(e)
+	joining.own(nil, identify(e))
+	first, last, weight := joining, joining.last, 0
+	same := slices.DeleteFunc(slices.Clone(c.events), func(known *event) bool { return known.ID != joining.ID || !known.repeats(joining) })
+	for _, known := range same {
+		if !first.outranks(known) {
+			first = known
+		}
+		last, weight = later(last, known.last), weight+known.weight()
+	}
+	first.last = last
+	if len(same) == 1 && first == same[0] {
+		return first.weight() != weight
+	}
+	c.events = slices.DeleteFunc(c.events, func(known *event) bool { return slices.Contains(same, known) })
+	c.insert(first)
+	return true
+}
+
+func (c *Call) insert(e *event) {
+	i, _ := slices.BinarySearchFunc(c.events, e, canonical)
+	c.events = slices.Insert(c.events, i, e)
 }
 
 func (c *Call) elapse(tick callevent.Event) bool {
@@ -63,7 +83,13 @@ func (c *Call) elapse(tick callevent.Event) bool {
 }
 
 // Len is the number of distinct events and ticks in the set.
-func (c *Call) Len() int { return len(c.events) + len(c.ticks) }
+func (c *Call) Len() int {
+	n := len(c.ticks)
+	for _, e := range c.events {
+		n += e.weight()
+	}
+	return n
+}
 
 // LastReceived is when the latest event of the call came in; zero for an empty call.
 func (c *Call) LastReceived() time.Time {
@@ -74,9 +100,15 @@ func (c *Call) LastReceived() time.Time {
 	return last
 }
 
-// canonical is the one total order of a call's events. It puts the events of one leg together, in order of time; events of the same moment
-// stand as they must have happened. Nothing in it depends on the order of arrival.
+// canonical is the one total order of a call's events. It puts the events of the call as a whole first and those of one leg together, in
+// order of time; events of the same moment stand as they must have happened. Nothing in it depends on the order of arrival.
 func canonical(a, b *event) int {
+	if ofCall(a) != ofCall(b) {
+		if ofCall(a) {
+			return -1
+		}
+		return 1
+	}
 	if n := strings.Compare(a.LegID, b.LegID); n != 0 {
 		return n
 	}
@@ -95,7 +127,22 @@ func chronological(a, b *event) int {
 	if n := rank(a.Type) - rank(b.Type); n != 0 {
 		return n
 	}
-	return byID(a, b)
+	if n := byID(a, b); n != 0 {
+		return n
+	}
+	return a.Received.Compare(b.Received)
+}
+
+// ofCall tells an event of the call as a whole.
+func ofCall(e *event) bool {
+	switch e.Type {
+	case callevent.CallStart, callevent.CallEnd, callevent.Pickup:
+		return true
+	case callevent.Progress:
+		return e.LegID == "" && e.Side == ""
+	default:
+		return false
+	}
 }
 
 func byID(a, b *event) int { return strings.Compare(a.ID, b.ID) }
@@ -106,13 +153,21 @@ func rank(t callevent.Type) int {
 		return 0
 	case callevent.Answer:
 		return 1
+	case callevent.CallEnd, callevent.HasAnswered:
+		return 3
 	default:
 		return 2
 	}
 }
 
-// side is what tells the legs of a call apart where the PBX gives them no id: the extension that sent the event, and its direction.
-func side(e *event) string { return sender(e) + "/" + string(e.Flow) }
+// side is what tells the legs of a call apart where the PBX gives them no id: what its
+// dialect says, or the extension that sent the event, and its direction.
+func side(e *event) string {
+	if e.Side != "" {
+		return e.Side
+	}
+	return sender(e) + "/" + string(e.Flow)
+}
 
 func sender(e *event) string {
 	if e.Source.Number != "" {

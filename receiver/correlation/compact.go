@@ -23,11 +23,20 @@ type event struct {
 	Bridged     *bool
 	Talk        *time.Duration
 	Transferred bool
+
+	Verdict                         callevent.Verdict
+	StatusOfCall, Lapses, Secondary bool
+	Repeat                          time.Duration
+	last                            time.Time // when the last repetition came in
 }
 
 // identity is what the events of a leg have in common.
 type identity struct {
 	CallID, LegID, DID, CallBackID, ControlID string
+	Side, ParentLegID, Queue                  string
+
+	Level                   callevent.Level
+	ByUser, TransfersUntold bool
 
 	Source         callevent.Source
 	Caller, Called callevent.Party
@@ -39,12 +48,15 @@ func compact(e *callevent.Event) *event {
 		ID: e.ID, Type: e.Type, Time: e.Time.Round(0).UTC(), Received: e.Received.Round(0).UTC(),
 		Flow: e.Flow, Status: e.Status, WireStatus: e.WireStatus, Remote: e.Remote, RecordingID: e.RecordingID,
 		Bridged: e.Bridged, Talk: e.Talk, Transferred: e.Transferred,
+		Verdict: e.Verdict, StatusOfCall: e.StatusOfCall, Lapses: e.Lapses, Secondary: e.Secondary,
+		Repeat: e.Repeat, last: e.Received.Round(0).UTC(),
 	}
 }
 
 func identify(e *callevent.Event) identity {
 	return identity{
 		CallID: e.CallID, LegID: e.LegID, DID: e.DID, CallBackID: e.CallBackID, ControlID: e.ControlID,
+		Side: e.Side, ParentLegID: e.ParentLegID, Queue: e.Queue, Level: e.Level, ByUser: e.ByUser, TransfersUntold: e.TransfersUntold,
 		Source: e.Source, Caller: e.Caller, Called: e.Called,
 	}
 }
@@ -52,11 +64,11 @@ func identify(e *callevent.Event) identity {
 // own gives the event the identity of another one of its leg, where there is an equal one, and copies its texts into memory of their own,
 // apart from the request that they were cut out of.
 func (e *event) own(mate *identity, shared identity) {
-	texts := append(make([]*string, 0, 20), &e.ID, &e.WireStatus, &e.Remote, &e.RecordingID)
+	texts := append(make([]*string, 0, 23), &e.ID, &e.WireStatus, &e.Remote, &e.RecordingID)
 	if e.identity = mate; mate == nil {
 		i := new(identity)
 		*i = shared
-		texts = append(texts, &i.CallID, &i.LegID, &i.DID, &i.CallBackID, &i.ControlID, &i.Source.Number, &i.Source.ID, &i.Source.User,
+		texts = append(texts, &i.CallID, &i.LegID, &i.DID, &i.CallBackID, &i.ControlID, &i.Side, &i.ParentLegID, &i.Queue, &i.Source.Number, &i.Source.ID, &i.Source.User,
 			&i.Caller.Number, &i.Caller.Name, &i.Caller.Extension, &i.Caller.ExtensionID,
 			&i.Called.Number, &i.Called.Name, &i.Called.Extension, &i.Called.ExtensionID)
 		e.identity = i
@@ -72,6 +84,23 @@ func (e *event) own(mate *identity, shared identity) {
 		memory.WriteString(*text)
 		*text = memory.String()[start:]
 	}
+}
+
+// repeats tells whether two events with the same ID are the same event.
+func (e *event) repeats(other *event) bool {
+	if e.Repeat == 0 {
+		return true
+	}
+	return !e.Received.After(other.last.Add(e.Repeat)) && !other.Received.After(e.last.Add(e.Repeat))
+}
+
+// weight is what an event adds to the revision. Repetitions add nothing, unless they are so many that they could have been events of their
+// own before others came in between: the revision must not fall when those become one.
+func (e *event) weight() int {
+	if e.Repeat == 0 {
+		return 1
+	}
+	return 1 + 2*int(e.last.Sub(e.Received)/e.Repeat)
 }
 
 // outranks tells whether e takes the place of another event with the same ID: it was received first. Of two that were received at the same

@@ -23,6 +23,32 @@
 // An outgoing leg that was answered takes no call: of a web call-back it is the customer who picked up (RingMe: Hangup analysis and logic of
 // events). Whether a forwarding to an outside number does is left to the rules.
 //
+// # Legs without ids
+//
+// Some PBXs give legs no id. Their dialects name the side of the call that an event belongs to, such as a line, and each dial event of a
+// side begins another attempt, as does an answer after the party had left; what begins ends the attempt before. Of such PBXs, events repeat
+// each other word by word, so that the same event twice and the next attempt differ in nothing but the time between them: repetitions
+// within a short while, which the event itself names, are one event. A chain of them is one too, so that the order of arrival does not
+// matter.
+//
+// What an event leaves out, the other legs and the call as a whole may tell, and only where the event says that its PBX leaves it out: a
+// hangup's status may be that of the call, so that of several legs those with an answer event have talked; a ring may end untold when
+// somebody takes the call; a leg that begins after another was answered came out of it; the end of the call closes all that is open, and
+// may name who had answered; the leg of an extension that an API call rings first is the beginning of the outgoing one, not a call of its
+// own. Nothing here knows which PBX it is. What cannot be known stays unknown: a talk without an answer event has no length.
+//
+// Events that change nothing (Progress) are shown on their leg, but make none.
+//
+// # Levels, and what is recorded
+//
+// There is one record for each talk, and one for each missed call. Where a PBX tells of several levels of one call, the talk is recorded on
+// the one nearest to the people: a device, else the leg that goes out to an extension or an outside number. The leg with which the call
+// entered (the A leg, kind Trunk) and a leg with an answered device behind it show the same talk, and have recorded=false. The A leg is
+// recorded only as a missed call: it lasts until the grace period is over, as its own answer may be that of a voice menu.
+//
+// Calls are judged one by one. A transfer for which the PBX begins a call with an id of its own leaves two calls, each with its record;
+// nothing connects them.
+//
 // # Revisions
 //
 // All legs of a call carry one revision: the number of its distinct events and ticks. It grows with the set and so with every change of

@@ -57,6 +57,7 @@ func Compare(a, b Leg) int {
 func (c *Call) Outcome(rules Rules) Outcome {
 	var space [4]attempt // most calls have no more, and need no memory of their own for it
 	f := c.fold(space[:0])
+	f.judgeEntry(c, rules)
 	o := Outcome{Legs: f.legs(c, rules), Tick: f.tick(c, rules)}
 	o.Finished = o.Tick == nil && !f.open()
 	return o
@@ -64,54 +65,89 @@ func (c *Call) Outcome(rules Rules) Outcome {
 
 // folded is the call taken apart by leg.
 type folded struct {
+	facts    facts
 	attempts []attempt
 	waiting  waiting
 }
 
 func (c *Call) fold(space []attempt) folded {
-	f := folded{attempts: space}
-	for rest := c.events; len(rest) > 0; {
+	facts, attempts := c.facts(), space
+	var own waiting
+	rest := c.events
+	for len(rest) > 0 {
 		n := legLength(rest)
-		if ofWaiting(rest[:n]) {
-			f.waiting.join(rest[:n])
-		} else {
-			f.attempts = append(f.attempts, c.attempt(rest[:n], f.attempts))
+		switch {
+		case ofCall(rest[0]), ofWaiting(rest[:n]):
+			own.join(rest[:n], &facts)
+		case opening(rest[:n]).Type != callevent.Progress:
+			attempts = append(attempts, c.attempt(rest, n, attempts, &facts))
 		}
 		rest = rest[n:]
 	}
+	if facts.related {
+		attempts = mergeSources(attempts)
+	}
+	f := folded{facts: facts, attempts: attempts}
+	f.relate(&facts)
+	if e := f.givenUp(); e != nil {
+		own.hear(e, &facts)
+	}
+	f.waiting = own
 	return f
 }
 
-// legLength is the number of events that the first leg of the set has. Where the PBX gives no leg ids, each dial event of an extension in
-// one direction begins a new attempt.
+// legLength is the number of events that the first leg of the set has. Where the PBX gives no leg ids, each dial event of a side begins a
+// new attempt, and so does an answer after the party had left.
 func legLength(events []*event) int {
 	first := events[0]
-	for i, e := range events[1:] {
-		if e.LegID != first.LegID || first.LegID == "" && (side(e) != side(first) || rank(e.Type) == 0) {
-			return i + 1
+	if ofCall(first) {
+		return 1
+	}
+	opened, left := false, false
+	for i, e := range events {
+		if e.LegID != first.LegID || first.LegID == "" && side(e) != side(first) {
+			return i
 		}
+		if first.LegID != "" {
+			continue
+		}
+		begins := rank(e.Type) == 0 || first.Side != "" && left && e.Type == callevent.Answer && !e.Secondary
+		if begins && opened {
+			return i
+		}
+		opened = opened || e.Type != callevent.Progress
+		left = left || e.Type == callevent.Hangup
 	}
 	return len(events)
 }
 
-func (c *Call) attempt(events []*event, before []attempt) attempt {
-	id := events[0].LegID
+// attempt is that of the first n events of the rest of the set.
+func (c *Call) attempt(rest []*event, n int, before []attempt, facts *facts) attempt {
+	first := rest[0]
+	id := first.LegID
 	if id == "" {
-		id = unnamed(side(events[0]), before)
+		id = unnamed(side(first), before)
+	}
+	var end closing
+	if first.Level != callevent.LevelEntry {
+		end.over = facts.over
+	}
+	if first.LegID == "" && n < len(rest) && rest[n].LegID == "" && side(rest[n]) == side(first) {
+		end.over = rest[n].Time
 	}
 	for _, tick := range c.ticks {
 		if tick.Type == callevent.MaxDurationOver && tick.LegID == id {
-			return newAttempt(id, events, tick.Time)
+			end.timeout = tick.Time
 		}
 	}
-	return newAttempt(id, events, time.Time{})
+	return newAttempt(id, rest[:n], facts, end)
 }
 
 // unnamed is the id of a leg that has none: its side, and the number of the attempt.
 func unnamed(side string, before []attempt) string {
 	n := 1
-	for _, a := range before {
-		if a.events[0].LegID == "" && strings.HasPrefix(a.id, side+"/") {
+	for i := range before {
+		if a := &before[i]; a.sided && strings.HasPrefix(a.id, side+"/") {
 			n++
 		}
 	}
@@ -133,8 +169,8 @@ func (f *folded) legs(c *Call, rules Rules) []Leg {
 		leg.Revision, leg.Events = revision, shown[from:len(shown):len(shown)]
 		legs = append(legs, leg)
 	}
-	if f.waiting.deciding != nil && c.graceOver() {
-		if leg := f.waiting.leg(f.taken(rules), revision); leg.Direction != Internal || rules.Scope == ScopeAll {
+	if f.entry() == nil && f.waiting.deciding != nil && c.graceOver() {
+		if leg := f.waiting.leg(f.taken(rules), &f.facts, revision); leg.Direction != Internal || rules.Scope == ScopeAll {
 			legs = append(legs, leg)
 		}
 	}
@@ -145,18 +181,19 @@ func (f *folded) legs(c *Call, rules Rules) []Leg {
 func (f *folded) leg(a *attempt, rules Rules) Leg {
 	leg := Leg{
 		CallID: a.events[0].CallID, LegID: a.id, ParentLegID: f.parent(a, rules),
-		Kind: Extension, Direction: a.direction,
+		Kind: a.kind(), Direction: a.direction,
 		From: cmp.Or(a.caller.Number, a.caller.Extension), FromName: a.caller.Name,
-		To: cmp.Or(a.called.Number, a.called.Extension), Extension: a.extension,
-		Phase: a.phase(), Result: a.result, Recorded: a.result == Answered,
+		To: cmp.Or(a.called.Number, a.called.Extension), Extension: a.extension, RecordingID: a.recording,
+		Phase: a.phase(), Result: a.result, Recorded: a.result == Answered && !f.carried(a), DID: a.did,
 		Start: a.start, Answer: a.answered, End: a.end, Talk: a.talk(),
 	}
+	byUser := false
 	for _, e := range a.events {
 		leg.DID = cmp.Or(leg.DID, e.DID)
 		leg.User = cmp.Or(leg.User, e.Source.User)
 		leg.CallBackID = cmp.Or(leg.CallBackID, e.CallBackID)
 		leg.ControlID = cmp.Or(leg.ControlID, e.ControlID)
-		leg.RecordingID = cmp.Or(leg.RecordingID, e.RecordingID)
+		byUser = byUser || e.ByUser
 	}
 	if a.remote != "" {
 		leg.From = a.remote
@@ -166,15 +203,22 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 	}
 	if a.internal() || a.forwarding() {
 		leg.Direction = Internal
+		leg.Recorded = leg.Recorded && rules.Scope == ScopeAll
 	}
 	// A call that was started through the API in an extension's name, but connects others, is nothing that its user did.
-	if a.direction == Outbound && leg.CallBackID != "" {
+	if a.direction == Outbound && leg.CallBackID != "" && !byUser {
 		leg.User = ""
 	}
-	if a.mayBeWithdrawn() && f.answeredElsewhere(a) {
-		leg.Result = AnsweredElsewhere
+	if a.withdrawn || a.mayBeWithdrawn() && f.answeredElsewhere(a) {
+		leg.Result, leg.Recorded = AnsweredElsewhere, false
 	}
-	leg.Transferred = a.transferred || a.remote != "" || leg.ParentLegID != ""
+	leg.Transferred = a.transferred || a.remote != "" || leg.ParentLegID != "" && leg.ParentLegID != a.parent
+	if a.level == callevent.LevelDevice {
+		a.show(&leg)
+	}
+	if a.level == callevent.LevelEntry {
+		leg.Recorded = leg.Result == Missed
+	}
 	return leg
 }
 
@@ -189,8 +233,8 @@ func (f *folded) answeredElsewhere(a *attempt) bool {
 
 // parent is the leg that this one came out of by transfer or forwarding: the last one before it of the extension that made the call.
 func (f *folded) parent(a *attempt, rules Rules) string {
-	if !a.handedOver() || a.caller.Extension == "" {
-		return ""
+	if a.parent != "" || !a.handedOver() || a.caller.Extension == "" {
+		return a.parent
 	}
 	var parent *attempt
 	for i := range f.attempts {
@@ -213,6 +257,8 @@ func (f *folded) taken(rules Rules) bool {
 	if f.waiting.bridged {
 		return true
 	}
+	// Where no Bridged=no contradicts, somebody who talked outside took the call as well.
+	rules.ForwardedIsAnswered = rules.ForwardedIsAnswered || !f.waiting.unbridged
 	for i := range f.attempts {
 		if f.attempts[i].tookCall(rules) {
 			return true
@@ -231,7 +277,7 @@ func (f *folded) tick(c *Call, rules Rules) *callevent.Event {
 	var due time.Time
 	for i := range f.attempts {
 		a := &f.attempts[i]
-		if !a.open() || rules.MaxDuration <= 0 {
+		if !a.open() || rules.MaxDuration <= 0 || !a.closing.timeout.IsZero() {
 			continue
 		}
 		if at := a.firstReceived().Add(rules.MaxDuration); longest == nil || at.Before(due) {
@@ -251,9 +297,9 @@ func (f *folded) graceTick(c *Call, rules Rules) *callevent.Event {
 	if f.waiting.deciding == nil || c.graceOver() || f.taken(rules) {
 		return nil
 	}
-	last := f.waiting.last()
+	last := f.waiting.last
 	for i := range f.attempts {
-		if a := &f.attempts[i]; a.open() && a.direction == Inbound && !a.start.Before(last) {
+		if a := &f.attempts[i]; a.level != callevent.LevelEntry && a.open() && a.direction == Inbound && !a.start.Before(last) {
 			return nil
 		}
 	}
@@ -270,7 +316,7 @@ func newTick(t callevent.Type, callID, legID string, due time.Time) *callevent.E
 func (c *Call) lastHangup() time.Time {
 	var last time.Time
 	for _, e := range c.events {
-		if e.Type == callevent.Hangup {
+		if e.Type == callevent.Hangup || e.Type == callevent.CallEnd {
 			last = later(last, e.Received)
 		}
 	}
@@ -289,8 +335,8 @@ func (f *folded) open() bool {
 // appendEvents shows the events of a leg, and the tick that closed it.
 func (a *attempt) appendEvents(shown []LegEvent) []LegEvent {
 	shown = legEvents(shown, a.events)
-	if a.hangup == nil && !a.timeout.IsZero() {
-		shown = append(shown, LegEvent{Type: callevent.MaxDurationOver, Time: a.timeout})
+	if a.hangup == nil && a.closing.over.IsZero() && !a.closing.timeout.IsZero() {
+		shown = append(shown, LegEvent{Type: callevent.MaxDurationOver, Time: a.closing.timeout})
 	}
 	return shown
 }

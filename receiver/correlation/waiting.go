@@ -10,9 +10,11 @@ import (
 
 // waiting is the caller's own side of an inbound call: what IVRs and queues say of him. What a queue says of its agents is not among it.
 type waiting struct {
-	events   []*event
-	deciding *event // the hangup with Bridged=no that outranks the others
-	bridged  bool   // some IVR or queue says that an extension took the call
+	events    []*event
+	deciding  *event    // the event that says that nobody took the call, or that he gave up, and that outranks the others
+	bridged   bool      // some IVR or queue says that an extension took the call
+	unbridged bool      // some IVR or queue says that none did
+	last      time.Time // when the last of those that can decide was sent
 }
 
 // ofWaiting tells whether a leg's events belong to an IVR or a queue. Where the URL does not tell, Bridged does: only they send it.
@@ -27,19 +29,28 @@ func ofWaiting(events []*event) bool {
 	return slices.ContainsFunc(events, func(e *event) bool { return e.Bridged != nil })
 }
 
-func (w *waiting) join(events []*event) {
+func (w *waiting) join(events []*event, facts *facts) {
 	for _, e := range events {
-		if e.Flow == callevent.FlowOut {
+		if e.Flow == callevent.FlowOut && e.Type != callevent.Progress {
 			continue
 		}
 		w.events = append(w.events, e)
-		if e.Type != callevent.Hangup || e.Bridged == nil {
-			continue
-		}
-		w.bridged = w.bridged || *e.Bridged
-		if !*e.Bridged && (w.deciding == nil || outrules(e, w.deciding)) {
-			w.deciding = e
-		}
+		w.hear(e, facts)
+	}
+}
+
+func (w *waiting) hear(e *event, facts *facts) {
+	if e.Type != callevent.Hangup && e.Type != callevent.CallEnd {
+		return
+	}
+	w.bridged = w.bridged || e.Bridged != nil && *e.Bridged
+	w.unbridged = w.unbridged || e.Bridged != nil && !*e.Bridged
+	if !facts.undecided(e) {
+		return
+	}
+	w.last = later(w.last, e.Time)
+	if w.deciding == nil || outrules(e, w.deciding) {
+		w.deciding = e
 	}
 }
 
@@ -54,34 +65,27 @@ func outrules(a, b *event) bool {
 
 func isQueue(e *event) bool { return e.Source.Type == callevent.Queue }
 
-// last is the time of the last hangup with Bridged=no, whoever sent it.
-func (w *waiting) last() time.Time {
-	var last time.Time
-	for _, e := range w.events {
-		if e.Type == callevent.Hangup && e.Bridged != nil && !*e.Bridged {
-			last = later(last, e.Time)
-		}
-	}
-	return last
-}
-
 // leg is the caller's leg: Missed, or withdrawn because somebody took the call after all. Its id is that of the call, so that it stays the
 // same whichever hangup decides.
-func (w *waiting) leg(taken bool, revision int64) Leg {
+func (w *waiting) leg(taken bool, facts *facts, revision int64) Leg {
 	slices.SortFunc(w.events, chronological)
 	e := w.deciding
+	caller, called := &e.Caller, &e.Called
+	if ofCall(e) && facts.caller != nil {
+		caller, called = facts.caller, facts.called
+	}
 	leg := Leg{
 		CallID: e.CallID, LegID: e.CallID,
-		Kind: kind(e), Direction: Inbound,
-		From: cmp.Or(e.Remote, e.Caller.Number), FromName: e.Caller.Name,
-		To: cmp.Or(e.Called.Extension, e.Called.Number), DID: w.did(),
-		Extension: cmp.Or(e.Source.Number, e.Called.Extension), User: e.Source.User,
+		Kind: w.kind(), Direction: Inbound,
+		From: cmp.Or(e.Remote, caller.Number), FromName: caller.Name,
+		To: cmp.Or(called.Extension, called.Number), DID: w.did(),
+		Extension: cmp.Or(e.Source.Number, called.Extension, w.queue()), User: e.Source.User,
 		Phase: Completed, Result: Missed, Recorded: true,
 		Start: w.events[0].Time, End: e.Time,
 		CallBackID: e.CallBackID, ControlID: e.ControlID,
 		Revision: revision, Events: legEvents(make([]LegEvent, 0, len(w.events)), w.events),
 	}
-	if e.Caller.Local && e.Called.Local {
+	if caller.Local && called.Local {
 		leg.Direction = Internal
 	}
 	if taken {
@@ -99,9 +103,22 @@ func (w *waiting) did() string {
 	return did
 }
 
-func kind(e *event) Kind {
-	if isQueue(e) {
-		return Queue
+// queue is the name of the last queue that the caller came to, where there is more than a name to it.
+func (w *waiting) queue() string {
+	name := ""
+	for _, e := range w.events {
+		name = cmp.Or(e.Queue, name)
 	}
-	return IVR
+	return name
+}
+
+func (w *waiting) kind() Kind {
+	switch {
+	case isQueue(w.deciding), w.queue() != "":
+		return Queue
+	case ofCall(w.deciding):
+		return Trunk
+	default:
+		return IVR
+	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect"
-	"github.com/pbx-operator/pbx-operator/receiver/dialect/ringme"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/dialects"
 )
 
 const usage = `Usage: receiver replay (--pbx TYPE [--scope SCOPE] | --integration FILE.yaml) [-o json|table] FILE.jsonl...
@@ -24,7 +24,7 @@ Prints the call legs that captured requests lead to. A capture holds one request
   {"receivedAt":"2026-01-02T10:00:00Z","source":{"type":"Phone","number":"1234*101","id":"5101","user":"ann"},
    "method":"POST","path":"","query":"","contentType":"application/x-www-form-urlencoded","body":"EventType=dial-in&..."}
 
-  --pbx TYPE               the PBX that sent the requests: RingMe
+  --pbx TYPE               the PBX that sent the requests: RingMe, VoipNow, Callable or LinuxBox
   --scope SCOPE            External (default): calls with the outside; All: internal calls as well
   --integration FILE.yaml  takes the PBX and all rules from this PBXIntegration manifest
   -o FORMAT                json (default): an array of CallLeg objects; table: for people
@@ -107,7 +107,7 @@ func (f flags) integrated() (options, error) {
 	case f.pbx == "":
 		return options{}, errors.New("--pbx or --integration is missing: which PBX sent the requests?")
 	}
-	d, err := dialectOf(v1alpha1.PBXType(f.pbx))
+	d, err := dialects.New(f.pbx, dialects.Settings{})
 	if err != nil {
 		return options{}, fmt.Errorf("--pbx: %w", err)
 	}
@@ -116,13 +116,6 @@ func (f flags) integrated() (options, error) {
 		return options{}, fmt.Errorf("--scope: %w", err)
 	}
 	return options{dialect: d, rules: rules, integration: "replay"}, nil
-}
-
-func dialectOf(pbx v1alpha1.PBXType) (dialect.Dialect, error) {
-	if strings.EqualFold(string(pbx), string(v1alpha1.PBXTypeRingMe)) {
-		return ringme.Dialect{}, nil
-	}
-	return nil, fmt.Errorf("unknown PBX type %q: expected RingMe", pbx)
 }
 
 func scopeOf(text string) (correlation.Scope, error) {
@@ -146,7 +139,7 @@ func fromManifest(name string) (options, error) {
 	if err != nil {
 		return options{}, fmt.Errorf("--integration %s: %w", name, err)
 	}
-	d, err := dialectOf(manifest.Spec.PBX.Type)
+	d, err := dialects.New(string(manifest.Spec.PBX.Type), dialects.Settings{})
 	if err != nil {
 		return options{}, fmt.Errorf("--integration %s: spec.pbx.type: %w", name, err)
 	}

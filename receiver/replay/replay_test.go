@@ -61,6 +61,18 @@ func TestTable(t *testing.T) {
 	golden(t, "calls.txt", got.stdout)
 }
 
+// Every PBX has its own form; the legs are the same for all.
+func TestOtherSystems(t *testing.T) {
+	for _, pbx := range []string{"VoipNow", "LinuxBox", "Callable"} {
+		capture := strings.ToLower(pbx)
+		got := replayOf(t, "", "--pbx", pbx, "-o", "table", "testdata/"+capture+".jsonl")
+		if got.code != exitOK || got.stderr != "" {
+			t.Errorf("%s: exit %d, %s", pbx, got.code, got.stderr)
+		}
+		golden(t, capture+".txt", got.stdout)
+	}
+}
+
 func TestScopeAll(t *testing.T) {
 	got := replayOf(t, "", "-o=table", "--scope=All", "--pbx=RingMe", calls)
 	golden(t, "calls-all.txt", got.stdout)

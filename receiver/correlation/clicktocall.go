@@ -1,0 +1,74 @@
+package correlation
+
+import (
+	"slices"
+)
+
+// mergeSources joins the leg of an extension that an API call rings first with the outgoing leg that follows from it. The id is that of the
+// first, which was shown from the first ring.
+func mergeSources(attempts []attempt) []attempt {
+	for i := 0; i < len(attempts); i++ {
+		out := follower(attempts, i)
+		if out < 0 {
+			continue
+		}
+		attempts[out].absorb(&attempts[i])
+		attempts = slices.Delete(attempts, i, i+1)
+		i = -1
+	}
+	return attempts
+}
+
+func follower(attempts []attempt, source int) int {
+	s := &attempts[source]
+	if !s.sided || s.direction != Inbound || !s.dialled && s.answer == nil { // heard of too late to have been shown first
+		return -1
+	}
+	for i := range attempts {
+		if attempts[i].follows(s) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (a *attempt) control() string {
+	for _, e := range a.events {
+		if e.ControlID != "" {
+			return e.ControlID
+		}
+	}
+	return ""
+}
+
+// follows tells an outgoing leg that an API call made once the extension had picked up. Without the call's id it shows by the number, which is
+// that with which the extension was rung, and by its beginning at the moment of the answer.
+func (a *attempt) follows(source *attempt) bool {
+	if a.direction != Outbound || !a.sided || a.extension != source.extension || a.control() != source.control() || a.start.Before(source.start) {
+		return false
+	}
+	if source.answer == nil {
+		return a.control() != ""
+	}
+	return a.start.Sub(source.answered) <= slack && (a.control() != "" || a.onBehalfOf(source))
+}
+
+// sameRequest tells an outgoing leg of the same API call and extension.
+func (a *attempt) sameRequest(source *attempt) bool {
+	return a.direction == Outbound && a.extension == source.extension && a.control() != "" && a.control() == source.control()
+}
+
+func (a *attempt) absorb(source *attempt) {
+	a.id, a.start, a.shown = source.id, source.start, !source.internal()
+	a.events = append(slices.Clone(source.events), a.events...)
+	slices.SortFunc(a.events, chronological)
+	if a.closing.timeout.IsZero() {
+		a.closing.timeout = source.closing.timeout
+	}
+	if a.hangup == nil && source.hangup != nil {
+		a.closing.over = source.hangup.Time
+	}
+	start := a.start
+	a.conclude()
+	a.start = start
+}

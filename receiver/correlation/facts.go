@@ -1,0 +1,82 @@
+package correlation
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+)
+
+// facts are what is known of the call as a whole, from events that belong to no leg, or to the one with which it entered.
+type facts struct {
+	caller, called *callevent.Party
+	did            string
+	inbound        bool      // the call came from outside
+	entry          Direction // of the leg with which the call entered; empty where the PBX tells of none
+	over           time.Time // when the call ended with all its legs
+	pickup         time.Time // when the call was taken from another phone
+	routed         []*event  // the CallStart events, in order of time
+	tried          bool      // somebody was rung or dialled
+	related        bool      // the legs say less than all of themselves, so that one tells of another
+}
+
+func (c *Call) facts() facts {
+	var f facts
+	for _, e := range c.events {
+		f.related = f.related || e.Side != "" || e.Level != callevent.LevelExtension
+		switch {
+		case ofCall(e):
+			f.join(e)
+		case e.Level == callevent.LevelEntry:
+			f.join(e)
+			f.enter(e)
+		default:
+			f.tried = true
+		}
+	}
+	return f
+}
+
+func (f *facts) join(e *event) {
+	switch e.Type { //nolint:exhaustive // the others say nothing of the whole call
+	case callevent.CallStart:
+		f.routed = append(f.routed, e)
+		f.inbound = true
+	case callevent.CallEnd:
+		f.over = later(f.over, e.Time)
+		f.inbound = f.inbound || e.Flow == callevent.FlowIn
+	case callevent.Pickup:
+		f.pickup = later(f.pickup, e.Time)
+	}
+	if e.Caller.Number != "" && f.caller == nil {
+		f.caller, f.called = &e.Caller, &e.Called
+	}
+	f.did = cmp.Or(f.did, e.DID)
+}
+
+func (f *facts) enter(e *event) {
+	if e.Type == callevent.Hangup {
+		f.over = later(f.over, e.Time)
+	}
+	if f.entry == "" || e.Flow != callevent.FlowUnknown {
+		f.entry = Inbound
+		if e.Flow == callevent.FlowOut {
+			f.entry = Outbound
+		}
+	}
+	if f.caller == nil {
+		f.caller, f.called = &e.Caller, &e.Called
+	}
+}
+
+// undecided tells an event that ends the caller's side without anybody having taken the call, as far as it says.
+func (f *facts) undecided(e *event) bool {
+	switch {
+	case e.Type == callevent.CallEnd && !f.inbound:
+		return false
+	case e.Bridged != nil:
+		return !*e.Bridged
+	default:
+		return e.Verdict == callevent.VerdictLegs || e.Verdict == callevent.VerdictTriedLegs && f.tried
+	}
+}

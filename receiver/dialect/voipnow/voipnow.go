@@ -1,0 +1,203 @@
+// Package voipnow understands the Call Events of 4PSA VoipNow. The rules come from the vendor pages "How to integrate VoipNow with remote
+// applications using Call Events" and "VoipNow Call Events", where not said otherwise.
+//
+// A notification has neither a type nor a time, a duration or the id of a leg. The type is the last segment of the event URL; the time is
+// that of receipt; a leg is the extension's side of the call, in one direction, and each dial event begins another attempt.
+package voipnow
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/form"
+)
+
+// repeat is how long after it an identical notification is the same event. The second attempt at an extension repeats all parameters of
+// the first, but no phone rings that briefly.
+const repeat = 3 * time.Second
+
+// Dialect decodes VoipNow's notifications. The zero value is ready for use, by many goroutines at once.
+type Dialect struct{}
+
+// kind is what the URL says of an event.
+type kind struct {
+	event callevent.Type
+	flow  callevent.Flow
+}
+
+var kinds = map[string]kind{
+	"dial-in":    {callevent.DialIn, callevent.FlowIn},
+	"dial-out":   {callevent.DialOut, callevent.FlowOut},
+	"hangup":     {callevent.Hangup, callevent.FlowUnknown},
+	"answer-in":  {callevent.Answer, callevent.FlowIn},
+	"answer-out": {callevent.Answer, callevent.FlowOut},
+}
+
+// Decode turns one notification into one event. No parameter is guaranteed by the documents; it fails only where it cannot tell what
+// happened in which call, or when.
+func (Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
+	segment := strings.ToLower(strings.Trim(request.Path, "/"))
+	k, ok := kinds[segment]
+	if !ok {
+		return nil, fmt.Errorf("the event URL ends in %.64q: expected /dial-in, /dial-out, /hangup, /answer-in or /answer-out, "+
+			"as a VoipNow event does not name its type", segment)
+	}
+	if request.ReceivedAt.IsZero() {
+		return nil, errors.New("the time of receipt is missing: a VoipNow event has no time of its own")
+	}
+	f, err := form.Read(request)
+	if err != nil {
+		return nil, err
+	}
+	event, err := decode(k, f, request)
+	if err != nil {
+		return nil, err
+	}
+	event.ID = segment + "/" + event.Side + "/" + f.Digest()
+	event.Extra = f.Rest()
+	return []callevent.Event{event}, nil
+}
+
+func decode(k kind, f *form.Form, request callevent.Request) (callevent.Event, error) {
+	event := callevent.Event{
+		Type: k.event, Source: request.Source, Time: request.ReceivedAt.UTC(), Received: request.ReceivedAt.UTC(), Repeat: repeat,
+		WireStatus: f.Text("CallStatus"), DID: f.Short("CalledDID"), TransfersUntold: true, ByUser: true,
+	}
+	var err error
+	if event.CallID, err = f.ID("CallID"); err != nil {
+		return event, err
+	}
+	if event.CallID == "" {
+		return event, errors.New("CallID is missing: expected the identifier of the call")
+	}
+	// The id of the call for UnifiedAPI, and so that of the request which made it.
+	if event.ControlID, err = f.ID("CallAPIID"); err != nil {
+		return event, err
+	}
+	event.CallBackID = event.ControlID
+	event.Caller = party(f.Text("CallerIDNum"), f.Text("CallerIDName", "CallerIDNam"), f.Short("CallerExtension"))
+	event.Called = party(f.Text("CalledNumber"), "", f.Short("CalledExtension"))
+	event.Flow = flow(k, f, &event)
+	if event.Source == (callevent.Source{}) {
+		event.Source.Number = own(&event)
+	}
+	settle(&event)
+	event.Side = cmp.Or(event.Source.Number, event.Source.ID) + "/" + string(event.Flow)
+	state(&event)
+	return event, nil
+}
+
+// settle says what the numbers are. A call that came in is for the extension: the number that was dialled is its public one, if any. A call
+// between two extensions may show a public number as the caller's.
+func settle(event *callevent.Event) {
+	switch event.Flow {
+	case callevent.FlowIn:
+		const longest = 64
+		if !event.Called.Local && len(event.Called.Number) <= longest {
+			event.DID = cmp.Or(event.DID, event.Called.Number)
+		}
+		event.Called.Extension = cmp.Or(event.Called.Extension, event.Source.Number)
+		if event.Called.Extension != "" {
+			event.Called.Number, event.Called.Local = event.Called.Extension, true
+		}
+	case callevent.FlowOut:
+		event.Caller.Local = event.Caller.Local || event.Caller.Extension != "" && event.Called.Extension != ""
+		if event.Called.Local && event.Called.Extension != "" {
+			event.Called.Number = event.Called.Extension
+		}
+	case callevent.FlowUnknown:
+	}
+}
+
+// state draws what the status says. IVRs and queues answer the call themselves, so that their status tells nothing of a talk: the phones'
+// legs decide whether the call was missed.
+func state(event *callevent.Event) {
+	event.Status = statusOf(event.WireStatus)
+	ofSystem := event.Source.Type == callevent.IVR || event.Source.Type == callevent.Queue
+	switch {
+	case event.Type == callevent.Hangup && ofSystem:
+		event.Verdict = callevent.VerdictLegs
+	case event.Type == callevent.Hangup:
+		event.StatusOfCall = event.Status == callevent.StatusAnswered
+	case event.Type == callevent.Answer:
+		// No document gives the status of an answer event; the event itself is the answer.
+		switch event.Status { //nolint:exhaustive // the others contradict it
+		case callevent.StatusCalling, callevent.StatusUnspecified:
+			event.Status = callevent.StatusAnswered
+		}
+	}
+}
+
+// flow prefers what the URL says; CallFlow may say otherwise only of hangups.
+func flow(k kind, f *form.Form, event *callevent.Event) callevent.Flow {
+	said := f.Text("CallFlow")
+	switch {
+	case k.flow != callevent.FlowUnknown:
+		return k.flow
+	case strings.EqualFold(said, "in"):
+		return callevent.FlowIn
+	case strings.EqualFold(said, "out"):
+		return callevent.FlowOut
+	}
+	f.Keep("CallFlow")
+	if number := event.Source.Number; number != "" && number == event.Caller.Extension && number != event.Called.Extension {
+		return callevent.FlowOut
+	}
+	return callevent.FlowIn
+}
+
+// own is the extension that sent an event whose URL does not tell.
+func own(event *callevent.Event) string {
+	if event.Flow == callevent.FlowOut {
+		return event.Caller.Extension
+	}
+	return event.Called.Extension
+}
+
+// statusOf knows both lists: ANSWER and UNKNOWN of the older document, six values of the newer. A word of neither says as little as
+// UNKNOWN.
+func statusOf(wire string) callevent.Status {
+	switch strings.ToUpper(wire) {
+	case "CALLING":
+		return callevent.StatusCalling
+	case "ANSWER":
+		return callevent.StatusAnswered
+	case "BUSY":
+		return callevent.StatusBusy
+	case "NOANSWER":
+		return callevent.StatusNoAnswer
+	case "CANCEL":
+		return callevent.StatusCancelled
+	case "CONGESTION", "CHANUNAVAIL":
+		return callevent.StatusFailed
+	default:
+		return callevent.StatusUnspecified
+	}
+}
+
+// party is one side of a call. Its number is an extension in the extended form yyyy*zzz, or in the short form of the extension given.
+func party(number, name, extension string) callevent.Party {
+	extension, _, _ = strings.Cut(extension, "@")
+	if plain, _, _ := strings.Cut(number, "@"); isExtension(plain) {
+		number = plain
+	}
+	_, short, _ := strings.Cut(extension, "*")
+	return callevent.Party{
+		Number: number, Name: name, Extension: extension,
+		Local: isExtension(number) || number != "" && number == short,
+	}
+}
+
+// isExtension tells an extended number. Installations differ in the number of digits.
+func isExtension(number string) bool {
+	prefix, short, ok := strings.Cut(number, "*")
+	return ok && digits(prefix) && digits(short)
+}
+
+func digits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
