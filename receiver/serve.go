@@ -17,8 +17,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/pbx-operator/pbx-operator/receiver/dialect"
-	"github.com/pbx-operator/pbx-operator/receiver/dialect/ringme"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/dialects"
 	"github.com/pbx-operator/pbx-operator/receiver/ingest"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 	"github.com/pbx-operator/pbx-operator/receiver/pipeline"
@@ -51,16 +50,6 @@ func limitMemory() {
 	const softLimit = 144 << 20
 	if given := debug.SetMemoryLimit(-1); given > softLimit {
 		debug.SetMemoryLimit(softLimit)
-	}
-}
-
-// dialectOf is the dialect of a type of PBX.
-func dialectOf(pbx string) (dialect.Dialect, error) {
-	switch pbx {
-	case "RingMe":
-		return ringme.Dialect{}, nil
-	default:
-		return nil, fmt.Errorf("this receiver does not speak the protocol of PBX type %q", pbx)
 	}
 }
 
@@ -135,7 +124,7 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 	if !r.awaitSources(ctx) {
 		return nil
 	}
-	speaks, err := dialectOf(r.table.Type())
+	speaks, err := dialects.New(r.table.Type(), dialects.Settings{})
 	if err != nil {
 		return err
 	}
