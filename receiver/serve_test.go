@@ -84,6 +84,35 @@ func TestOneOfSeveralReceiversCorrelatesForAll(t *testing.T) {
 	}
 }
 
+// A pod that is deleted by force may still run when its successor starts on the same volume.
+func TestTheSuccessorWaitsForTheEndOfItsPredecessor(t *testing.T) {
+	old := newChild(t)
+	old.start(t)
+	successor := newChild(t)
+	successor.arguments = []string{"--data-dir", filepath.Join(old.dir, "data")}
+	started := make(chan struct{})
+	go func() { defer close(started); successor.start(t) }()
+	if status := old.post(t, ringing); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	old.awaitCorrelation(t)
+	select {
+	case <-started:
+		t.Fatal("both have the logs open")
+	default:
+	}
+	old.kill()
+	<-started
+	if status := successor.post(t, strings.Replace(ringing, "EventType=dial-in", "EventType=hangup", 1)); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	successor.awaitCorrelation(t)
+	successor.stop(t)
+	if legs := readLegs(t, filepath.Join(old.dir, "data")); len(legs) != 1 || legs[0].Phase != correlation.Completed {
+		t.Errorf("got %+v", legs)
+	}
+}
+
 func TestMetricsHoldNoSecretsAndNoNumbers(t *testing.T) {
 	c := newChild(t)
 	c.start(t)

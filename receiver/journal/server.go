@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -25,6 +28,7 @@ var errNotRunning = errors.New("the embedded log is not running")
 // embedded is a JetStream server inside this process, without a listening port. It is restarted when it gives up, as JetStream does
 // when the disk is full.
 type embedded struct {
+	lock    *os.File
 	options server.Options
 	logger  *slog.Logger
 	mu      sync.Mutex
@@ -35,7 +39,12 @@ type embedded struct {
 }
 
 func startEmbedded(ctx context.Context, dir string, size int64, logger *slog.Logger) (*embedded, error) {
+	lock, err := lockDir(ctx, dir, logger)
+	if err != nil {
+		return nil, err
+	}
 	e := &embedded{
+		lock:    lock,
 		logger:  logger,
 		stopped: make(chan struct{}),
 		broken:  make(chan struct{}, 1),
@@ -47,6 +56,7 @@ func startEmbedded(ctx context.Context, dir string, size int64, logger *slog.Log
 		},
 	}
 	if err := e.start(); err != nil {
+		_ = lock.Close()
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -141,6 +151,34 @@ func (e *embedded) close() {
 	e.stop()
 	<-e.stopped
 	e.shutdown()
+	_ = e.lock.Close() // and with it the lock goes
+}
+
+const lockInterval = 50 * time.Millisecond
+
+// lockDir waits until no other process has the logs open: the container of a pod that was deleted by force may still run when the next
+// pod starts on the same volume, and two writers spoil the logs. The lock ends with the process that holds it.
+func lockDir(ctx context.Context, dir string, logger *slog.Logger) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the directory of the logs: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator names the directory
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock the logs: %w", err)
+	}
+	for told := false; ; told = true {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return file, nil
+		}
+		if !told {
+			logger.Warn("another process has the logs open; waiting for it to end")
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || !waitFor(ctx, nil, lockInterval) {
+			_ = file.Close()
+			return nil, fmt.Errorf("cannot lock the logs: %w", errors.Join(err, context.Cause(ctx)))
+		}
+	}
 }
 
 // serverLog carries the server's log lines into ours. What the server calls a notice is detail here.
