@@ -30,18 +30,31 @@ type Form struct {
 
 // Read merges the parameters of query and body; the body wins. A missing content type is taken for a form.
 func Read(request callevent.Request) (*Form, error) {
-	body := strings.TrimSpace(request.Body)
-	if body != "" && !isForm(request.ContentType) {
-		return nil, fmt.Errorf("content type %.64q: expected application/x-www-form-urlencoded", request.ContentType)
-	}
 	f := &Form{values: map[string]string{}, names: map[string]string{}, known: map[string]bool{}}
-	if err := f.read(request.Query); err != nil {
-		return nil, fmt.Errorf("query: %w", err)
-	}
-	if err := f.read(body); err != nil {
-		return nil, fmt.Errorf("body: %w", err)
+	err := Walk(request, func(name, value string) error {
+		lower := strings.ToLower(name)
+		f.values[lower], f.names[lower] = value, name
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return f, nil
+}
+
+// Walk hands each parameter to set, those of the query before those of the body, and ends with the first error.
+func Walk(request callevent.Request, set func(name, value string) error) error {
+	body := strings.TrimSpace(request.Body)
+	if body != "" && !isForm(request.ContentType) {
+		return fmt.Errorf("content type %.64q: expected application/x-www-form-urlencoded", request.ContentType)
+	}
+	if err := walk(request.Query, set); err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	if err := walk(body, set); err != nil {
+		return fmt.Errorf("body: %w", err)
+	}
+	return nil
 }
 
 func isForm(contentType string) bool {
@@ -50,7 +63,7 @@ func isForm(contentType string) bool {
 	return media == "" || strings.EqualFold(media, "application/x-www-form-urlencoded")
 }
 
-func (f *Form) read(encoded string) error {
+func walk(encoded string, set func(name, value string) error) error {
 	for pair := range strings.SplitSeq(encoded, "&") {
 		if pair == "" {
 			continue
@@ -63,8 +76,9 @@ func (f *Form) read(encoded string) error {
 		if value, err = unescape(value); err != nil {
 			return fmt.Errorf("parameter %.64q: %w", name, err)
 		}
-		lower := strings.ToLower(name)
-		f.values[lower], f.names[lower] = value, name
+		if err := set(name, value); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -2,11 +2,11 @@ package ringme
 
 import (
 	"fmt"
-	"net/url"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	formparams "github.com/pbx-operator/pbx-operator/receiver/dialect/form"
 )
 
 // param is a parameter that the dialect understands.
@@ -137,58 +137,11 @@ type form struct {
 // newForm merges the parameters of query and body; the body wins ("Extension Number Events": parameters are the body of a POST and the
 // query of a GET).
 func newForm(request callevent.Request) (*form, error) {
-	body := strings.TrimSpace(request.Body)
-	if body != "" && !isForm(request.ContentType) {
-		return nil, fmt.Errorf("content type %.64q: a RingMe event is sent as application/x-www-form-urlencoded", request.ContentType)
-	}
 	f := &form{}
-	if err := f.read(request.Query); err != nil {
-		return nil, fmt.Errorf("query: %w", err)
-	}
-	if err := f.read(body); err != nil {
-		return nil, fmt.Errorf("body: %w", err)
+	if err := formparams.Walk(request, f.set); err != nil {
+		return nil, err
 	}
 	return f, nil
-}
-
-// isForm accepts a missing content type, as some PBXs leave it out.
-func isForm(contentType string) bool {
-	media, _, _ := strings.Cut(contentType, ";")
-	media = strings.TrimSpace(media)
-	return media == "" || strings.EqualFold(media, "application/x-www-form-urlencoded")
-}
-
-func (f *form) read(encoded string) error {
-	for pair := range strings.SplitSeq(encoded, "&") {
-		if pair == "" {
-			continue
-		}
-		name, value, _ := strings.Cut(pair, "=")
-		name, err := unescape(name)
-		if err != nil {
-			return fmt.Errorf("parameter name: %w", err)
-		}
-		value, err = unescape(value)
-		if err != nil {
-			return fmt.Errorf("parameter %.64q: %w", name, err)
-		}
-		if err := f.set(name, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unescape repairs text that is not UTF-8: a display name in another encoding must not cost the call.
-func unescape(s string) (string, error) {
-	plain, err := url.QueryUnescape(s)
-	if err != nil {
-		return "", fmt.Errorf("%w: expected percent-encoded UTF-8", err)
-	}
-	if utf8.ValidString(plain) {
-		return plain, nil
-	}
-	return strings.ToValidUTF8(plain, "\uFFFD"), nil
 }
 
 func (f *form) set(name, value string) error {
