@@ -160,6 +160,9 @@ type CallLegStatus struct {
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	RecordingID string `json:"recordingID,omitempty"`
+	// backfilled tells that the leg, or a part of it, comes from the PBX's history and not from events.
+	// +optional
+	Backfilled bool `json:"backfilled,omitempty"`
 	// revision grows with every event that joined the call.
 	// +kubebuilder:validation:Minimum=0
 	// +required
@@ -180,6 +183,7 @@ type CallLegStatus struct {
 // +kubebuilder:selectablefield:JSONPath=`.status.extension`
 // +kubebuilder:selectablefield:JSONPath=`.status.user`
 // +kubebuilder:selectablefield:JSONPath=`.status.callID`
+// +kubebuilder:selectablefield:JSONPath=`.status.callBackID`
 // +kubebuilder:printcolumn:name="Direction",type=string,JSONPath=`.status.direction`
 // +kubebuilder:printcolumn:name="From",type=string,JSONPath=`.status.from`
 // +kubebuilder:printcolumn:name="To",type=string,JSONPath=`.status.to`

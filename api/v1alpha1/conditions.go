@@ -12,6 +12,12 @@ const (
 	ConditionPBXReachable = "PBXReachable"
 	// ConditionReceiverAvailable tells whether the receiver can make call events durable.
 	ConditionReceiverAvailable = "ReceiverAvailable"
+	// ConditionEventsReceived tells, for a PBX that is configured by hand, whether its first event has arrived.
+	ConditionEventsReceived = "EventsReceived"
+	// ConditionExtensionsDiscovered tells whether the mappings are those of the extensions on the PBX.
+	ConditionExtensionsDiscovered = "ExtensionsDiscovered"
+	// ConditionBackfilled tells whether the calls of the last outage were read from the PBX's history.
+	ConditionBackfilled = "Backfilled"
 )
 
 // Reasons of conditions and Events.
@@ -46,6 +52,21 @@ const (
 	ReasonNameTaken            = "NameTaken"
 	ReasonGatewayAPIMissing    = "GatewayAPIMissing"
 	ReasonVolumeNotExpandable  = "VolumeNotExpandable"
+	ReasonAwaitingFirstEvent   = "AwaitingFirstEvent"
+	ReasonEventsReceived       = "EventsReceived"
+	ReasonMapped               = "Mapped"
+	ReasonDiscovered           = "Discovered"
+	ReasonDiscoveryFailed      = "DiscoveryFailed"
+	ReasonBackfilled           = "Backfilled"
+	ReasonBackfillFailed       = "BackfillFailed"
+	ReasonNotSupported         = "NotSupported"
+	ReasonCommandSent          = "CommandSent"
+	ReasonConnected            = "Connected"
+	ReasonFinished             = "Finished"
+	ReasonNotConnected         = "NotConnected"
+	ReasonOutcomeUnknown       = "OutcomeUnknown"
+	ReasonLegNotFound          = "LegNotFound"
+	ReasonNoCall               = "NoCall"
 	ReasonInternalError        = "InternalError"
 )
 
@@ -55,6 +76,8 @@ const (
 	LabelIntegration = "pbx-operator.io/integration"
 	// LabelCall is a hash of the PBX's call id: the legs of one call share it.
 	LabelCall = "pbx-operator.io/call"
+	// LabelDiscovered marks an ExtensionMapping that discovery made.
+	LabelDiscovered = "pbx-operator.io/discovered"
 	// LabelExpires is the bucket in which a finished CallLeg may be deleted: UTC, "20060102T1504".
 	LabelExpires = "pbx-operator.io/expires"
 	// AnnotationRotateKey on a PBXIntegration asks for a new event URL key whenever its value changes.

@@ -122,6 +122,17 @@ type AgentStatus struct {
 	Since metav1.Time `json:"since,omitzero"`
 }
 
+// PhoneStatus is the account-defined status of a phone. Receivers write it.
+type PhoneStatus struct {
+	// id of the status on the PBX.
+	// +kubebuilder:validation:MaxLength=64
+	// +required
+	ID string `json:"id,omitempty"`
+	// since is the time of the last change.
+	// +required
+	Since metav1.Time `json:"since,omitzero"`
+}
+
 // ExtensionMappingStatus is what was observed.
 type ExtensionMappingStatus struct {
 	// conditions are Ready; Reconciling and Stalled while they apply.
@@ -151,9 +162,16 @@ type ExtensionMappingStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	KeyGeneration int64 `json:"keyGeneration,omitempty"`
+	// agentID is the id of the queue agent that carries our registrations.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	AgentID string `json:"agentID,omitempty"`
 	// agent is the state of the queue agent at this extension, once the PBX has reported it.
 	// +optional
 	Agent *AgentStatus `json:"agent,omitempty"`
+	// phone is the status of the phone, once the PBX has reported it: with account-wide registration only.
+	// +optional
+	Phone *PhoneStatus `json:"phone,omitempty"`
 }
 
 // ExtensionMapping ties one extension of a PBX to one user and asks the PBX for its events.

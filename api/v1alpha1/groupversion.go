@@ -15,6 +15,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&PBXIntegration{}, &PBXIntegrationList{},
 		&ExtensionMapping{}, &ExtensionMappingList{},
 		&CallLeg{}, &CallLegList{},
+		&CallCommand{}, &CallCommandList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

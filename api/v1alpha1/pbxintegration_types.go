@@ -7,13 +7,19 @@ import (
 )
 
 // PBXType names a telephone system whose protocols the operator speaks.
-// +kubebuilder:validation:Enum=RingMe
+// +kubebuilder:validation:Enum=RingMe;VoipNow;Callable;LinuxBox
 type PBXType string
 
 // The supported telephone systems.
 const (
 	// PBXTypeRingMe is the RingMe platform, also sold as Telphin and UCom.
 	PBXTypeRingMe PBXType = "RingMe"
+	// PBXTypeVoipNow is 4PSA VoipNow.
+	PBXTypeVoipNow PBXType = "VoipNow"
+	// PBXTypeCallable is Callable.io. It has no API: its events are switched on by hand.
+	PBXTypeCallable PBXType = "Callable"
+	// PBXTypeLinuxBox is the PBX of LinuxBox.cz. Its events are switched on by hand.
+	PBXTypeLinuxBox PBXType = "LinuxBox"
 )
 
 // SecretReference names a Secret in the same namespace.
@@ -25,9 +31,12 @@ type SecretReference struct {
 	Name string `json:"name,omitempty"`
 }
 
-// PBX says which telephone system to connect to. Exactly the member that belongs to type is set.
+// PBX says which telephone system to connect to. Only the member that belongs to type may be set.
 // +union
 // +kubebuilder:validation:XValidation:rule="(self.type == 'RingMe') == has(self.ringMe)",message="set ringMe if, and only if, type is RingMe"
+// +kubebuilder:validation:XValidation:rule="(self.type == 'VoipNow') == has(self.voipNow)",message="set voipNow if, and only if, type is VoipNow"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Callable' || !has(self.callable)",message="set callable only if type is Callable"
+// +kubebuilder:validation:XValidation:rule="self.type == 'LinuxBox' || !has(self.linuxBox)",message="set linuxBox only if type is LinuxBox"
 type PBX struct {
 	// type of the telephone system. It cannot be changed: the registrations made on the old system would be left behind.
 	// +unionDiscriminator
@@ -37,6 +46,15 @@ type PBX struct {
 	// ringMe connects to a RingMe platform.
 	// +optional
 	RingMe *RingMe `json:"ringMe,omitempty"`
+	// voipNow connects to a 4PSA VoipNow server.
+	// +optional
+	VoipNow *VoipNow `json:"voipNow,omitempty"`
+	// callable says what the events of a Callable.io account do not tell.
+	// +optional
+	Callable *Callable `json:"callable,omitempty"`
+	// linuxBox says how a LinuxBox.cz PBX was set up.
+	// +optional
+	LinuxBox *LinuxBox `json:"linuxBox,omitempty"`
 }
 
 // RingMe says how to reach the management API of a RingMe platform.
@@ -70,7 +88,192 @@ type RingMe struct {
 	// +kubebuilder:validation:Maximum=60000
 	// +optional
 	RequestsPerMinute int32 `json:"requestsPerMinute,omitempty"`
+	// registration is Extension (each phone carries its own four registrations) or Account (one set for all phones of the account, which
+	// leaves the event limit of the extensions alone). Voice menus and queues are registered one by one in both cases.
+	// +default="Extension"
+	// +optional
+	Registration RegistrationScope `json:"registration,omitempty"`
+	// queueAgents is Follow (status.agent of a phone's mapping tells whether its queue agent takes calls) or Ignore.
+	// +default="Follow"
+	// +optional
+	QueueAgents QueueAgents `json:"queueAgents,omitempty"`
 }
+
+// RegistrationScope says on what the events of phones are registered.
+// +kubebuilder:validation:Enum=Extension;Account
+type RegistrationScope string
+
+// The scopes of registrations.
+const (
+	// RegistrationExtension registers each phone.
+	RegistrationExtension RegistrationScope = "Extension"
+	// RegistrationAccount registers all phones of the account at once (RingMe: Global events of all telephone terminals in PBX).
+	RegistrationAccount RegistrationScope = "Account"
+)
+
+// QueueAgents says whether queue agents are followed.
+// +kubebuilder:validation:Enum=Follow;Ignore
+type QueueAgents string
+
+// What to do about queue agents.
+const (
+	// QueueAgentsFollow registers for their logins and logouts (RingMe: Queue Agent events).
+	QueueAgentsFollow QueueAgents = "Follow"
+	// QueueAgentsIgnore does not.
+	QueueAgentsIgnore QueueAgents = "Ignore"
+)
+
+// VoipNow says how to reach the UnifiedAPI of a 4PSA VoipNow server.
+// +kubebuilder:validation:XValidation:rule="self.url == oldSelf.url",message="url is immutable; registrations on the old PBX would be left behind"
+// +kubebuilder:validation:XValidation:rule="self.userID == oldSelf.userID",message="userID is immutable; registrations of the old user would be left behind"
+type VoipNow struct {
+	// url of the server, without a path.
+	// +kubebuilder:validation:MinLength=8
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be an http or https URL with a host"
+	// +required
+	URL string `json:"url,omitempty"`
+	// credentialsSecretRef names the Secret with the keys clientID and clientSecret of a trusted app.
+	// +required
+	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitzero"`
+	// userID is the user in API paths: "@me" is the one that the app belongs to, "@owner" the owner of the extension.
+	// +default="@me"
+	// +kubebuilder:validation:Pattern=`^(@me|@viewer|@owner|[0-9]{1,20})$`
+	// +kubebuilder:validation:MaxLength=20
+	// +optional
+	UserID string `json:"userID,omitempty"`
+	// requestsPerMinute is a ceiling for everything this integration asks of the PBX.
+	// +default=120
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=60000
+	// +optional
+	RequestsPerMinute int32 `json:"requestsPerMinute,omitempty"`
+}
+
+// Callable says what the events of a Callable.io account do not tell. The event URL to enter there is in the Secret that
+// status.eventURLSecretRef names.
+type Callable struct {
+	// ownNumbers are the account's public numbers, with or without plus. One that ends in * stands for all numbers that begin so. A call to
+	// one of them is inbound.
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:Pattern=`^\+?[0-9]*\*?$`
+	// +listType=set
+	// +optional
+	OwnNumbers []string `json:"ownNumbers,omitempty"`
+	// ownDomains are the SIP domains of the account's devices and PBXs. Default: every SIP address is one of the account's.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	OwnDomains []string `json:"ownDomains,omitempty"`
+}
+
+// LinuxBoxDialect is how a LinuxBox PBX names its events.
+// +kubebuilder:validation:Enum=Parameter;Path
+type LinuxBoxDialect string
+
+// The dialects.
+const (
+	// LinuxBoxParameter names the event in a parameter (PBX API).
+	LinuxBoxParameter LinuxBoxDialect = "Parameter"
+	// LinuxBoxPath names the event in the last segment of the path (PBX Notifikace).
+	LinuxBoxPath LinuxBoxDialect = "Path"
+)
+
+// LinuxBoxDatabase reads call records from the PBX's PostgreSQL database.
+type LinuxBoxDatabase struct {
+	// credentialsSecretRef names the Secret with the key url, such as postgres://reader:secret@pbx.example.com/asterisk?sslmode=require.
+	// +required
+	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitzero"`
+	// query returns one row for each leg of the calls that began at $1 or later and before $2 (timestamptz), in the order of started_at. Its
+	// columns, of which all but the first two may be null: call_id, started_at, caller, called, line, answered_at, ended_at, duration_s, talk_s,
+	// result (ANSWERED, NO ANSWER, BUSY, FAILED, CANCEL), record_name. Default: a query of Asterisk's table cdr.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=8192
+	// +optional
+	Query string `json:"query,omitempty"`
+}
+
+// LinuxBox says how a LinuxBox.cz PBX was set up: the vendor agrees all names with each customer. The event URL to enter there is in the
+// Secret that status.eventURLSecretRef names.
+// +kubebuilder:validation:XValidation:rule="!has(self.credentialsSecretRef) || has(self.url)",message="credentialsSecretRef is for url, which is not set"
+type LinuxBox struct {
+	// url of the PBX for the commands dial and hangup. Without it there are no commands.
+	// +kubebuilder:validation:MinLength=8
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be an http or https URL with a host"
+	// +optional
+	URL string `json:"url,omitempty"`
+	// credentialsSecretRef names a Secret with the keys username and password (basic authentication), or header and value (an HTTP header),
+	// which go with every command.
+	// +optional
+	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
+	// dialect is Parameter or Path: the form of the URLs in the event URL Secret. Events of both forms are understood at all times.
+	// +default="Parameter"
+	// +optional
+	Dialect LinuxBoxDialect `json:"dialect,omitempty"`
+	// eventParameter is the parameter that names the event in the dialect Parameter.
+	// +default="event"
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	EventParameter string `json:"eventParameter,omitempty"`
+	// events adds names of events: from the name on the wire to Dial, StartCall, QueueIn, QueueOut, LineRinging, ExternalRinging, LineAnswered,
+	// ExternalAnswered, Pickup, LineHangup or CallEnd.
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k] in ['Dial', 'StartCall', 'QueueIn', 'QueueOut', 'LineRinging', 'ExternalRinging', 'LineAnswered', 'ExternalAnswered', 'Pickup', 'LineHangup', 'CallEnd'])",message="an event must mean Dial, StartCall, QueueIn, QueueOut, LineRinging, ExternalRinging, LineAnswered, ExternalAnswered, Pickup, LineHangup or CallEnd"
+	// +optional
+	Events map[string]LinuxBoxName `json:"events,omitempty"`
+	// parameters adds names of parameters, which outrank the default ones: from the name on the wire to CallID, EventID, Time, CustomCallID,
+	// RecordName, CallerType, CallerNumber, CallerName, CalledNumber, Line, LineName, TransferringLine, Answered, AnsweringLine,
+	// LastDialledLine, Queue or Direction.
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k] in ['CallID', 'EventID', 'Time', 'CustomCallID', 'RecordName', 'CallerType', 'CallerNumber', 'CallerName', 'CalledNumber', 'Line', 'LineName', 'TransferringLine', 'Answered', 'AnsweringLine', 'LastDialledLine', 'Queue', 'Direction'])",message="a parameter must mean CallID, EventID, Time, CustomCallID, RecordName, CallerType, CallerNumber, CallerName, CalledNumber, Line, LineName, TransferringLine, Answered, AnsweringLine, LastDialledLine, Queue or Direction"
+	// +optional
+	Parameters map[string]LinuxBoxName `json:"parameters,omitempty"`
+	// lines are the numbers of the PBX's own lines. Default: every number of at most four digits is one.
+	// +kubebuilder:validation:MaxItems=4096
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=32
+	// +listType=set
+	// +optional
+	Lines []string `json:"lines,omitempty"`
+	// customCallID sends the parameter custom_call_id with the command dial, so that its call is recognised with certainty.
+	// +default="Never"
+	// +optional
+	CustomCallID CustomCallID `json:"customCallID,omitempty"`
+	// recordingURL is a template of the address of a recording, with {record_name} in it.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.contains('{record_name}')",message="recordingURL must contain {record_name}"
+	// +optional
+	RecordingURL string `json:"recordingURL,omitempty"`
+	// database reads call records, which tell what events cannot: busy from cancelled, and hangups that were lost.
+	// +optional
+	Database *LinuxBoxDatabase `json:"database,omitempty"`
+	// requestsPerMinute is a ceiling for everything this integration asks of the PBX.
+	// +default=120
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=60000
+	// +optional
+	RequestsPerMinute int32 `json:"requestsPerMinute,omitempty"`
+}
+
+// LinuxBoxName is what an event or a parameter means.
+// +kubebuilder:validation:MaxLength=32
+type LinuxBoxName string
+
+// CustomCallID says when custom_call_id is sent.
+// +kubebuilder:validation:Enum=Never;Always
+type CustomCallID string
+
+// When custom_call_id is sent.
+const (
+	CustomCallIDNever  CustomCallID = "Never"
+	CustomCallIDAlways CustomCallID = "Always"
+)
 
 // ReceiverStorage is where the receiver keeps its durable logs.
 // +kubebuilder:validation:XValidation:rule="!(has(self.ephemeral) && self.ephemeral && has(self.storageClassName))",message="ephemeral storage has no storageClassName"
@@ -311,7 +514,29 @@ type CallLegs struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('48h')",message="maxDuration must be between 1s and 48h"
 	// +optional
 	MaxDuration metav1.Duration `json:"maxDuration,omitzero"`
+	// forwardedOutside is Missed or Answered: what becomes of an inbound call that no extension took, but somebody at the outside number to
+	// which it was forwarded. That may as well have been a mailbox, and a needless call back costs less than a customer whom nobody calls back.
+	// +default="Missed"
+	// +optional
+	ForwardedOutside CallJudgement `json:"forwardedOutside,omitempty"`
+	// selfService is Answered or Missed: what becomes of an inbound call that a voice menu took and that was sent to nobody, on Callable and
+	// LinuxBox. By default the caller is taken to have got what he wanted.
+	// +default="Answered"
+	// +optional
+	SelfService CallJudgement `json:"selfService,omitempty"`
 }
+
+// CallJudgement says what a call counts as.
+// +kubebuilder:validation:Enum=Answered;Missed
+type CallJudgement string
+
+// The judgements.
+const (
+	// CountAsAnswered makes no missed call of it.
+	CountAsAnswered CallJudgement = "Answered"
+	// CountAsMissed makes a missed call of it.
+	CountAsMissed CallJudgement = "Missed"
+)
 
 // DeletionPolicy says what becomes of the registrations on the PBX.
 // +kubebuilder:validation:Enum=Delete;Orphan
@@ -325,6 +550,59 @@ const (
 	DeletionOrphan DeletionPolicy = "Orphan"
 )
 
+// Discovery makes ExtensionMappings of the extensions that the PBX has (RingMe, VoipNow). They belong to the integration. A mapping of the
+// same extension that was written by hand wins.
+type Discovery struct {
+	// types of extensions to take.
+	// +default=["Phone"]
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=3
+	// +listType=set
+	// +optional
+	Types []ExtensionType `json:"types,omitempty"`
+	// numbers are patterns of the numbers to take, with * for any characters and \* for a star, such as "1234\*1*". Default: all.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=64
+	// +listType=set
+	// +optional
+	Numbers []string `json:"numbers,omitempty"`
+	// interval at which the PBX is asked.
+	// +default="10m"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('30s') && duration(self) <= duration('24h')",message="interval must be between 30s and 24h"
+	// +optional
+	Interval metav1.Duration `json:"interval,omitzero"`
+	// gracePeriod is how long an extension must have been gone from the PBX before its mapping goes.
+	// +default="1h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('168h')",message="gracePeriod must be between 0s and 168h"
+	// +optional
+	GracePeriod metav1.Duration `json:"gracePeriod,omitzero"`
+}
+
+// BackfillMode says whether calls are read from the PBX's history.
+// +kubebuilder:validation:Enum=Enabled;Disabled
+type BackfillMode string
+
+// The modes.
+const (
+	BackfillEnabled  BackfillMode = "Enabled"
+	BackfillDisabled BackfillMode = "Disabled"
+)
+
+// Backfill reads the calls of an outage of the receiver from the PBX's history: the call history of RingMe, the call detail records of
+// VoipNow, the database of LinuxBox. They join the same legs as events do, so that no call counts twice.
+type Backfill struct {
+	// mode is Enabled or Disabled.
+	// +default="Enabled"
+	// +optional
+	Mode BackfillMode `json:"mode,omitempty"`
+	// after is the length of an outage from which on the history is read.
+	// +default="30s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="after must be between 0s and 24h"
+	// +optional
+	After metav1.Duration `json:"after,omitzero"`
+}
+
 // PBXIntegrationSpec is what the user wants.
 type PBXIntegrationSpec struct {
 	// pbx is the telephone system.
@@ -337,6 +615,13 @@ type PBXIntegrationSpec struct {
 	// +default={}
 	// +optional
 	CallLegs CallLegs `json:"callLegs,omitzero"`
+	// discovery makes ExtensionMappings of the extensions that the PBX has. Off where it is left out.
+	// +optional
+	Discovery *Discovery `json:"discovery,omitempty"`
+	// backfill reads the calls of an outage of the receiver from the PBX's history.
+	// +default={}
+	// +optional
+	Backfill Backfill `json:"backfill,omitzero"`
 	// suspend stops all work on this integration and its mappings. The receiver keeps running; registrations stay as they are.
 	// +default=false
 	// +optional
@@ -371,6 +656,48 @@ type ReceiverStatus struct {
 	ReadyReplicas int32 `json:"readyReplicas"`
 }
 
+// Outage is a time in which the receiver took no events.
+type Outage struct {
+	// start is when the receiver was last known to take events.
+	// +required
+	Start metav1.Time `json:"start,omitzero"`
+	// end is when it took events again.
+	// +required
+	End metav1.Time `json:"end,omitzero"`
+}
+
+// EventsStatus is what the receiver says of the events. Receivers write it.
+type EventsStatus struct {
+	// firstTime is when the first event came in.
+	// +optional
+	FirstTime *metav1.Time `json:"firstTime,omitempty"`
+	// outage is the last time in which the receiver took no events.
+	// +optional
+	Outage *Outage `json:"outage,omitempty"`
+}
+
+// BackfillStatus tells of the calls that were read from the PBX's history after an outage.
+type BackfillStatus struct {
+	// outage that was filled.
+	// +required
+	Outage Outage `json:"outage,omitzero"`
+	// records is the number of legs that the history had for it.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Records int32 `json:"records"`
+}
+
+// DiscoveryStatus tells of the extensions that were found on the PBX.
+type DiscoveryStatus struct {
+	// lastTime is when the PBX was last asked.
+	// +optional
+	LastTime *metav1.Time `json:"lastTime,omitempty"`
+	// extensions is how many of those found are of the types and numbers asked for.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Extensions int32 `json:"extensions"`
+}
+
 // PBXIntegrationStatus is what was observed.
 type PBXIntegrationStatus struct {
 	// conditions are Ready, PBXReachable and ReceiverAvailable; Reconciling and Stalled while they apply.
@@ -391,6 +718,19 @@ type PBXIntegrationStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	KeyGeneration int64 `json:"keyGeneration,omitempty"`
+	// registeredEvents is how many account-wide registrations the PBX holds for this integration.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	RegisteredEvents *int32 `json:"registeredEvents,omitempty"`
+	// events is what the receiver says of the events.
+	// +optional
+	Events *EventsStatus `json:"events,omitempty"`
+	// discovery tells of the extensions that were found on the PBX.
+	// +optional
+	Discovery *DiscoveryStatus `json:"discovery,omitempty"`
+	// backfill tells of the last outage whose calls were read from the PBX's history.
+	// +optional
+	Backfill *BackfillStatus `json:"backfill,omitempty"`
 	// extensions counts the mappings.
 	// +optional
 	Extensions *ExtensionCounts `json:"extensions,omitempty"`

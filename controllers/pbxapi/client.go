@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
 
 // deafAfter is how many calls in a row must get no answer before the PBX is left alone for a while.
@@ -86,6 +88,56 @@ func (c *Client) Register(ctx context.Context, extensionID string, registration 
 // Unregister deletes one registration.
 func (c *Client) Unregister(ctx context.Context, extensionID, registrationID string) error {
 	return c.call(func() error { return c.api.Unregister(ctx, extensionID, registrationID) })
+}
+
+// Update makes a registration what it should be.
+func (c *Client) Update(ctx context.Context, extensionID string, registration Registration) error {
+	return c.call(func() error { return c.api.Update(ctx, extensionID, registration) })
+}
+
+// Agents lists the queue agents that are extensions; none where the PBX does not know such.
+func (c *Client) Agents(ctx context.Context) ([]Agent, error) {
+	lister, ok := c.api.(AgentLister)
+	if !ok {
+		return nil, nil
+	}
+	return ask(c, func() ([]Agent, error) { return lister.Agents(ctx) })
+}
+
+// Dial starts a call. It returns ErrNotSupported for a PBX that takes no commands.
+func (c *Client) Dial(ctx context.Context, dial Dial) (Call, error) {
+	commander, ok := c.api.(Commander)
+	if !ok {
+		return Call{}, NewError(ErrNotSupported, "dial", "it takes no commands")
+	}
+	return ask(c, func() (Call, error) { return commander.Dial(ctx, dial) })
+}
+
+// Hangup ends calls. It returns ErrNotSupported for a PBX that takes no commands.
+func (c *Client) Hangup(ctx context.Context, hangup Hangup) error {
+	commander, ok := c.api.(Commander)
+	if !ok {
+		return NewError(ErrNotSupported, "hang up", "it takes no commands")
+	}
+	return c.call(func() error { return commander.Hangup(ctx, hangup) })
+}
+
+// RecordingURL is where a recording can be fetched. It returns ErrNotSupported for a PBX that does not tell.
+func (c *Client) RecordingURL(ctx context.Context, recordingID string) (string, error) {
+	recordings, ok := c.api.(Recordings)
+	if !ok {
+		return "", NewError(ErrNotSupported, "find the recording", "it does not tell where recordings are")
+	}
+	return ask(c, func() (string, error) { return recordings.RecordingURL(ctx, recordingID) })
+}
+
+// History lists finished legs. It returns ErrNotSupported for a PBX without a history.
+func (c *Client) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {
+	historian, ok := c.api.(Historian)
+	if !ok {
+		return nil, NewError(ErrNotSupported, "read the call history", "it has none that can be read")
+	}
+	return ask(c, func() ([]callhistory.Record, error) { return historian.History(ctx, from, to) })
 }
 
 func ask[T any](c *Client, request func() (T, error)) (answer T, err error) {

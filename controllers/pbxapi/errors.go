@@ -3,6 +3,7 @@ package pbxapi
 import (
 	"context"
 	"errors"
+	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -23,6 +24,8 @@ var (
 	ErrRejected = errors.New("the PBX refused")
 	// ErrUnreachable: no usable answer. Whether the PBX did what was asked is unknown.
 	ErrUnreachable = errors.New("the PBX cannot be reached")
+	// ErrNotSupported: the PBX has no such command.
+	ErrNotSupported = errors.New("this kind of PBX cannot do it")
 	// ErrInvalid: the request cannot be made from these settings.
 	ErrInvalid = errors.New("invalid settings")
 )
@@ -53,6 +56,15 @@ func TransportError(op string, err error) error {
 		return known
 	}
 	return &Error{Kind: ErrUnreachable, Op: op, Detail: Scrub(networkProblem(err)), cause: err}
+}
+
+// NotSent tells whether the PBX cannot have got the request that failed, so that repeating it does nothing twice.
+func NotSent(err error) bool {
+	if _, limited := errors.AsType[*RateLimitedError](err); limited || errors.Is(err, ErrInvalid) {
+		return true
+	}
+	network, ok := errors.AsType[*net.OpError](err)
+	return ok && network.Op == "dial"
 }
 
 func networkProblem(err error) string {

@@ -6,8 +6,11 @@ package pbxapi
 
 import (
 	"context"
+	"strings"
+	"time"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
 
 // Extension is an extension as the PBX knows it.
@@ -26,10 +29,90 @@ type Registration struct {
 	Event  v1alpha1.EventType
 	URL    string
 	Method string
+	// Disabled tells that the PBX keeps the registration but does not call it.
+	Disabled bool
+}
+
+// Events that a PBX knows beside those of the API.
+const (
+	// EventAnswerIn and EventAnswerOut are what VoipNow makes of an answer: that of an incoming call, and that of the other party.
+	EventAnswerIn  v1alpha1.EventType = "AnswerIn"
+	EventAnswerOut v1alpha1.EventType = "AnswerOut"
+	// EventAgentLogin and EventAgentLogout are registered on queue agents.
+	EventAgentLogin  v1alpha1.EventType = "AgentLogin"
+	EventAgentLogout v1alpha1.EventType = "AgentLogout"
+	// EventPhoneStatus is registered on the account.
+	EventPhoneStatus v1alpha1.EventType = "PhoneStatus"
+)
+
+// AccountOwner stands, where the id of an extension is asked for, for all phones of the account.
+const AccountOwner = "account"
+
+const agentPrefix = "agent/"
+
+// AgentOwner stands, where the id of an extension is asked for, for a queue agent.
+func AgentOwner(agentID string) string { return agentPrefix + agentID }
+
+// AgentID is the inverse of AgentOwner; false for anything else.
+func AgentID(owner string) (string, bool) { return strings.CutPrefix(owner, agentPrefix) }
+
+// Agent is a queue agent that is an extension.
+type Agent struct {
+	ID string
+	// Number of the extension.
+	Number string
+}
+
+// Dial is a call to start.
+type Dial struct {
+	Extension Extension
+	Number    string
+	// Reference is sent along where the PBX takes such a thing: it tells the call from others.
+	Reference string
+}
+
+// Call is what a PBX says of a call that it has started. Either may be empty.
+type Call struct {
+	CallID     string
+	CallBackID string
+}
+
+// Hangup says which calls of an extension to end.
+type Hangup struct {
+	Extension Extension
+	// CallID and CallBackID are those of the call; without either all calls of the extension are meant.
+	CallID, CallBackID string
+}
+
+// Commander is a PBX that takes commands.
+type Commander interface {
+	// Dial starts a call. It must not be repeated unless NotSent tells that the PBX cannot have got it.
+	Dial(ctx context.Context, dial Dial) (Call, error)
+	// Hangup ends calls. It returns ErrNotFound where there are none.
+	Hangup(ctx context.Context, hangup Hangup) error
+}
+
+// Recordings is a PBX that tells where a recording is.
+type Recordings interface {
+	// RecordingURL is an address that works without the credentials of the PBX. It returns ErrNotFound for an unknown recording.
+	RecordingURL(ctx context.Context, recordingID string) (string, error)
+}
+
+// Historian is a PBX that remembers calls.
+type Historian interface {
+	// History lists the finished legs of all calls that began at from or later and before to.
+	History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error)
+}
+
+// AgentLister is a PBX with queue agents.
+type AgentLister interface {
+	// Agents lists the queue agents that are extensions.
+	Agents(ctx context.Context) ([]Agent, error)
 }
 
 // API is what a PBX offers to the controllers. All calls are idempotent, or safe to repeat after looking again. Their errors
-// are those of this package. There is deliberately no call that deletes more than one registration.
+// are those of this package. There is deliberately no call that deletes more than one registration. The owner of registrations is the id of
+// an extension, AccountOwner or AgentOwner. An API may also be a Commander, Recordings, a Historian or an AgentLister.
 type API interface {
 	// Check makes one cheap authenticated request.
 	Check(ctx context.Context) error
@@ -39,35 +122,92 @@ type API interface {
 	Registrations(ctx context.Context, extensionID string) ([]Registration, error)
 	// Register creates one registration. It returns ErrLimitReached when the PBX says that the extension takes no more.
 	Register(ctx context.Context, extensionID string, registration Registration) (Registration, error)
+	// Update makes a registration, known by its ID, what it should be. It returns ErrNotFound when that is gone.
+	Update(ctx context.Context, extensionID string, registration Registration) error
 	// Unregister deletes one registration. A registration that is gone already is no error.
 	Unregister(ctx context.Context, extensionID, registrationID string) error
 }
 
-// CredentialsSecret is the name of the Secret with the credentials for the PBX; empty for a PBX that needs none.
-func CredentialsSecret(pbx v1alpha1.PBX) string {
-	if pbx.RingMe == nil {
-		return ""
-	}
-	return pbx.RingMe.CredentialsSecretRef.Name
+// HasRegistrations tells whether the PBX can be asked for events. On the others an administrator enters the event URL by hand.
+func HasRegistrations(pbx v1alpha1.PBX) bool {
+	return pbx.Type == v1alpha1.PBXTypeRingMe || pbx.Type == v1alpha1.PBXTypeVoipNow
 }
 
-// defaultEventLimit is the standard tolerance of RingMe (Events on Extension Numbers).
-const defaultEventLimit = 16
+// CredentialsSecret is the name of the Secret with the credentials for the PBX; empty for a PBX that needs none.
+func CredentialsSecret(pbx v1alpha1.PBX) string {
+	switch {
+	case pbx.RingMe != nil:
+		return pbx.RingMe.CredentialsSecretRef.Name
+	case pbx.VoipNow != nil:
+		return pbx.VoipNow.CredentialsSecretRef.Name
+	case pbx.LinuxBox != nil && pbx.LinuxBox.CredentialsSecretRef != nil:
+		return pbx.LinuxBox.CredentialsSecretRef.Name
+	default:
+		return ""
+	}
+}
+
+// Subscription is an event to register for, and what follows the token in its event URL.
+type Subscription struct {
+	Event  v1alpha1.EventType
+	Suffix string
+}
+
+// Subscriptions are what a PBX must be asked for to hear of these events. VoipNow's notifications do not say what happened, so that each
+// type needs a URL of its own, and it has two kinds of answers (VoipNow: Call Events).
+func Subscriptions(pbx v1alpha1.PBX, events []v1alpha1.EventType) []Subscription {
+	list := make([]Subscription, 0, len(events)+1)
+	for _, event := range events {
+		switch {
+		case pbx.Type != v1alpha1.PBXTypeVoipNow:
+			list = append(list, Subscription{Event: event})
+		case event == v1alpha1.EventDialIn:
+			list = append(list, Subscription{event, "/dial-in"})
+		case event == v1alpha1.EventDialOut:
+			list = append(list, Subscription{event, "/dial-out"})
+		case event == v1alpha1.EventHangup:
+			list = append(list, Subscription{event, "/hangup"})
+		case event == v1alpha1.EventAnswer:
+			list = append(list, Subscription{EventAnswerIn, "/answer-in"}, Subscription{EventAnswerOut, "/answer-out"})
+		}
+	}
+	return list
+}
+
+const (
+	// defaultEventLimit is the standard tolerance of RingMe (Events on Extension Numbers).
+	defaultEventLimit = 16
+	// noEventLimit stands for that of VoipNow, whose documents name none.
+	noEventLimit = 1 << 20
+)
 
 // EventLimit is how many registrations one extension may carry, those of others included.
 func EventLimit(pbx v1alpha1.PBX) int {
-	if pbx.RingMe == nil || pbx.RingMe.EventLimit == 0 {
+	switch {
+	case pbx.Type == v1alpha1.PBXTypeVoipNow:
+		return noEventLimit
+	case pbx.RingMe == nil || pbx.RingMe.EventLimit == 0:
 		return defaultEventLimit
+	default:
+		return int(pbx.RingMe.EventLimit)
 	}
-	return int(pbx.RingMe.EventLimit)
 }
 
 // defaultRequestsPerMinute is the default of the API's schema.
 const defaultRequestsPerMinute = 120
 
 func requestsPerMinute(pbx v1alpha1.PBX) int {
-	if pbx.RingMe == nil || pbx.RingMe.RequestsPerMinute == 0 {
+	var given int32
+	switch {
+	case pbx.RingMe != nil:
+		given = pbx.RingMe.RequestsPerMinute
+	case pbx.VoipNow != nil:
+		given = pbx.VoipNow.RequestsPerMinute
+	case pbx.LinuxBox != nil:
+		given = pbx.LinuxBox.RequestsPerMinute
+	}
+	if given == 0 {
 		return defaultRequestsPerMinute
 	}
-	return int(pbx.RingMe.RequestsPerMinute)
+	return int(given)
 }

@@ -61,6 +61,8 @@ func (f *fake) Registrations(ctx context.Context, _ string) ([]pbxapi.Registrati
 func (f *fake) Register(ctx context.Context, _ string, r pbxapi.Registration) (pbxapi.Registration, error) {
 	return r, f.do(ctx)
 }
+func (f *fake) Update(ctx context.Context, _ string, _ pbxapi.Registration) error { return f.do(ctx) }
+
 func (f *fake) Unregister(ctx context.Context, _, _ string) error { return f.do(ctx) }
 
 // poolOf makes a pool whose clients all ask the same PBX.

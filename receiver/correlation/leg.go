@@ -79,6 +79,8 @@ type Leg struct {
 	CallBackID  string        `json:"callBackID,omitempty"`
 	ControlID   string        `json:"controlID,omitempty"`
 	RecordingID string        `json:"recordingID,omitempty"`
+	// Backfilled tells that the leg, or a part of it, comes from the PBX's history.
+	Backfilled bool `json:"backfilled,omitempty"`
 	// Revision grows with every event that joined the call.
 	Revision int64 `json:"revision"`
 	// Events that joined the leg, in canonical order; all of them.

@@ -60,7 +60,7 @@ func Status(leg correlation.Leg) v1alpha1.CallLegStatus {
 		StartTime: microTime(leg.Start), AnswerTime: microTime(leg.Answer), EndTime: microTime(leg.End),
 		TalkTime: talkTime(leg), Transferred: leg.Transferred,
 		CallBackID: clip(leg.CallBackID, maxID), RecordingID: clip(leg.RecordingID, maxID),
-		Revision: leg.Revision, Events: legEvents(leg.Events),
+		Backfilled: leg.Backfilled, Revision: leg.Revision, Events: legEvents(leg.Events),
 	}
 }
 

@@ -219,6 +219,23 @@ func (a *API) Register(ctx context.Context, extensionID string, registration pbx
 	return created.registration(), nil
 }
 
+// Update makes a registration what it should be.
+func (a *API) Update(ctx context.Context, extensionID string, registration pbxapi.Registration) error {
+	op := fmt.Sprintf("update registration %s of extension id %s", registration.ID, extensionID)
+	extension, err := parseID(op, extensionID)
+	if err != nil {
+		return err
+	}
+	event, err := parseID(op, registration.ID)
+	if err != nil {
+		return err
+	}
+	return a.do(ctx, call{
+		op: op, method: http.MethodPut, path: extension.event(event),
+		body: eventItem{URL: registration.URL, EventType: eventTypes[registration.Event], Method: registration.Method},
+	})
+}
+
 // Unregister deletes one registration; one that is gone already is no error.
 func (a *API) Unregister(ctx context.Context, extensionID, registrationID string) error {
 	op := fmt.Sprintf("delete registration %s of extension id %s", registrationID, extensionID)
