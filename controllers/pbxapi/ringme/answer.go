@@ -91,5 +91,4 @@ func seconds(text string) time.Duration {
 	return time.Duration(number) * time.Second
 }
 
-func isNotFound(err error) bool     { return errors.Is(err, pbxapi.ErrNotFound) }
-func isUnauthorized(err error) bool { return errors.Is(err, pbxapi.ErrUnauthorized) }
+func isNotFound(err error) bool { return errors.Is(err, pbxapi.ErrNotFound) }

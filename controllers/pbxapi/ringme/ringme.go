@@ -2,35 +2,26 @@
 package ringme
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
-
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/rest"
 )
 
 const (
-	apiPath   = "/api/ver1.0"
-	tokenPath = "/oauth/token" //nolint:gosec // a path, not a credential
+	// expiryMargin renews a token before the PBX lets it die.
+	expiryMargin = 30 * time.Second
 
-	// keyClientID and keyClientSecret are the keys of the credentials Secret.
-	keyClientID     = "clientID"
-	keyClientSecret = "clientSecret"
-
-	largestAnswer = 8 << 20
-	pageSize      = 500
-	mostPages     = 1000
+	pageSize  = 500
+	mostPages = 1000
 )
 
 // eventTypes are the names of events on the wire (RingMe: Extension Number Events).
@@ -52,51 +43,26 @@ func eventOf(wire string) v1alpha1.EventType {
 
 // API is the management API of one client account. Its calls return the errors of package pbxapi.
 type API struct {
-	base    string
+	client  *rest.Client
 	account string
-	http    *http.Client
-	timeout time.Duration
-	turn    func(context.Context) error
-	tokens  *tokenSource
 }
 
 var _ pbxapi.API = (*API)(nil)
 
 // New makes the API of an account. It returns ErrInvalid when the URL is no URL or the Secret lacks clientID or clientSecret.
 func New(settings pbxapi.Settings) (pbxapi.API, error) {
-	const op = "connect to the PBX"
 	ringMe := settings.PBX.RingMe
 	if ringMe == nil {
-		return nil, pbxapi.NewError(pbxapi.ErrInvalid, op, "spec.pbx.ringMe is missing")
+		return nil, pbxapi.NewError(pbxapi.ErrInvalid, "connect to the PBX", "spec.pbx.ringMe is missing")
 	}
-	host, err := url.Parse(ringMe.URL)
-	if err != nil || host.Host == "" {
-		return nil, pbxapi.NewError(pbxapi.ErrInvalid, op, "spec.pbx.ringMe.url is no URL with a host")
+	client, err := rest.New(rest.Config{
+		Settings: settings, URL: ringMe.URL, SecretName: ringMe.CredentialsSecretRef.Name, Field: "spec.pbx.ringMe.url",
+		APIPath: "/api/ver1.0", TokenPath: "/oauth/token", ExpiryMargin: expiryMargin, Problem: answerError,
+	})
+	if err != nil {
+		return nil, err
 	}
-	for _, key := range []string{keyClientID, keyClientSecret} {
-		if len(bytes.TrimSpace(settings.Credentials[key])) == 0 {
-			return nil, pbxapi.NewError(pbxapi.ErrInvalid, op, fmt.Sprintf("the Secret %s has no key %s", ringMe.CredentialsSecretRef.Name, key))
-		}
-	}
-	root := host.Scheme + "://" + host.Host + strings.TrimRight(host.Path, "/")
-	return &API{
-		base:    root + apiPath,
-		account: accountOf(ringMe),
-		http:    settings.HTTP,
-		timeout: settings.Timeout,
-		turn:    settings.Turn,
-		tokens: &tokenSource{
-			http:    settings.HTTP,
-			timeout: settings.Timeout,
-			turn:    settings.Turn,
-			config: clientcredentials.Config{
-				ClientID:     string(bytes.TrimSpace(settings.Credentials[keyClientID])),
-				ClientSecret: string(bytes.TrimSpace(settings.Credentials[keyClientSecret])),
-				TokenURL:     root + tokenPath,
-				AuthStyle:    oauth2.AuthStyleInParams,
-			},
-		},
-	}, nil
+	return &API{client: client, account: accountOf(ringMe)}, nil
 }
 
 func accountOf(ringMe *v1alpha1.RingMe) string {
@@ -162,7 +128,7 @@ func (a *API) Extensions(ctx context.Context) ([]pbxapi.Extension, error) {
 func (a *API) extensionPage(ctx context.Context, op string, page, size int) ([]extensionItem, error) {
 	query := url.Values{"page": {strconv.Itoa(page)}, "per_page": {strconv.Itoa(size)}}
 	var items []extensionItem
-	err := a.do(ctx, call{op: op, method: http.MethodGet, path: "/client/" + a.account + "/extension/", query: query, answer: &items})
+	err := a.client.Do(ctx, rest.Call{Op: op, Method: http.MethodGet, Path: "/client/" + a.account + "/extension/", Query: query, Answer: &items})
 	return items, err
 }
 
@@ -186,7 +152,7 @@ func (a *API) Registrations(ctx context.Context, extensionID string) ([]pbxapi.R
 		return nil, err
 	}
 	var items []eventItem
-	if err := a.do(ctx, call{op: op, method: http.MethodGet, path: extension.events(), answer: &items}); err != nil {
+	if err := a.client.Do(ctx, rest.Call{Op: op, Method: http.MethodGet, Path: extension.events(), Answer: &items}); err != nil {
 		return nil, err
 	}
 	registrations := make([]pbxapi.Registration, len(items))
@@ -208,10 +174,10 @@ func (a *API) Register(ctx context.Context, extensionID string, registration pbx
 		return pbxapi.Registration{}, pbxapi.NewError(pbxapi.ErrInvalid, op, "the PBX has no such event")
 	}
 	var created eventItem
-	err = a.do(ctx, call{
-		op: op, method: http.MethodPost, path: extension.events(),
-		body:   eventItem{URL: registration.URL, EventType: eventType, Method: registration.Method},
-		answer: &created,
+	err = a.client.Do(ctx, rest.Call{
+		Op: op, Method: http.MethodPost, Path: extension.events(),
+		Body:   eventItem{URL: registration.URL, EventType: eventType, Method: registration.Method},
+		Answer: &created,
 	})
 	if err != nil {
 		return pbxapi.Registration{}, err
@@ -230,9 +196,9 @@ func (a *API) Update(ctx context.Context, extensionID string, registration pbxap
 	if err != nil {
 		return err
 	}
-	return a.do(ctx, call{
-		op: op, method: http.MethodPut, path: extension.event(event),
-		body: eventItem{URL: registration.URL, EventType: eventTypes[registration.Event], Method: registration.Method},
+	return a.client.Do(ctx, rest.Call{
+		Op: op, Method: http.MethodPut, Path: extension.event(event),
+		Body: eventItem{URL: registration.URL, EventType: eventTypes[registration.Event], Method: registration.Method},
 	})
 }
 
@@ -247,7 +213,7 @@ func (a *API) Unregister(ctx context.Context, extensionID, registrationID string
 	if err != nil {
 		return err
 	}
-	err = a.do(ctx, call{op: op, method: http.MethodDelete, path: extension.event(registration)})
+	err = a.client.Do(ctx, rest.Call{Op: op, Method: http.MethodDelete, Path: extension.event(registration)})
 	if isNotFound(err) {
 		return nil
 	}
@@ -270,98 +236,4 @@ func (i id) events() string { return fmt.Sprintf("/extension/%d/event/", i) }
 
 func (i id) event(registration id) string {
 	return fmt.Sprintf("/extension/%d/event/%d", i, registration)
-}
-
-// call is one request to the API.
-type call struct {
-	op     string
-	method string
-	path   string
-	query  url.Values
-	body   any
-	answer any
-}
-
-// do sends a request. A token can die before its time: after a 401 it is sent once more with a new one (RingMe: Authorization of
-// Trusted PBX Applications).
-func (a *API) do(ctx context.Context, c call) error {
-	token, err := a.tokens.token(ctx)
-	if err != nil {
-		return err
-	}
-	err = a.send(ctx, c, token)
-	if !isUnauthorized(err) {
-		return err
-	}
-	a.tokens.discard(token)
-	if token, err = a.tokens.token(ctx); err != nil {
-		return err
-	}
-	err = a.send(pbxapi.Urgent(ctx), c, token)
-	if isUnauthorized(err) {
-		a.tokens.discard(token)
-	}
-	return err
-}
-
-func (a *API) send(ctx context.Context, c call, token string) error {
-	if err := a.turn(ctx); err != nil {
-		return pbxapi.TransportError(c.op, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
-	request, err := a.request(ctx, c, token)
-	if err != nil {
-		return err
-	}
-	response, err := a.http.Do(request)
-	if err != nil {
-		return pbxapi.TransportError(c.op, err)
-	}
-	defer func() { _ = response.Body.Close() }() // only read from
-	return c.read(response)
-}
-
-func (a *API) request(ctx context.Context, c call, token string) (*http.Request, error) {
-	var body io.Reader
-	if c.body != nil {
-		text, err := json.Marshal(c.body)
-		if err != nil {
-			return nil, pbxapi.NewError(pbxapi.ErrInvalid, c.op, "the request cannot be written as JSON")
-		}
-		body = bytes.NewReader(text)
-	}
-	target := a.base + c.path
-	if len(c.query) > 0 {
-		target += "?" + c.query.Encode()
-	}
-	request, err := http.NewRequestWithContext(ctx, c.method, target, body)
-	if err != nil {
-		return nil, pbxapi.NewError(pbxapi.ErrInvalid, c.op, "spec.pbx.ringMe.url is no usable URL")
-	}
-	request.Header.Set("Accept", "application/json")
-	request.Header.Set("Authorization", "Bearer "+token)
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	return request, nil
-}
-
-func (c call) read(response *http.Response) error {
-	body, err := io.ReadAll(io.LimitReader(response.Body, largestAnswer+1))
-	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return answerError(c.op, response, body) // whatever could be read of it
-	}
-	switch {
-	case err != nil:
-		return pbxapi.TransportError(c.op, fmt.Errorf("the answer broke off: %w", err))
-	case len(body) > largestAnswer:
-		return pbxapi.NewError(pbxapi.ErrUnreachable, c.op, "the answer is larger than 8 MiB")
-	case c.answer == nil:
-		return nil
-	}
-	if err := json.Unmarshal(body, c.answer); err != nil {
-		return pbxapi.NewError(pbxapi.ErrUnreachable, c.op, "the answer is not the JSON that was expected")
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package ringme
+package rest
 
 import (
 	"context"
@@ -18,18 +18,15 @@ import (
 const (
 	// defaultLifetime of a token whose answer has no expires_in.
 	defaultLifetime = time.Hour
-	// expiryMargin renews a token before the PBX lets it die.
-	expiryMargin = 30 * time.Second
-
-	tokenOp = "get an access token"
+	tokenOp         = "get an access token"
 )
 
 // tokenSource holds the one access token that all calls share. However many callers find it missing, the PBX is asked once.
 type tokenSource struct {
-	config  clientcredentials.Config
-	http    *http.Client
-	timeout time.Duration
-	turn    func(context.Context) error
+	config   clientcredentials.Config
+	settings pbxapi.Settings
+	margin   time.Duration
+	problem  func(op string, response *http.Response, body []byte) error
 
 	flight  singleflight.Group
 	mu      sync.Mutex
@@ -65,7 +62,7 @@ func (s *tokenSource) discard(token string) {
 func (s *tokenSource) valid() *oauth2.Token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current == nil || time.Now().Add(expiryMargin).After(s.current.Expiry) {
+	if s.current == nil || time.Now().Add(s.margin).After(s.current.Expiry) {
 		return nil
 	}
 	return s.current
@@ -76,14 +73,14 @@ func (s *tokenSource) fetch(ctx context.Context) (*oauth2.Token, error) {
 	if token := s.valid(); token != nil {
 		return token, nil
 	}
-	ctx, cancel := context.WithTimeout(pbxapi.Urgent(context.WithoutCancel(ctx)), s.timeout)
+	ctx, cancel := context.WithTimeout(pbxapi.Urgent(context.WithoutCancel(ctx)), s.settings.Timeout)
 	defer cancel()
-	if err := s.turn(ctx); err != nil {
+	if err := s.settings.Turn(ctx); err != nil {
 		return nil, pbxapi.TransportError(tokenOp, err)
 	}
-	token, err := s.config.Token(context.WithValue(ctx, oauth2.HTTPClient, s.http))
+	token, err := s.config.Token(context.WithValue(ctx, oauth2.HTTPClient, s.settings.HTTP))
 	if err != nil {
-		return nil, tokenError(err)
+		return nil, s.tokenError(err)
 	}
 	if token.Expiry.IsZero() {
 		token.Expiry = time.Now().Add(defaultLifetime)
@@ -95,7 +92,7 @@ func (s *tokenSource) fetch(ctx context.Context) (*oauth2.Token, error) {
 }
 
 // tokenError tells refused credentials from a PBX in trouble. OAuth answers 400 or 401 to bad credentials (RFC 6749, 5.2).
-func tokenError(err error) error {
+func (s *tokenSource) tokenError(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok {
 		return pbxapi.TransportError(tokenOp, err)
@@ -104,6 +101,6 @@ func tokenError(err error) error {
 	case http.StatusBadRequest, http.StatusUnauthorized:
 		return pbxapi.NewError(pbxapi.ErrUnauthorized, tokenOp, fmt.Sprintf("HTTP %d, check clientID and clientSecret in the Secret", code))
 	default:
-		return answerError(tokenOp, refused.Response, refused.Body)
+		return s.problem(tokenOp, refused.Response, refused.Body)
 	}
 }
