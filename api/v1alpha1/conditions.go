@@ -80,6 +80,8 @@ const (
 	LabelDiscovered = "pbx-operator.io/discovered"
 	// LabelExpires is the bucket in which a finished CallLeg may be deleted: UTC, "20060102T1504".
 	LabelExpires = "pbx-operator.io/expires"
+	// AnnotationVanished on a discovered ExtensionMapping is the time, in RFC 3339, since which the PBX does not have its extension.
+	AnnotationVanished = "pbx-operator.io/vanished"
 	// AnnotationRotateKey on a PBXIntegration asks for a new event URL key whenever its value changes.
 	AnnotationRotateKey = "pbx-operator.io/rotate-key"
 	// AnnotationReconcile on any object of this API asks for a pass right now whenever its value changes.

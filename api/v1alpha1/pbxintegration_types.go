@@ -689,9 +689,9 @@ type BackfillStatus struct {
 
 // DiscoveryStatus tells of the extensions that were found on the PBX.
 type DiscoveryStatus struct {
-	// lastTime is when the PBX was last asked.
+	// lastChangeTime is when an extension last came or went.
 	// +optional
-	LastTime *metav1.Time `json:"lastTime,omitempty"`
+	LastChangeTime *metav1.Time `json:"lastChangeTime,omitempty"`
 	// extensions is how many of those found are of the types and numbers asked for.
 	// +kubebuilder:validation:Minimum=0
 	// +required
