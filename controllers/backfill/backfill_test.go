@@ -1,0 +1,347 @@
+package backfill_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/backfill"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
+)
+
+var start = time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
+
+func after(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+
+// office is an integration whose receiver was away for a minute, the PBX's memory, and what the receiver was sent.
+type office struct {
+	t           *testing.T
+	integration *v1alpha1.PBXIntegration
+	clock       *clocktesting.FakePassiveClock
+	client      client.Client
+	step        *backfill.Step
+	remembers   []callhistory.Record
+	err         error
+	asked       [][2]time.Time
+	sent        []string
+	status      int
+	token       string
+}
+
+func newOffice(t *testing.T, pbx v1alpha1.PBX, legs ...client.Object) *office {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	o := &office{t: t, clock: clocktesting.NewFakePassiveClock(after(3600)), status: http.StatusOK}
+	o.integration = &v1alpha1.PBXIntegration{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "telephony", Name: "head-office", UID: "u1", Generation: 1},
+		Spec: v1alpha1.PBXIntegrationSpec{
+			PBX:      pbx,
+			Backfill: v1alpha1.Backfill{Mode: v1alpha1.BackfillEnabled, After: metav1.Duration{Duration: 30 * time.Second}},
+			CallLegs: v1alpha1.CallLegs{MaxDuration: metav1.Duration{Duration: time.Hour}},
+		},
+		Status: v1alpha1.PBXIntegrationStatus{
+			Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReceiverAvailable, Status: metav1.ConditionTrue}},
+			Events: &v1alpha1.EventsStatus{
+				FirstTime: &metav1.Time{Time: start.Add(-24 * time.Hour)},
+				Outage:    &v1alpha1.Outage{Start: metav1.NewTime(after(3000)), End: metav1.NewTime(after(3060))},
+			},
+		},
+	}
+	objects := append([]client.Object{mapping("1234*101", v1alpha1.ExtensionPhone), mapping("1234*900", v1alpha1.ExtensionQueue)}, legs...)
+	o.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithIndex(&v1alpha1.ExtensionMapping{}, lifecycle.IndexIntegration, func(obj client.Object) []string {
+			return []string{obj.(*v1alpha1.ExtensionMapping).Spec.IntegrationRef.Name}
+		}).
+		WithIndex(&v1alpha1.CallLeg{}, "status.result", func(obj client.Object) []string {
+			return []string{string(obj.(*v1alpha1.CallLeg).Status.Result)}
+		}).Build()
+	o.step = backfill.New(backfill.Config{
+		Client: o.client, Live: o.client, Clock: o.clock, Receiver: o.door(),
+		Connect: func(context.Context, *v1alpha1.PBXIntegration) (backfill.Historian, error) { return o, nil },
+	})
+	return o
+}
+
+func mapping(number string, kind v1alpha1.ExtensionType) *v1alpha1.ExtensionMapping {
+	return &v1alpha1.ExtensionMapping{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "telephony", Name: strings.ReplaceAll(number, "*", "-")},
+		Spec: v1alpha1.ExtensionMappingSpec{
+			IntegrationRef: v1alpha1.IntegrationReference{Name: "head-office"},
+			Extension:      v1alpha1.Extension{Number: number, Type: kind},
+		},
+	}
+}
+
+// door leads to a receiver that notes what it is sent.
+func (o *office) door() backfill.Door {
+	key, err := eventurl.NewKey(1)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	ring := eventurl.Ring{key}
+	o.token = key.Token("u1")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var records []callhistory.Record
+		token, rest, ok := eventurl.SplitPath(r.URL.Path)
+		if err := json.NewDecoder(r.Body).Decode(&records); err != nil || !ok || token != o.token || rest != callhistory.Path ||
+			r.Header.Get("Content-Type") != callhistory.ContentType {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		if o.status == http.StatusOK {
+			for _, record := range records {
+				o.sent = append(o.sent, record.ID+" of "+record.CallID)
+			}
+		}
+		w.WriteHeader(o.status)
+	}))
+	o.t.Cleanup(server.Close)
+	return backfill.Door{
+		Secrets: ringOf{ring}, HTTP: server.Client(), Address: func(*v1alpha1.PBXIntegration) string { return server.URL },
+	}
+}
+
+type ringOf struct{ eventurl.Ring }
+
+func (r ringOf) Get(context.Context, types.NamespacedName) (*corev1.Secret, error) {
+	return &corev1.Secret{Data: r.Data()}, nil
+}
+
+// History implements backfill.Historian as a PBX does.
+func (o *office) History(_ context.Context, from, to time.Time) ([]callhistory.Record, error) {
+	o.asked = append(o.asked, [2]time.Time{from, to})
+	var found []callhistory.Record
+	for _, record := range o.remembers {
+		if !record.Start.Before(from) && record.Start.Before(to) {
+			found = append(found, record)
+		}
+	}
+	return found, o.err
+}
+
+func (o *office) pass() time.Duration {
+	o.t.Helper()
+	next, err := o.step.Reconcile(context.Background(), o.integration)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return next
+}
+
+func (o *office) expectSent(want ...string) {
+	o.t.Helper()
+	if diff := cmp.Diff(want, o.sent, cmpopts.EquateEmpty()); diff != "" {
+		o.t.Errorf("records that reached the receiver (-want +got):\n%s", diff)
+	}
+}
+
+func (o *office) condition() *metav1.Condition {
+	return meta.FindStatusCondition(o.integration.Status.Conditions, v1alpha1.ConditionBackfilled)
+}
+
+func record(id, extension string, from, to int) callhistory.Record {
+	return callhistory.Record{
+		ID: id, CallID: "call-" + id, Extension: extension, Flow: callhistory.In, From: "+12025550143",
+		Start: after(from), End: after(to), Result: callhistory.Answered,
+	}
+}
+
+var (
+	ringMe   = v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe, RingMe: &v1alpha1.RingMe{}}
+	voipNow  = v1alpha1.PBX{Type: v1alpha1.PBXTypeVoipNow, VoipNow: &v1alpha1.VoipNow{}}
+	linuxBox = v1alpha1.PBX{Type: v1alpha1.PBXTypeLinuxBox, LinuxBox: &v1alpha1.LinuxBox{Database: &v1alpha1.LinuxBoxDatabase{}}}
+)
+
+func TestCallsOfAnOutageAreRead(t *testing.T) {
+	o := newOffice(t, ringMe)
+	o.remembers = []callhistory.Record{
+		record("over-before", "1234*101", 2800, 2900),
+		record("ended-in-it", "1234*101", 2900, 3010),
+		record("within", "1234*900", 3020, 3030),
+		record("of-others", "1234*555", 3020, 3030),
+		record("after", "1234*101", 3070, 3080),
+	}
+	o.pass()
+	o.expectSent("ended-in-it of call-ended-in-it", "within of call-within")
+	if c := o.condition(); c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "2 legs") {
+		t.Errorf("condition %v does not tell of the two legs", c)
+	}
+	o.pass()
+	if len(o.asked) != 1 {
+		t.Errorf("the PBX was asked %d times for one outage", len(o.asked))
+	}
+}
+
+func TestHistoryIsGivenTimeToSettle(t *testing.T) {
+	o := newOffice(t, ringMe)
+	o.clock.SetTime(after(3065))
+	if next := o.pass(); next != 10*time.Second || len(o.asked) != 0 {
+		t.Errorf("asked %d times, next pass in %s; want none, and 10s", len(o.asked), next)
+	}
+}
+
+func TestWhatIsNoOutage(t *testing.T) {
+	for name, change := range map[string]func(*v1alpha1.PBXIntegration){
+		"short":    func(p *v1alpha1.PBXIntegration) { p.Spec.Backfill.After.Duration = 2 * time.Minute },
+		"disabled": func(p *v1alpha1.PBXIntegration) { p.Spec.Backfill.Mode = v1alpha1.BackfillDisabled },
+		"none":     func(p *v1alpha1.PBXIntegration) { p.Status.Events.Outage = nil },
+		"no receiver": func(p *v1alpha1.PBXIntegration) {
+			p.Status.Conditions[0].Status = metav1.ConditionFalse
+		},
+	} {
+		o := newOffice(t, ringMe)
+		change(o.integration)
+		o.pass()
+		if len(o.asked) != 0 || o.condition() != nil {
+			t.Errorf("%s: asked %d times, condition %v", name, len(o.asked), o.condition())
+		}
+	}
+}
+
+func TestFailuresAreToldAndTriedAgain(t *testing.T) {
+	o := newOffice(t, ringMe)
+	o.remembers = []callhistory.Record{record("within", "1234*101", 3020, 3030)}
+	o.status = http.StatusServiceUnavailable
+	if next := o.pass(); next > time.Minute || next == 0 {
+		t.Errorf("next pass in %s", next)
+	}
+	if c := o.condition(); c == nil || c.Reason != v1alpha1.ReasonBackfillFailed || strings.Contains(c.Message, o.token) {
+		t.Errorf("condition %v: want BackfillFailed without the token", c)
+	}
+	o.status = http.StatusOK
+	o.pass()
+	o.expectSent("within of call-within")
+	if o.condition().Status != metav1.ConditionTrue {
+		t.Errorf("condition %v after it worked", o.condition())
+	}
+}
+
+func TestReceiverOutOfReachDoesNotShowTheEventURL(t *testing.T) {
+	o := newOffice(t, ringMe)
+	door := o.door()
+	door.Address = func(*v1alpha1.PBXIntegration) string { return "http://127.0.0.1:1" }
+	err := door.Send(context.Background(), o.integration, []callhistory.Record{record("r", "1234*101", 0, 1)})
+	if err == nil || strings.Contains(err.Error(), o.token) {
+		t.Errorf("error %v: want one without the token", err)
+	}
+}
+
+func TestPBXWithoutHistory(t *testing.T) {
+	o := newOffice(t, v1alpha1.PBX{Type: v1alpha1.PBXTypeCallable})
+	o.err = pbxapi.NewError(pbxapi.ErrNotSupported, "read the call history", "it has none")
+	o.pass()
+	if c := o.condition(); c == nil || c.Reason != v1alpha1.ReasonNotSupported || !strings.Contains(c.Message, "may be missing") {
+		t.Errorf("condition %v does not say that calls may be missing", c)
+	}
+}
+
+func TestManyRecordsGoInParts(t *testing.T) {
+	o := newOffice(t, ringMe)
+	for i := range callhistory.MaxRecords + 1 {
+		o.remembers = append(o.remembers, record(fmt.Sprint(i), "1234*101", 3010, 3020))
+	}
+	o.pass()
+	if len(o.sent) != callhistory.MaxRecords+1 {
+		t.Errorf("%d records were sent, want %d", len(o.sent), callhistory.MaxRecords+1)
+	}
+}
+
+func leg(name, callID, extension string, began int, change ...func(*v1alpha1.CallLegStatus)) *v1alpha1.CallLeg {
+	l := &v1alpha1.CallLeg{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "telephony", Name: name, Labels: map[string]string{v1alpha1.LabelIntegration: "head-office"}},
+		Status: v1alpha1.CallLegStatus{
+			CallID: callID, LegID: name, Kind: v1alpha1.LegExtension, Direction: v1alpha1.DirectionInbound, Extension: extension,
+			Phase: v1alpha1.PhaseRinging, StartTime: &metav1.MicroTime{Time: after(began)},
+		},
+	}
+	for _, f := range change {
+		f(&l.Status)
+	}
+	return l
+}
+
+func answered(until int) func(*v1alpha1.CallLegStatus) {
+	return func(s *v1alpha1.CallLegStatus) {
+		s.Phase, s.Result, s.EndTime = v1alpha1.PhaseCompleted, v1alpha1.ResultAnswered, &metav1.MicroTime{Time: after(until)}
+	}
+}
+
+func TestRecordsWithoutCallIDsFindTheirCalls(t *testing.T) {
+	o := newOffice(t, voipNow, leg("a", "V1", "1234*101", 2999), leg("b", "V2", "1234*101", 2500))
+	o.remembers = []callhistory.Record{record("x", "1234*101", 3001, 3040), record("y", "1234*101", 3020, 3030)}
+	o.pass()
+	o.expectSent("x of V1", "y of call-y")
+}
+
+func TestLateRecordingsAreLookedFor(t *testing.T) {
+	o := newOffice(t, ringMe, leg("a", "c1", "1234*101", 2000, answered(2100)), leg("fresh", "c2", "1234*101", 3500, answered(3590)))
+	o.integration.Status.Events.Outage = nil
+	known := record("r", "1234*101", 2000, 2100)
+	known.CallID, known.RecordingID = "c1", "5101-R1"
+	other := record("s", "1234*101", 2001, 2100)
+	other.RecordingID = "5101-R2"
+	o.remembers = []callhistory.Record{known, other}
+	if next := o.pass(); next != 5*time.Minute {
+		t.Errorf("next look in %s, want 5m", next)
+	}
+	o.expectSent("r of c1")
+	o.pass()
+	if len(o.asked) != 1 {
+		t.Errorf("the PBX was asked %d times within the interval", len(o.asked))
+	}
+}
+
+func TestCallsWithoutRecordingAreNotAskedForEver(t *testing.T) {
+	o := newOffice(t, ringMe, leg("a", "c1", "1234*101", 2000, answered(2100)))
+	o.integration.Status.Events.Outage = nil
+	for minute := range 120 {
+		o.clock.SetTime(after(2100 + 60*minute))
+		o.pass()
+	}
+	if len(o.asked) != 3 {
+		t.Errorf("the PBX was asked %d times for a call without recording, want 3", len(o.asked))
+	}
+}
+
+func TestRowsOfADatabaseAreSentOnce(t *testing.T) {
+	o := newOffice(t, linuxBox)
+	o.integration.Status.Events.Outage = nil
+	o.remembers = []callhistory.Record{record("r", "10", 3500, 3510)}
+	o.pass()
+	o.clock.SetTime(after(3661))
+	o.remembers = append(o.remembers, record("s", "11", 3620, 3630))
+	o.pass()
+	o.expectSent("r of call-r", "s of call-s")
+}
+
+func TestRowsFromBeforeTheFirstEventAreNotOurs(t *testing.T) {
+	o := newOffice(t, linuxBox)
+	o.integration.Status.Events.Outage = nil
+	o.integration.Status.Events.FirstTime = &metav1.Time{Time: after(3550)}
+	o.remembers = []callhistory.Record{record("r", "10", 3500, 3510), record("s", "10", 3550, 3560)}
+	o.pass()
+	o.expectSent("s of call-s")
+}

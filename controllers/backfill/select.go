@@ -1,0 +1,175 @@
+package backfill
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
+)
+
+// clockTolerance is how far the clocks of the PBX and the receiver may differ, and what is lost to the full seconds of a history.
+const clockTolerance = 5 * time.Second
+
+// dueOutage is the outage whose calls are to be read, if there is one.
+func dueOutage(p *v1alpha1.PBXIntegration) (v1alpha1.Outage, bool) {
+	if p.Status.Events == nil || p.Status.Events.Outage == nil {
+		return v1alpha1.Outage{}, false
+	}
+	outage := *p.Status.Events.Outage
+	if outage.End.Sub(outage.Start.Time) < p.Spec.Backfill.After.Duration {
+		return outage, false
+	}
+	filled := p.Status.Backfill
+	return outage, filled == nil || !filled.Outage.Start.Equal(&outage.Start) || !filled.Outage.End.Equal(&outage.End)
+}
+
+// touching keeps the records of legs that were there during an outage: what ended before it had been told by events.
+func touching(records []callhistory.Record, outage v1alpha1.Outage) []callhistory.Record {
+	from := outage.Start.Add(-clockTolerance)
+	return slices.DeleteFunc(records, func(r callhistory.Record) bool { return r.End.Before(from) })
+}
+
+// belonging keeps the records that this integration would have had events of: a PBX may serve others as well. Where one URL serves the whole
+// account, that is all of them.
+func belonging(records []callhistory.Record, p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) []callhistory.Record {
+	if p.Spec.PBX.Type == v1alpha1.PBXTypeLinuxBox {
+		return records
+	}
+	types := make(map[string]v1alpha1.ExtensionType, len(mappings))
+	for i := range mappings {
+		types[mappings[i].Spec.Extension.Number] = mappings[i].Spec.Extension.Type
+	}
+	allPhones := p.Spec.PBX.RingMe != nil && p.Spec.PBX.RingMe.Registration == v1alpha1.RegistrationAccount
+	kept := records[:0]
+	for _, record := range records {
+		kind, mapped := types[record.Extension]
+		if !mapped && (!allPhones || record.Kind != callhistory.Extension && record.Kind != "") {
+			continue
+		}
+		if record.Kind == "" {
+			record.Kind = kindOf(kind)
+		}
+		kept = append(kept, record)
+	}
+	return kept
+}
+
+func kindOf(extension v1alpha1.ExtensionType) callhistory.Kind {
+	switch extension {
+	case v1alpha1.ExtensionIVR:
+		return callhistory.IVR
+	case v1alpha1.ExtensionQueue:
+		return callhistory.Queue
+	case v1alpha1.ExtensionPhone:
+	}
+	return callhistory.Extension
+}
+
+// claim gives the records of a history that has no call ids (VoipNow: CDR) those of the calls that they are about, as far as events have
+// told of them: the leg of the same extension and direction that began at the same time.
+func claim(records []callhistory.Record, legs []v1alpha1.CallLeg) {
+	claimed := map[int]bool{}
+	for i := range records {
+		best, distance := -1, clockTolerance+1
+		for at := range legs {
+			if claimed[at] || !couldBe(records[i], legs[at].Status) {
+				continue
+			}
+			if d := legs[at].Status.StartTime.Sub(records[i].Start).Abs(); d < distance {
+				best, distance = at, d
+			}
+		}
+		if best >= 0 {
+			claimed[best] = true
+			records[i].CallID = legs[best].Status.CallID
+		}
+	}
+}
+
+func couldBe(record callhistory.Record, leg v1alpha1.CallLegStatus) bool {
+	outbound := leg.Direction == v1alpha1.DirectionOutbound
+	switch {
+	case leg.StartTime == nil, leg.Extension != record.Extension:
+		return false
+	case leg.Direction == v1alpha1.DirectionInternal:
+		return true
+	default:
+		return outbound == (record.Flow == callhistory.Out)
+	}
+}
+
+const (
+	// recordingDelay is how long after a hangup the PBX may take to register a recording (RingMe: When RecID is missing).
+	recordingDelay = 5 * time.Minute
+	// recordingWindow is how long a missing recording is looked for.
+	recordingWindow = time.Hour
+	// recordingTries bound how often a leg is asked for: most calls without a recording id have no recording.
+	recordingTries = 3
+)
+
+// lateRecordings are the legs whose recording may have been registered since.
+func lateRecordings(legs []v1alpha1.CallLeg, tried map[string]int, now time.Time) []v1alpha1.CallLeg {
+	var late []v1alpha1.CallLeg
+	for _, leg := range legs {
+		s := leg.Status
+		if s.Kind != v1alpha1.LegExtension || s.Result != v1alpha1.ResultAnswered || s.RecordingID != "" || s.EndTime == nil || s.StartTime == nil {
+			continue
+		}
+		age := now.Sub(s.EndTime.Time)
+		if age >= recordingDelay<<tried[leg.Name] && age < recordingWindow && tried[leg.Name] < recordingTries {
+			late = append(late, leg)
+		}
+	}
+	return late
+}
+
+// span is the time in which legs began.
+func span(legs []v1alpha1.CallLeg) (from, to time.Time) {
+	for _, leg := range legs {
+		begin := leg.Status.StartTime.Time
+		if from.IsZero() || begin.Before(from) {
+			from = begin
+		}
+		if begin.After(to) {
+			to = begin
+		}
+	}
+	return from.Add(-clockTolerance), to.Add(clockTolerance)
+}
+
+// withRecording keeps the records of these legs' calls that name a recording.
+func withRecording(records []callhistory.Record, legs []v1alpha1.CallLeg) []callhistory.Record {
+	calls := map[string]bool{}
+	for _, leg := range legs {
+		calls[leg.Status.CallID] = true
+	}
+	return slices.DeleteFunc(records, func(r callhistory.Record) bool { return r.RecordingID == "" || !calls[r.CallID] })
+}
+
+type digest [sha256.Size]byte
+
+// unseen keeps the records that were not sent before, and notes them. What has left the window is forgotten.
+func unseen(records []callhistory.Record, sent map[digest]time.Time, oldest time.Time) ([]callhistory.Record, map[digest]time.Time, error) {
+	next := make(map[digest]time.Time, len(records))
+	for sum, began := range sent {
+		if !began.Before(oldest) {
+			next[sum] = began
+		}
+	}
+	var fresh []callhistory.Record
+	for _, record := range records {
+		text, err := json.Marshal(record)
+		if err != nil {
+			return nil, sent, err
+		}
+		sum := digest(sha256.Sum256(text))
+		if _, known := next[sum]; !known {
+			fresh = append(fresh, record)
+		}
+		next[sum] = record.Start
+	}
+	return fresh, next, nil
+}
