@@ -50,7 +50,7 @@ type Recording struct {
 
 // CallCommandSpec is what the PBX shall do, once.
 // +kubebuilder:validation:XValidation:rule="[has(self.dial), has(self.hangup), has(self.recording)].filter(x, x).size() == 1",message="set exactly one of dial, hangup and recording"
-// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a command is immutable; create another one"
+// +kubebuilder:validation:XValidation:rule="self.integrationRef == oldSelf.integrationRef && has(self.dial) == has(oldSelf.dial) && has(self.hangup) == has(oldSelf.hangup) && (!has(self.dial) || self.dial == oldSelf.dial) && (!has(self.hangup) || self.hangup == oldSelf.hangup) && (!has(self.recording) || self.recording == oldSelf.recording) && duration(self.ttlAfterFinished) == duration(oldSelf.ttlAfterFinished)",message="a command is immutable; create another one"
 type CallCommandSpec struct {
 	// integrationRef names the PBXIntegration.
 	// +required

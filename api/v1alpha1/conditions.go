@@ -67,6 +67,8 @@ const (
 	ReasonOutcomeUnknown       = "OutcomeUnknown"
 	ReasonLegNotFound          = "LegNotFound"
 	ReasonNoCall               = "NoCall"
+	ReasonExpired              = "Expired"
+	ReasonRecordingNotFound    = "RecordingNotFound"
 	ReasonInternalError        = "InternalError"
 )
 

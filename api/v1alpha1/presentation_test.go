@@ -39,7 +39,10 @@ var _ = Describe("Defaults", func() {
 			TTLAfterFinished:  metav1.Duration{Duration: time.Hour},
 			MissedGracePeriod: metav1.Duration{Duration: 5 * time.Second},
 			MaxDuration:       metav1.Duration{Duration: 4 * time.Hour},
+			ForwardedOutside:  v1alpha1.CountAsMissed, SelfService: v1alpha1.CountAsAnswered,
 		}))
+		Expect(pbx.Spec.Backfill).To(Equal(v1alpha1.Backfill{Mode: v1alpha1.BackfillEnabled, After: metav1.Duration{Duration: 30 * time.Second}}))
+		Expect(pbx.Spec.Discovery).To(BeNil())
 		Expect(pbx.Spec.DeletionPolicy).To(Equal(v1alpha1.DeletionDelete))
 		Expect(pbx.Spec.Suspend).To(BeFalse())
 	})
@@ -53,7 +56,7 @@ var _ = Describe("Defaults", func() {
 	})
 
 	It("survive a patch made with the Go types", func(ctx context.Context) {
-		for _, text := range []string{integration, mapping} {
+		for _, text := range []string{integration, voipNow, callable, linuxBox, mapping, command} {
 			object := manifest(text)
 			create(ctx, object)
 			typed, err := kube.Scheme().New(object.GroupVersionKind())
