@@ -145,7 +145,7 @@ func (s *Step) fill(ctx context.Context, p *v1alpha1.PBXIntegration) time.Durati
 	if err != nil {
 		return s.failed(p, outage, err)
 	}
-	p.Status.Backfill = &v1alpha1.BackfillStatus{Outage: outage, Records: int32(min(len(records), 1<<30))} //nolint:gosec // bounded
+	p.Status.Backfill = &v1alpha1.BackfillStatus{Outage: outage, Records: int32(min(len(records), 1<<30))}
 	s.condition(p, metav1.ConditionTrue, v1alpha1.ReasonBackfilled, fmt.Sprintf(
 		"the history of the PBX had %d legs for the outage from %s to %s", len(records), text(outage.Start), text(outage.End)))
 	return 0

@@ -130,7 +130,7 @@ func (s *Step) forget(uid types.UID) {
 
 // carryOut makes the changes of a plan. A mapping that somebody else has made or deleted meanwhile is no failure.
 func (s *Step) carryOut(ctx context.Context, plan Plan) error {
-	var errs []error
+	errs := make([]error, 0, len(plan.Delete)+len(plan.Vanished)+len(plan.Returned)+len(plan.Create))
 	for _, mapping := range plan.Delete {
 		uid := mapping.UID
 		errs = append(errs, client.IgnoreNotFound(s.client.Delete(ctx, mapping, client.Preconditions{UID: &uid})))
@@ -168,7 +168,7 @@ func (s *Step) report(p *v1alpha1.PBXIntegration, plan Plan) {
 		changed := metav1.NewTime(now)
 		p.Status.Discovery.LastChangeTime = &changed
 	}
-	p.Status.Discovery.Extensions = int32(min(plan.Wanted, 1<<30)) //nolint:gosec // bounded
+	p.Status.Discovery.Extensions = int32(min(plan.Wanted, 1<<30))
 	lifecycle.SetCondition(p, now, v1alpha1.ConditionExtensionsDiscovered, metav1.ConditionTrue, v1alpha1.ReasonDiscovered,
 		"every extension that spec.discovery asks for has a mapping")
 }
