@@ -77,7 +77,7 @@ var _ = Describe("Registrations", func() {
 		}
 		for range 3 {
 			before := len(s.owned(ctx))
-			Eventually(func() int { return len(s.owned(ctx)) }).Should(Or(BeNumerically(">", before), Equal(14)))
+			Eventually(func() int { return len(s.owned(ctx)) }).Should(Or(BeNumerically(">", before), Equal(16)))
 			Eventually(func() int { return pods(ctx, systemNamespace, managerLabels) }).Should(Equal(1))
 			killPods(ctx, systemNamespace, managerLabels)
 		}

@@ -2,13 +2,16 @@ package e2e
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/exchange"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/sim"
 )
 
@@ -27,25 +30,31 @@ func (s *site) expectNoSecrets(ctx context.Context) {
 	}
 }
 
+// secrets are the tokens that the PBX was given, and its own secret.
 func (s *site) secrets(ctx context.Context) map[string]string {
 	GinkgoHelper()
-	var mappings v1alpha1.ExtensionMappingList
-	Expect(cluster.List(ctx, &mappings, client.InNamespace(s.namespace))).To(Succeed())
-	Expect(mappings.Items).NotTo(BeEmpty())
+	owners := map[string]types.UID{}
+	if s.system.byHand {
+		var integration v1alpha1.PBXIntegration
+		Expect(cluster.Get(ctx, s.key(integrationName), &integration)).To(Succeed())
+		owners[integration.Name] = integration.UID
+	} else {
+		var mappings v1alpha1.ExtensionMappingList
+		Expect(cluster.List(ctx, &mappings, client.InNamespace(s.namespace))).To(Succeed())
+		for _, mapping := range mappings.Items {
+			owners[mapping.Name] = mapping.UID
+		}
+	}
+	Expect(owners).NotTo(BeEmpty())
 	current := s.keys(ctx).Current()
 	secrets := map[string]string{"the client secret": sim.DefaultClientSecret}
 	registrations, err := s.pbx.Registrations(ctx)
 	Expect(err).NotTo(HaveOccurred())
-	for _, mapping := range mappings.Items {
-		token := current.Token(string(mapping.UID))
-		secrets["the token of "+mapping.Name] = token
-		urls := 0
-		for _, registration := range registrations {
-			if strings.Contains(registration.URL, token) {
-				urls++
-			}
-		}
-		Expect(urls).To(BeNumerically(">", 0), "the PBX must know the token of %s, or this test looks for the wrong thing", mapping.Name)
+	for name, uid := range owners {
+		token := current.Token(string(uid))
+		secrets["the token of "+name] = token
+		Expect(slices.ContainsFunc(registrations, func(r exchange.Registration) bool { return strings.Contains(r.URL, token) })).
+			To(BeTrue(), "the PBX must know the token of %s, or this test looks for the wrong thing", name)
 	}
 	return secrets
 }

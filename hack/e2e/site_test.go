@@ -36,17 +36,37 @@ const integrationName = "head-office"
 // site is a namespace with a simulated PBX of its own.
 type site struct {
 	namespace string
-	pbx       *simclient.Client
+	system    system
+	// pbxURL is the PBX inside the cluster.
+	pbxURL string
+	pbx    *simclient.Client
 }
 
-// newSite makes a namespace, starts a simulator in it, and removes both after the test.
-func newSite(ctx context.Context) *site {
+// newSite makes a namespace, starts a simulated RingMe in it, and removes both after the test.
+func newSite(ctx context.Context) *site { return newSiteOf(ctx, ringMe) }
+
+// newSiteOf is newSite for any PBX.
+func newSiteOf(ctx context.Context, system system) *site {
+	s := newNamespace(ctx, system)
+	s.startSimulator(ctx)
+	s.pbx, s.pbxURL = simclient.New(s.controlPlane()), "http://pbxsim."+s.namespace+".svc"
+	return s
+}
+
+// neighbour is another site on the same PBX.
+func (s *site) neighbour(ctx context.Context) *site {
+	other := newNamespace(ctx, s.system)
+	other.pbx, other.pbxURL = s.pbx, s.pbxURL
+	return other
+}
+
+func newNamespace(ctx context.Context, system system) *site {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "telephony-e2e-",
 		Labels:       map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
 	}}
 	Expect(cluster.Create(ctx, namespace)).To(Succeed())
-	s := &site{namespace: namespace.Name}
+	s := &site{namespace: namespace.Name, system: system}
 	DeferCleanup(func(ctx context.Context) {
 		if CurrentSpecReport().Failed() {
 			s.describe(ctx)
@@ -54,8 +74,6 @@ func newSite(ctx context.Context) *site {
 		s.disconnect(ctx)
 		s.remove(ctx)
 	})
-	s.startSimulator(ctx)
-	s.pbx = simclient.New(s.controlPlane())
 	return s
 }
 
@@ -89,7 +107,7 @@ func (s *site) startSimulator(ctx context.Context) {
 	meta := metav1.ObjectMeta{Namespace: s.namespace, Name: "pbxsim", Labels: labels}
 	Expect(cluster.Create(ctx, &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{
 		Selector: &metav1.LabelSelector{MatchLabels: labels},
-		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: simulatorPod()},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: simulatorPod(s.system.simulator)},
 	}})).To(Succeed())
 	Expect(cluster.Create(ctx, &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
 		Selector: labels,
@@ -105,7 +123,7 @@ func (s *site) startSimulator(ctx context.Context) {
 	}).Should(Succeed())
 }
 
-func simulatorPod() corev1.PodSpec {
+func simulatorPod(pbx string) corev1.PodSpec {
 	yes, no, user := true, false, int64(65532)
 	return corev1.PodSpec{
 		AutomountServiceAccountToken: &no,
@@ -114,7 +132,7 @@ func simulatorPod() corev1.PodSpec {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Containers: []corev1.Container{{
-			Name: "pbxsim", Image: os.Getenv("PBXSIM_IMAGE"),
+			Name: "pbxsim", Image: os.Getenv("PBXSIM_IMAGE"), Args: []string{"--pbx", pbx},
 			Ports: []corev1.ContainerPort{{Name: "api", ContainerPort: 8080}, {Name: "control", ContainerPort: 8081}},
 			ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{
 				HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("control")},
@@ -147,12 +165,28 @@ func (s *site) key(name string) client.ObjectKey {
 
 // connect declares the integration, changed as the test wants it, and mappings for the whole cast.
 func (s *site) connect(ctx context.Context, change ...func(*v1alpha1.PBXIntegration)) {
+	GinkgoHelper()
 	s.createCredentials(ctx)
 	Expect(cluster.Create(ctx, s.integration(change...))).To(Succeed())
 	for _, mapping := range s.cast() {
 		Expect(cluster.Create(ctx, mapping)).To(Succeed())
 	}
 	s.ready(ctx)
+	if s.system.byHand {
+		s.enterURL(ctx)
+	}
+}
+
+// enterURL does what an administrator does on a PBX without an API for registrations.
+func (s *site) enterURL(ctx context.Context) {
+	GinkgoHelper()
+	var integration v1alpha1.PBXIntegration
+	Expect(cluster.Get(ctx, s.key(integrationName), &integration)).To(Succeed())
+	Expect(integration.Status.EventURLSecretRef).NotTo(BeNil())
+	var secret corev1.Secret
+	Expect(cluster.Get(ctx, s.key(integration.Status.EventURLSecretRef.Name), &secret)).To(Succeed())
+	_, err := s.pbx.SetHook(ctx, simclient.Hook{URL: string(secret.Data["url"]), Method: "POST"})
+	Expect(err).NotTo(HaveOccurred())
 }
 
 func (s *site) createCredentials(ctx context.Context) {
@@ -166,11 +200,7 @@ func (s *site) integration(change ...func(*v1alpha1.PBXIntegration)) *v1alpha1.P
 	integration := &v1alpha1.PBXIntegration{
 		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: integrationName},
 		Spec: v1alpha1.PBXIntegrationSpec{
-			PBX: v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe, RingMe: &v1alpha1.RingMe{
-				URL:                  "http://pbxsim." + s.namespace + ".svc",
-				CredentialsSecretRef: v1alpha1.SecretReference{Name: "credentials"},
-				RequestsPerMinute:    6000,
-			}},
+			PBX:      s.system.pbx(s.pbxURL),
 			Receiver: v1alpha1.Receiver{PublicURL: "http://" + integrationName + "-receiver." + s.namespace + ".svc:8080"},
 			CallLegs: v1alpha1.CallLegs{MissedGracePeriod: metav1.Duration{Duration: time.Second}},
 		},
@@ -182,13 +212,11 @@ func (s *site) integration(change ...func(*v1alpha1.PBXIntegration)) *v1alpha1.P
 }
 
 func (s *site) cast() []*v1alpha1.ExtensionMapping {
-	return []*v1alpha1.ExtensionMapping{
-		s.mapping("ann", "1234*101", v1alpha1.ExtensionPhone),
-		s.mapping("ben", "1234*102", v1alpha1.ExtensionPhone),
-		s.mapping("cleo", "1234*103", v1alpha1.ExtensionPhone),
-		s.mapping("menu", "1234*099", v1alpha1.ExtensionIVR),
-		s.mapping("support", "1234*900", v1alpha1.ExtensionQueue),
+	mappings := make([]*v1alpha1.ExtensionMapping, len(s.system.cast))
+	for i, member := range s.system.cast {
+		mappings[i] = s.mapping(member.name, member.number, member.kind)
 	}
+	return mappings
 }
 
 func (s *site) mapping(name, number string, kind v1alpha1.ExtensionType) *v1alpha1.ExtensionMapping {
@@ -236,7 +264,7 @@ func isReady(object client.Object, conditions []metav1.Condition) error {
 // call places one call and waits until its last event is delivered.
 func (s *site) call(ctx context.Context, scenario string) simclient.Call {
 	GinkgoHelper()
-	calls, err := s.pbx.Place(ctx, simclient.CallRequest{Scenario: scenario, Speed: 60, Wait: true})
+	calls, err := s.pbx.Place(ctx, simclient.CallRequest{Scenario: scenario, Speed: s.system.speed, Wait: true})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(calls).To(HaveLen(1))
 	return calls[0]
@@ -273,20 +301,24 @@ func (s *site) legs(ctx context.Context, calls ...simclient.Call) []string {
 	var lines []string
 	for _, leg := range list.Items {
 		if slices.ContainsFunc(calls, func(c simclient.Call) bool { return slices.Contains(c.CallIDs, leg.Status.CallID) }) {
-			lines = append(lines, line(leg.Status))
+			lines = append(lines, s.line(leg.Status))
 		}
 	}
 	slices.Sort(lines)
 	return lines
 }
 
-func line(leg v1alpha1.CallLegStatus) string {
-	recorded := ""
+// line leaves out the talk time where the PBX gives no times: then it is that of a call played faster than life.
+func (s *site) line(leg v1alpha1.CallLegStatus) string {
+	recorded, talk := "", leg.TalkTime
 	if leg.Recorded {
 		recorded = "recorded"
 	}
+	if s.system.untimed {
+		talk = ""
+	}
 	return strings.Join(strings.Fields(fmt.Sprintln(
-		leg.Direction, leg.From, leg.To, leg.User, leg.Phase, leg.Result, leg.TalkTime, recorded)), " ")
+		leg.Direction, leg.From, leg.To, leg.User, leg.Phase, leg.Result, talk, recorded)), " ")
 }
 
 // owned counts our registrations on the PBX by extension and event type.
@@ -297,7 +329,7 @@ func (s *site) owned(ctx context.Context) map[string]int {
 	counts := map[string]int{}
 	for _, registration := range registrations {
 		if !registration.Foreign {
-			counts[registration.Number+" "+registration.EventType]++
+			counts[strings.TrimSpace(registration.Number+" "+registration.EventType)]++
 		}
 	}
 	return counts
@@ -310,12 +342,16 @@ func (s *site) foreign(ctx context.Context) []exchange.Registration {
 	return slices.DeleteFunc(registrations, func(r exchange.Registration) bool { return !r.Foreign })
 }
 
-// exactly lists what owned returns when each extension is registered once for what its type asks for.
+// exactly lists what owned returns when each extension is registered once for what its type asks for. The simulated RingMe has a queue
+// agent at 1234*101.
 func exactly(phones []string, others ...string) map[string]int {
 	counts := map[string]int{}
 	for _, number := range phones {
 		for _, event := range []string{"dial-in", "dial-out", "answer", "hangup"} {
 			counts[number+" "+event] = 1
+		}
+		if number == "1234*101" {
+			counts["agent-login"], counts["agent-logout"] = 1, 1
 		}
 	}
 	for _, number := range others {
