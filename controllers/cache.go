@@ -34,6 +34,7 @@ func (o *options) cache() cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&v1alpha1.PBXIntegration{}:      ours,
 			&v1alpha1.ExtensionMapping{}:    ours,
+			&v1alpha1.CallCommand{}:         ours,
 			&appsv1.StatefulSet{}:           child,
 			&corev1.Service{}:               child,
 			&corev1.ServiceAccount{}:        child,

@@ -1,13 +1,15 @@
 // Command controllers is the manager of pbx-operator: it keeps the event registrations on PBXs in step with ExtensionMappings, runs the
-// receivers of PBXIntegrations, and deletes CallLegs whose time is over.
+// receivers of PBXIntegrations, carries out CallCommands, and deletes CallLegs whose time is over.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -20,12 +22,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/backfill"
+	"github.com/pbx-operator/pbx-operator/controllers/command"
+	"github.com/pbx-operator/pbx-operator/controllers/discovery"
 	"github.com/pbx-operator/pbx-operator/controllers/extension"
 	"github.com/pbx-operator/pbx-operator/controllers/integration"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/linuxbox"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/ringme"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/voipnow"
 	"github.com/pbx-operator/pbx-operator/controllers/retention"
 	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
@@ -93,13 +100,16 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 	if err != nil {
 		return err
 	}
-	pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New}, pbxapi.Options{Metrics: requests})
+	pool := pbxapi.NewPool(factories(), pbxapi.Options{Metrics: requests})
+	reader := secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader())
+	to := access{pool: pool, secrets: reader}
 	integrations := integration.New(integration.Config{
 		Client:      mgr.GetClient(),
 		Live:        mgr.GetAPIReader(),
-		Secrets:     secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader()),
+		Secrets:     reader,
 		PBXes:       pbxes{pool},
-		Workload:    workload.Settings{Image: options.receiverImage, APIServerPorts: options.apiServerPorts},
+		Workload:    options.workload(),
+		Steps:       steps(mgr, to),
 		Recorder:    mgr.GetEventRecorder("pbx-integration"),
 		Metrics:     outcomes,
 		Clock:       clock.RealClock{},
@@ -119,6 +129,9 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 	if err != nil {
 		return err
 	}
+	if err := command.SetupWithManager(ctx, mgr, pool, command.Options{Outcomes: outcomes}); err != nil {
+		return err
+	}
 	return mgr.Add(retention.New(mgr.GetAPIReader(), mgr.GetClient(), clock.RealClock{}, metrics.Registry))
 }
 
@@ -129,16 +142,65 @@ func addChecks(mgr manager.Manager) error {
 	return mgr.AddReadyzCheck("cache", cacheSynced(mgr.GetCache()))
 }
 
+// factories make the management APIs of the PBXs that have one.
+func factories() map[v1alpha1.PBXType]pbxapi.Factory {
+	return map[v1alpha1.PBXType]pbxapi.Factory{
+		v1alpha1.PBXTypeRingMe:   ringme.New,
+		v1alpha1.PBXTypeVoipNow:  voipnow.New,
+		v1alpha1.PBXTypeLinuxBox: linuxbox.New,
+	}
+}
+
 // pbxes lets the controller of integrations use the pool, and with it the rate limits, of the registrations.
 type pbxes struct{ *pbxapi.Pool }
 
-func (p pbxes) For(of *v1alpha1.PBXIntegration, credentials map[string][]byte) (integration.Checker, error) {
+func (p pbxes) For(of *v1alpha1.PBXIntegration, credentials map[string][]byte) (integration.PBX, error) {
 	client, err := p.Client(of, credentials)
 	if err != nil {
 		return nil, err
 	}
 	return client, nil
 }
+
+// access leads from an integration to its PBX.
+type access struct {
+	pool    *pbxapi.Pool
+	secrets *secrets.Reader
+}
+
+func (a access) client(ctx context.Context, p *v1alpha1.PBXIntegration) (*pbxapi.Client, error) {
+	if p.Spec.PBX.Type == v1alpha1.PBXTypeCallable {
+		return nil, pbxapi.NewError(pbxapi.ErrNotSupported, "ask the PBX", "it has no management API")
+	}
+	credentials, err := pbxapi.Credentials(ctx, a.secrets.Get, p)
+	if err != nil {
+		return nil, err
+	}
+	return a.pool.Client(p, credentials)
+}
+
+// steps are those of an integration's reconciliation that look into the PBX.
+func steps(mgr manager.Manager, to access) []integration.Step {
+	find := discovery.New(mgr.GetClient(), func(ctx context.Context, p *v1alpha1.PBXIntegration) (discovery.PBX, error) {
+		return to.client(ctx, p)
+	}, clock.RealClock{})
+	fill := backfill.New(backfill.Config{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{},
+		Connect: func(ctx context.Context, p *v1alpha1.PBXIntegration) (backfill.Historian, error) {
+			return to.client(ctx, p)
+		},
+		Receiver: backfill.Door{Secrets: to.secrets, HTTP: &http.Client{Timeout: doorTimeout}, Address: receiverAddress},
+	})
+	return []integration.Step{find, fill}
+}
+
+// receiverAddress is where the receiver of an integration takes events inside the cluster.
+func receiverAddress(p *v1alpha1.PBXIntegration) string {
+	return fmt.Sprintf("http://%s.%s.svc:%d", workload.Name(p.Name), p.Namespace, workload.EventPort)
+}
+
+// doorTimeout bounds one request to a receiver.
+const doorTimeout = 10 * time.Second
 
 // version is the module version or the commit that this binary was built from.
 func version() string {

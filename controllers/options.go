@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 )
 
 // options are the flags of the manager.
@@ -23,6 +26,7 @@ type options struct {
 	pprofAddress                 string
 	leaderElect                  bool
 	leaderElectionNamespace      string
+	namespace                    string
 	receiverImage                string
 	apiServerPorts               []int32
 	namespaces                   []string
@@ -40,10 +44,11 @@ func parse(flags *flag.FlagSet, args []string) (*options, error) {
 	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "", "address of Go's profiles, such as 127.0.0.1:6060; anybody who can reach it can read them (default: off)")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "work only while holding the lease; needed with more than one replica")
 	flags.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease (default: that of the pod)")
+	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the manager, whose pods receivers let in (default: $POD_NAMESPACE)")
 	flags.StringVar(&o.receiverImage, "receiver-image", "ghcr.io/pbx-operator/receiver:latest", "image of the receiver pods")
 	flags.Func("api-server-ports", "ports on which receivers may reach the API server, comma separated (default 443,6443)", o.setPorts)
 	flags.Func("watch-namespace", "namespaces to work in, comma separated (default: all)", o.setNamespaces)
-	flags.Func("watch-label-selector", "work only on PBXIntegrations and ExtensionMappings with these labels (sharding)", o.setSelector)
+	flags.Func("watch-label-selector", "work only on PBXIntegrations, ExtensionMappings and CallCommands with these labels (sharding)", o.setSelector)
 	flags.IntVar(&o.concurrency, "concurrency", 8, "how many ExtensionMappings are worked on at once")
 	flags.DurationVar(&o.driftInterval, "drift-interval", 10*time.Minute, "how often the PBX is compared with what is wanted although nothing changed")
 	o.zap.BindFlags(flags)
@@ -92,6 +97,14 @@ func (o *options) setSelector(text string) error {
 	}
 	o.selector = selector
 	return nil
+}
+
+// workload is what the pods of receivers need to know of the manager.
+func (o *options) workload() workload.Settings {
+	return workload.Settings{
+		Image: o.receiverImage, APIServerPorts: o.apiServerPorts, ManagerNamespace: o.namespace,
+		ManagerLabels: map[string]string{"app.kubernetes.io/name": "pbx-operator", "app.kubernetes.io/component": "manager"},
+	}
 }
 
 // leaderElectionID is the name of the lease. Managers with different selectors are different shards, and each has its own.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd"
@@ -106,7 +107,7 @@ func (c *cluster) quarantined(reason string) {
 	}
 }
 
-// show publishes legs and the states of agents until ctx ends. It begins when it is known whether the integration exists.
+// show publishes legs and the states of agents and phones until ctx ends. It begins when it is known whether the integration exists.
 func (c *cluster) show(ctx context.Context, running *sync.WaitGroup, r *receiver) {
 	if c.watch == nil {
 		return
@@ -115,15 +116,35 @@ func (c *cluster) show(ctx context.Context, running *sync.WaitGroup, r *receiver
 		if !c.watch.WaitForSync(ctx) {
 			return
 		}
+		r.registry.MustRegister(newAgentCollector(c.watch))
+		running.Go(func() { c.showFirstEvent(ctx, r) })
 		running.Go(func() {
 			if err := c.publish.Run(ctx); err != nil && ctx.Err() == nil {
 				r.logger.Error("publication has ended", "error", err)
 			}
 		})
-		if err := r.journal.ConsumeAgents(ctx, agentsReader, c.watch.ShowAgents); err != nil && ctx.Err() == nil {
-			r.logger.Error("the states of agents are not shown any more", "error", err)
+		if err := r.journal.ConsumeAgents(ctx, agentsReader, c.watch.ShowStates); err != nil && ctx.Err() == nil {
+			r.logger.Error("the states of agents and phones are not shown any more", "error", err)
 		}
 	})
+}
+
+// showFirstEvent shows when the integration's first event came in, if that is not known yet.
+func (c *cluster) showFirstEvent(ctx context.Context, r *receiver) {
+	integration, ok := c.watch.Integration()
+	if !ok || integration.Status.Events != nil && integration.Status.Events.FirstTime != nil {
+		return
+	}
+	showFirstEvent(ctx, r.journal, integration.CreationTimestamp.Time, c.watch.ShowFirstEvent, r.logger)
+}
+
+// feel notes that events are taken, and shows when they were not, until ctx ends.
+func (c *cluster) feel(ctx context.Context, running *sync.WaitGroup, r *receiver) {
+	if c.watch == nil {
+		return
+	}
+	p := &pulse{path: pulsePath(r.options.dataDir), now: time.Now, ready: r.ready, show: c.watch.ShowOutage, log: r.logger}
+	running.Go(func() { p.run(ctx) })
 }
 
 // legs hands the LEGS log to the publisher.

@@ -53,10 +53,13 @@ type child struct {
 	command                *exec.Cmd
 }
 
-func newChild(t *testing.T) *child {
+func newChild(t *testing.T) *child { t.Helper(); return newChildOf(t, testSources) }
+
+// newChildOf has a table of event URLs of its own.
+func newChildOf(t *testing.T, table string) *child {
 	t.Helper()
 	c := &child{dir: t.TempDir(), address: freeAddress(t), probes: freeAddress(t)}
-	if err := os.WriteFile(filepath.Join(c.dir, "sources.yaml"), []byte(testSources), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(c.dir, "sources.yaml"), []byte(table), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.kill() })

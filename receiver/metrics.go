@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
+	"github.com/pbx-operator/pbx-operator/receiver/sources"
 )
 
 // journalMetrics are the numbers of the commits.
@@ -83,5 +84,26 @@ func (c *logCollector) Collect(metrics chan<- prometheus.Metric) {
 		for description, value := range map[*prometheus.Desc]uint64{c.records: stats.Records, c.bytes: stats.Bytes, c.limit: stats.Limit, c.last: stats.Last} {
 			metrics <- prometheus.MustNewConstMetric(description, prometheus.GaugeValue, float64(value), string(log))
 		}
+	}
+}
+
+// agentCollector counts the queue agents.
+type agentCollector struct {
+	watch  *sources.Watch
+	agents *prometheus.Desc
+}
+
+func newAgentCollector(watch *sources.Watch) *agentCollector {
+	const help = "Queue agents by the state that the status of their mapping shows."
+	return &agentCollector{watch: watch, agents: prometheus.NewDesc("pbx_receiver_agents", help, []string{"state"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (c *agentCollector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- c.agents }
+
+// Collect implements prometheus.Collector.
+func (c *agentCollector) Collect(metrics chan<- prometheus.Metric) {
+	for state, count := range c.watch.AgentStates() {
+		metrics <- prometheus.MustNewConstMetric(c.agents, prometheus.GaugeValue, float64(count), string(state))
 	}
 }

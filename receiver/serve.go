@@ -124,13 +124,9 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 	if !r.awaitSources(ctx) {
 		return nil
 	}
-	speaks, err := dialects.New(r.table.Type(), dialects.Settings{})
-	if err != nil {
-		return err
-	}
 	if r.options.writes() {
 		correlator := pipeline.New(pipeline.Config{
-			Log: r.journal, Dialect: speaks, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
+			Log: r.journal, Dialect: r.table, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
 		})
 		running.Go(func() {
 			if err := correlator.Run(workers); err != nil && workers.Err() == nil {
@@ -139,8 +135,8 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 		})
 	}
 	handler := ingest.New(ingest.Config{
-		Resolver: r.table, Journal: r.journal, Dialect: speaks, Metrics: ingest.NewMetrics(r.registry), Logger: r.logger,
-		Quarantined: cluster.quarantined,
+		Resolver: r.table, Journal: r.journal, Dialect: r.table, ContentTypes: dialects.ContentTypes(r.table.Type()),
+		Metrics: ingest.NewMetrics(r.registry), Logger: r.logger, Quarantined: cluster.quarantined,
 	})
 	limits := ingest.DefaultLimits()
 	limits.Connections = r.options.maxConnections
@@ -156,6 +152,7 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 	r.taking.Store(true)
 	if r.options.writes() {
 		cluster.show(workers, &running, r)
+		cluster.feel(workers, &running, r)
 	}
 	r.logger.Info("taking events", "address", server.Addr().String(), "extensions", r.table.Targets())
 	select {

@@ -31,16 +31,8 @@ type access struct {
 	ring        eventurl.Ring
 }
 
-// desired are the registrations that the mapping asks for.
-func (a access) desired(mapping *v1alpha1.ExtensionMapping) []pbxapi.Registration {
-	url := eventurl.URL(a.integration.Spec.Receiver.PublicURL, a.ring.Current().Token(string(mapping.UID)), "")
-	events := mapping.DesiredEvents()
-	list := make([]pbxapi.Registration, len(events))
-	for i, event := range events {
-		list[i] = pbxapi.Registration{Event: event, URL: url, Method: registrationMethod}
-	}
-	return list
-}
+// knowsByNumber tells whether the PBX calls extensions by their numbers. Then an id that was given or found elsewhere means nothing to it.
+func (a access) knowsByNumber() bool { return a.integration.Spec.PBX.Type == v1alpha1.PBXTypeVoipNow }
 
 // own recognises the registrations of the mapping.
 func (a access) own(mapping *v1alpha1.ExtensionMapping) registration.Tokens {

@@ -1,11 +1,13 @@
 // Package extension keeps the event registrations on a PBX in step with the ExtensionMappings.
 //
-// Before the first registration is made on an extension its id is written to the status of the mapping, so that a crash at any moment
-// leaves nothing behind that nobody knows of. Everything else is decided anew in each pass, from what the PBX says it has.
+// Before the first registration is made on an extension, or on the queue agent at it, its id is written to the status of the mapping, so
+// that a crash at any moment leaves nothing behind that nobody knows of. Everything else is decided anew in each pass, from what the PBX
+// says it has. On a PBX that is configured by hand a mapping only says whose an extension is.
 package extension
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -67,6 +69,9 @@ func (h *handler) Reconcile(ctx context.Context, mapping *v1alpha1.ExtensionMapp
 	case integration.Spec.Suspend:
 		return suspended(mapping, fmt.Sprintf("PBXIntegration %s is suspended", integration.Name))
 	}
+	if !pbxapi.HasRegistrations(integration.Spec.PBX) {
+		return h.mapped(ctx, mapping)
+	}
 	to, err := h.access(ctx, integration, h.secrets.Get)
 	if err != nil {
 		return lifecycle.Done{}, err
@@ -78,10 +83,34 @@ func (h *handler) Reconcile(ctx context.Context, mapping *v1alpha1.ExtensionMapp
 	if err := h.refuseDuplicate(ctx, mapping, extensionID); err != nil {
 		return lifecycle.Done{}, h.leave(ctx, to, mapping, err)
 	}
-	if mapping.Status.ExtensionID != extensionID {
-		return lifecycle.Done{}, h.move(ctx, to, mapping, extensionID)
+	agentID, agentErr := h.agent(ctx, to, mapping, extensionID)
+	if _, limited := errors.AsType[*pbxapi.RateLimitedError](agentErr); limited {
+		return lifecycle.Done{}, outcomeOf(mapping, agentErr)
 	}
-	return h.register(ctx, to, mapping)
+	if err := h.move(ctx, to, mapping, place{extensionID, agentID}); err != nil {
+		return lifecycle.Done{}, err
+	}
+	done, err := h.register(ctx, to, mapping)
+	if err == nil {
+		err = outcomeOf(mapping, optional(agentErr))
+	}
+	return done, err
+}
+
+// mapped is the outcome on a PBX that is told by hand where to send its events: nothing is registered for a mapping.
+func (h *handler) mapped(ctx context.Context, mapping *v1alpha1.ExtensionMapping) (lifecycle.Done, error) {
+	record(mapping, place{})
+	mapping.Status.RegisteredEvents, mapping.Status.ExtensionEvents = new(int32(0)), nil
+	if err := h.refuseDuplicate(ctx, mapping, ""); err != nil {
+		return lifecycle.Done{}, err
+	}
+	whose := ""
+	if mapping.Spec.User != nil {
+		whose = " to user " + mapping.Spec.User.Name
+	}
+	return lifecycle.Done{Reason: v1alpha1.ReasonMapped, Message: fmt.Sprintf(
+		"extension %s is mapped%s; its events come by the event URL of PBXIntegration %s, which is entered on the PBX by hand",
+		mapping.Spec.Extension.Number, whose, mapping.Spec.IntegrationRef.Name)}, nil
 }
 
 // suspended is the outcome for a mapping that is left alone. What was Ready stays so: nobody looks, so nobody knows better.
@@ -98,6 +127,8 @@ func suspended(mapping *v1alpha1.ExtensionMapping, why string) (lifecycle.Done, 
 func (h *handler) target(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) (string, error) {
 	want := mapping.Spec.Extension
 	switch {
+	case to.knowsByNumber():
+		return want.Number, nil
 	case want.ID != "":
 		return want.ID, nil
 	case lifecycle.IsReady(mapping) && mapping.Status.ExtensionID != "":
@@ -128,21 +159,51 @@ func (h *handler) lost(ctx context.Context, to access, mapping *v1alpha1.Extensi
 	return outcome
 }
 
+// agent is the id of the queue agent at the extension; empty where there is none, or none is to be followed. Where the PBX does not tell,
+// it is the one so far: call events must not wait for it.
+func (h *handler) agent(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, extensionID string) (string, error) {
+	if !followsAgents(to.integration) || mapping.Spec.Extension.Type != v1alpha1.ExtensionPhone {
+		return "", nil
+	}
+	found, _, err := to.pbx.Agent(ctx, mapping.Spec.Extension.Number)
+	if err != nil && extensionID == mapping.Status.ExtensionID {
+		return mapping.Status.AgentID, err
+	}
+	return found.ID, err
+}
+
+// optional adds to a refusal that concerns queue agents how to do without them.
+func optional(err error) error {
+	if errors.Is(err, pbxapi.ErrForbidden) || errors.Is(err, pbxapi.ErrRejected) {
+		return fmt.Errorf("%w; set spec.pbx.ringMe.queueAgents of the PBXIntegration to Ignore to do without queue agents", err)
+	}
+	return err
+}
+
 // leave removes the registrations of a mapping that has no right to its extension, and returns why.
 func (h *handler) leave(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, why error) error {
-	if mapping.Status.ExtensionID == "" {
-		nothingRegistered(mapping, to)
-		return why
+	if err := h.vacate(ctx, to, mapping, recorded(mapping).ids()); err != nil {
+		return err
+	}
+	record(mapping, place{})
+	nothingRegistered(mapping, to)
+	return why
+}
+
+// vacate removes the registrations of a mapping from some of its owners.
+func (h *handler) vacate(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, owners []string) error {
+	if len(owners) == 0 {
+		return nil
 	}
 	if err := h.confirm(ctx, mapping); err != nil {
 		return err
 	}
-	if _, err := h.removeAll(ctx, to, mapping, mapping.Status.ExtensionID); err != nil {
-		return outcomeOf(mapping, err)
+	for _, owner := range owners {
+		if err := h.removeAll(ctx, to, mapping, owner); err != nil {
+			return outcomeOf(mapping, err)
+		}
 	}
-	mapping.Status.ExtensionID = ""
-	nothingRegistered(mapping, to)
-	return why
+	return nil
 }
 
 func nothingRegistered(mapping *v1alpha1.ExtensionMapping, to access) {
@@ -150,51 +211,55 @@ func nothingRegistered(mapping *v1alpha1.ExtensionMapping, to access) {
 	mapping.Status.KeyGeneration = to.ring.Current().Generation
 }
 
-// move removes the registrations from the extension that the mapping had so far, and writes down which one is next.
-func (h *handler) move(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, extensionID string) error {
-	if mapping.Status.ExtensionID != "" {
-		if err := h.leave(ctx, to, mapping, nil); err != nil {
-			return err
-		}
+// move removes the registrations from where the mapping had them so far and shall have none any more. What is new has to be written down
+// before anything is registered there.
+func (h *handler) move(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, next place) error {
+	from := recorded(mapping)
+	if err := h.vacate(ctx, to, mapping, from.beyond(next)); err != nil {
+		return err
 	}
-	mapping.Status.ExtensionID = extensionID
-	return lifecycle.Waitingf(v1alpha1.ReasonProgressing, nextStep, "about to register on extension %s", nameOf(mapping))
+	if from.extensionID != "" && from.extensionID != next.extensionID {
+		nothingRegistered(mapping, to)
+	}
+	record(mapping, next)
+	if len(next.beyond(from)) == 0 {
+		return nil
+	}
+	return lifecycle.Waitingf(v1alpha1.ReasonProgressing, nextStep, "about to register on %s", extensionName(mapping))
 }
 
-// register brings the registrations on the recorded extension in line with the spec.
+// register brings the registrations on the recorded owners in line with the spec.
 func (h *handler) register(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) (lifecycle.Done, error) {
 	before := mapping.DeepCopy()
-	ctx, err := admit(ctx, to, mapping)
+	if !wantsAccount(to.integration) {
+		mapping.Status.Phone = nil
+	}
+	owners := to.owners(mapping)
+	ctx, err := admit(ctx, to, mapping, owners)
 	if err != nil {
 		return lifecycle.Done{}, outcomeOf(mapping, err)
 	}
-	current, err := to.pbx.Registrations(ctx, mapping.Status.ExtensionID)
-	switch {
-	case isNotFound(err):
-		return lifecycle.Done{}, h.gone(to, mapping, err)
-	case err != nil:
-		return lifecycle.Done{}, outcomeOf(mapping, err)
-	}
-	w := &work{handler: h, to: to, mapping: mapping, current: current, limit: pbxapi.EventLimit(to.integration.Spec.PBX)}
-	err = w.converge(ctx)
-	w.report()
-	switch {
-	case err != nil:
-		return lifecycle.Done{}, outcomeOf(mapping, err)
-	case len(w.blocked) > 0:
-		return lifecycle.Done{}, lifecycle.Terminal{Reason: v1alpha1.ReasonEventLimitReached, Err: w.limitError(), After: h.retry(mapping)}
+	p := &pass{handler: h, to: to, mapping: mapping}
+	if err := p.settle(ctx, owners); err != nil {
+		return lifecycle.Done{}, err
 	}
 	mapping.Status.KeyGeneration = to.ring.Current().Generation
-	return w.done(before), nil
+	return p.done(before, owners), nil
 }
 
 // gone is the outcome for an extension that the PBX disowns: deleted, or deleted and made anew under another id.
 func (h *handler) gone(to access, mapping *v1alpha1.ExtensionMapping, err error) error {
 	nothingRegistered(mapping, to)
-	if mapping.Spec.Extension.ID != "" {
+	field := ""
+	switch {
+	case to.knowsByNumber():
+		field = "correct spec.extension.number"
+	case mapping.Spec.Extension.ID != "":
+		field = "correct spec.extension.id, or leave it out to have it looked up"
+	}
+	if field != "" {
 		return lifecycle.Terminal{
-			Reason: v1alpha1.ReasonExtensionNotFound, After: h.retry(mapping),
-			Err: fmt.Errorf("%w; correct spec.extension.id, or leave it out to have it looked up", err),
+			Reason: v1alpha1.ReasonExtensionNotFound, After: h.retry(mapping), Err: fmt.Errorf("%w; %s", err, field),
 		}
 	}
 	after := h.retry(mapping)
@@ -209,16 +274,19 @@ func (h *handler) retry(mapping *v1alpha1.ExtensionMapping) time.Duration {
 	return lifecycle.Jitter(h.options.Retry, mapping.UID)
 }
 
-// admit reserves as many requests as a pass is likely to need: one when everything is expected to be in place.
-func admit(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) (context.Context, error) {
-	wanted := len(mapping.DesiredEvents())
+// admit reserves as many requests as a pass is likely to need: one for each owner when everything is expected to be in place.
+func admit(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, owners []owner) (context.Context, error) {
+	wanted := 0
+	for _, o := range owners {
+		wanted += len(o.desired)
+	}
 	switch {
 	case mapping.Status.KeyGeneration != to.ring.Current().Generation && mapping.Status.KeyGeneration != 0:
-		return to.pbx.Admit(ctx, 1+2*wanted)
+		return to.pbx.Admit(ctx, len(owners)+2*wanted)
 	case lifecycle.IsReady(mapping):
-		return to.pbx.AdmitRoutine(ctx, 1)
+		return to.pbx.AdmitRoutine(ctx, len(owners))
 	default:
-		return to.pbx.Admit(ctx, 1+wanted)
+		return to.pbx.Admit(ctx, len(owners)+wanted)
 	}
 }
 
@@ -229,40 +297,37 @@ func (h *handler) confirm(ctx context.Context, mapping *v1alpha1.ExtensionMappin
 	if err := h.live.Get(ctx, client.ObjectKeyFromObject(mapping), fresh); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("cannot confirm the mapping: %w", err)
 	}
-	if fresh.UID == mapping.UID && fresh.Generation == mapping.Generation && fresh.Status.ExtensionID == mapping.Status.ExtensionID &&
-		fresh.DeletionTimestamp.Equal(mapping.DeletionTimestamp) {
+	known := recorded(fresh)
+	if fresh.UID == mapping.UID && fresh.Generation == mapping.Generation && fresh.DeletionTimestamp.Equal(mapping.DeletionTimestamp) &&
+		known.extensionID == mapping.Status.ExtensionID && len(recorded(mapping).beyond(known)) == 0 {
 		return nil
 	}
 	return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("extensionmappings").GroupResource(), mapping.Name,
 		fmt.Errorf("it has changed meanwhile"))
 }
 
-// removeAll deletes the registrations of a mapping on one extension. An extension that is gone has none. It returns the ids of those
-// that are left after an error.
-func (h *handler) removeAll(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, extensionID string) ([]string, error) {
-	known := h.seen.of(mapping.UID)
-	ctx, err := to.pbx.Admit(ctx, 1+max(len(known), len(mapping.DesiredEvents())))
+// removeAll deletes the registrations of a mapping on one owner. One that is gone has none.
+func (h *handler) removeAll(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, ownerID string) error {
+	ctx, err := to.pbx.Admit(ctx, 1+max(len(h.seen.of(mapping.UID)), len(mapping.DesiredEvents())))
 	if err != nil {
-		return known, err
+		return err
 	}
-	current, err := to.pbx.Registrations(ctx, extensionID)
-	if isNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return known, err
+	current, err := to.pbx.Registrations(ctx, ownerID)
+	if err != nil && !isNotFound(err) {
+		return err
 	}
 	own := to.own(mapping)
 	left := idsOf(slices.DeleteFunc(current, func(r pbxapi.Registration) bool { return !own.Own(r) }))
+	h.seen.note(mapping.UID, ownerID, left)
 	for len(left) > 0 {
-		if err := to.pbx.Unregister(ctx, extensionID, left[0]); err != nil {
-			return left, err
+		if err := to.pbx.Unregister(ctx, ownerID, left[0]); err != nil {
+			return err
 		}
 		h.metrics.changed(registration.Delete)
 		left = left[1:]
-		h.seen.note(mapping.UID, left)
+		h.seen.note(mapping.UID, ownerID, left)
 	}
-	return nil, nil
+	return nil
 }
 
 func idsOf(registrations []pbxapi.Registration) []string {
@@ -271,9 +336,4 @@ func idsOf(registrations []pbxapi.Registration) []string {
 		ids[i] = registration.ID
 	}
 	return ids
-}
-
-// nameOf names the extension for people.
-func nameOf(mapping *v1alpha1.ExtensionMapping) string {
-	return fmt.Sprintf("%s (id %s)", mapping.Spec.Extension.Number, mapping.Status.ExtensionID)
 }

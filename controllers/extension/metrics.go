@@ -14,14 +14,14 @@ type Metrics struct {
 }
 
 // NewMetrics registers
-//   - pbx_operator_registration_changes_total{operation="create"|"delete"},
+//   - pbx_operator_registration_changes_total{operation="create"|"update"|"delete"},
 //   - pbx_operator_registration_drift_total: passes that found the PBX to differ although nothing had been changed here,
 //   - pbx_operator_registrations_left_total: mappings that were let go with registrations left on the PBX.
 func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pbx_operator_registration_changes_total",
-			Help: "Event registrations created and deleted on PBXs, by operation.",
+			Help: "Event registrations created, updated and deleted on PBXs, by operation.",
 		}, []string{"operation"}),
 		drift: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pbx_operator_registration_drift_total",

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -42,7 +44,7 @@ func (h *handler) release(
 	if ready := lifecycle.Ready(mapping); notice.Reason != "" || ready != nil && ready.Reason == v1alpha1.ReasonRegistrationsLeft {
 		reason = v1alpha1.ReasonRegistrationsLeft
 	}
-	mapping.Status.ExtensionID = ""
+	record(mapping, place{})
 	mapping.Status.RegisteredEvents, mapping.Status.ExtensionEvents = new(int32(0)), nil
 	h.seen.forget(mapping.UID)
 	return lifecycle.Done{Notice: notice}, lifecycle.Waitingf(reason, missingRetry,
@@ -57,21 +59,22 @@ func (h *handler) withdraw(
 	case neverRegistered(mapping):
 		return lifecycle.Notice{}, nil
 	case integration == nil:
-		return h.left(mapping, h.seen.of(mapping.UID), "the PBXIntegration is gone"), nil
+		return h.left(mapping, "the PBXIntegration is gone"), nil
+	case !pbxapi.HasRegistrations(integration.Spec.PBX):
+		return lifecycle.Notice{}, nil
 	case integration.Spec.DeletionPolicy == v1alpha1.DeletionOrphan:
-		notice := h.left(mapping, h.seen.of(mapping.UID), "deletionPolicy is Orphan")
+		notice := h.left(mapping, "deletionPolicy is Orphan")
 		notice.Warning = false
 		return notice, nil
 	}
 	to, err := h.access(ctx, integration, h.secrets.GetLast)
 	if errors.Is(err, errMissing) {
-		return h.left(mapping, h.seen.of(mapping.UID), err.Error()), nil
+		return h.left(mapping, err.Error()), nil
 	}
 	if err != nil {
 		return lifecycle.Notice{}, err
 	}
-	ids, err := h.removeEverywhere(ctx, to, mapping)
-	if err == nil {
+	if err = h.removeEverywhere(ctx, to, mapping); err == nil {
 		return lifecycle.Notice{}, nil
 	}
 	remaining := h.options.DeletionDeadline - h.clock.Since(since.Time)
@@ -79,7 +82,7 @@ func (h *handler) withdraw(
 	case ownCeiling(err):
 		return lifecycle.Notice{}, outcomeOf(mapping, err)
 	case remaining <= 0:
-		return h.left(mapping, ids, err.Error()), nil
+		return h.left(mapping, err.Error()), nil
 	}
 	return lifecycle.Notice{}, lifecycle.Waiting{Reason: v1alpha1.ReasonDeleting, After: min(h.options.CleanUpRetry, remaining), Err: err}
 }
@@ -95,64 +98,95 @@ func ownCeiling(err error) bool {
 	return ok && !limited.ByPBX
 }
 
-// removeEverywhere removes the registrations from every extension that may have them: the recorded one and that of the spec. Where
-// the status was lost, the extension is looked up.
-func (h *handler) removeEverywhere(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) ([]string, error) {
-	recorded, wanted := mapping.Status.ExtensionID, mapping.Spec.Extension.ID
-	if recorded == "" && wanted == "" {
-		found, err := to.pbx.Extension(ctx, mapping.Spec.Extension.Number)
-		if isNotFound(err) {
-			return nil, nil
+// removeEverywhere removes the registrations from every owner that may have them: the recorded ones and the extension of the spec.
+func (h *handler) removeEverywhere(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) error {
+	owners := recorded(mapping).ids()
+	if len(owners) == 0 {
+		var err error
+		if owners, err = h.lookUp(ctx, to, mapping); err != nil {
+			return err
 		}
+	}
+	if id := mapping.Spec.Extension.ID; id != "" && !to.knowsByNumber() && !slices.Contains(owners, id) {
+		owners = append(owners, id)
+	}
+	for _, owner := range owners {
+		if err := h.removeAll(ctx, to, mapping, owner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookUp finds the owners of a mapping whose status was lost.
+func (h *handler) lookUp(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) ([]string, error) {
+	number := mapping.Spec.Extension.Number
+	if to.knowsByNumber() {
+		return []string{number}, nil
+	}
+	var at place
+	if followsAgents(to.integration) {
+		agent, _, err := to.pbx.Agent(ctx, number)
 		if err != nil {
 			return nil, err
 		}
-		wanted = found.ID
+		at.agentID = agent.ID
 	}
-	if recorded != "" {
-		if left, err := h.removeAll(ctx, to, mapping, recorded); err != nil {
-			return left, err
+	if mapping.Spec.Extension.ID == "" {
+		extension, err := to.pbx.Extension(ctx, number)
+		if err != nil && !isNotFound(err) {
+			return nil, err
 		}
+		at.extensionID = extension.ID
 	}
-	if wanted != "" && wanted != recorded {
-		return h.removeAll(ctx, to, mapping, wanted)
-	}
-	return nil, nil
+	return at.ids(), nil
 }
 
 // left tells of registrations that stay on the PBX.
-func (h *handler) left(mapping *v1alpha1.ExtensionMapping, ids []string, why string) lifecycle.Notice {
+func (h *handler) left(mapping *v1alpha1.ExtensionMapping, why string) lifecycle.Notice {
 	known := "their ids are unknown"
-	if len(ids) > 0 {
+	if ids := h.seen.of(mapping.UID); len(ids) > 0 {
 		known = "ids " + strings.Join(ids, ", ")
+	}
+	where := extensionName(mapping)
+	if mapping.Status.AgentID != "" {
+		where += " and queue agent " + mapping.Status.AgentID
 	}
 	h.metrics.leftBehind()
 	return lifecycle.Notice{
 		Reason:  v1alpha1.ReasonRegistrationsLeft,
 		Warning: true,
-		Message: fmt.Sprintf("registrations of this mapping may be left on extension %s of the PBX (%s): remove them there if they are not wanted."+
-			" Reason: %s", nameOf(mapping), known, why),
+		Message: fmt.Sprintf("registrations of this mapping may be left on %s of the PBX (%s): remove them there if they are not wanted."+
+			" Reason: %s", where, known, why),
 	}
 }
 
-// sightings remembers the ids of the registrations of each mapping, to be able to name them when the PBX cannot be asked any more.
+// sightings remembers the ids of the registrations of each mapping by owner, to be able to name them when the PBX cannot be asked any more.
 type sightings struct {
 	mu  sync.Mutex
-	ids map[types.UID][]string
+	ids map[types.UID]map[string][]string
 }
 
-func newSightings() *sightings { return &sightings{ids: map[types.UID][]string{}} }
+func newSightings() *sightings { return &sightings{ids: map[types.UID]map[string][]string{}} }
 
-func (s *sightings) note(mapping types.UID, ids []string) {
+func (s *sightings) note(mapping types.UID, owner string, ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ids[mapping] = ids
+	if s.ids[mapping] == nil {
+		s.ids[mapping] = map[string][]string{}
+	}
+	s.ids[mapping][owner] = ids
 }
 
+// of returns the ids in the order of their owners' ids.
 func (s *sightings) of(mapping types.UID) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ids[mapping]
+	var ids []string
+	for _, owner := range slices.Sorted(maps.Keys(s.ids[mapping])) {
+		ids = append(ids, s.ids[mapping][owner]...)
+	}
+	return ids
 }
 
 func (s *sightings) forget(mapping types.UID) {

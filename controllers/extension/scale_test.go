@@ -63,7 +63,7 @@ var _ = Describe("Many mappings", Label("scale"), func() {
 		Eventually(func() int { return s.asked(ctx).Routes[simclient.ListEventsRoute].Count }).WithPolling(time.Second).Should(Equal(2 * n))
 		again := s.asked(ctx)
 		Expect(again.Writes()).To(Equal(asked.Writes()))
-		Expect(again.Total).To(Equal(asked.Total+n+1), "one list each, and one token")
+		Expect(again.Total).To(Equal(asked.Total+n+2), "one list each, one token, and one list of queue agents")
 	})
 })
 

@@ -151,7 +151,9 @@ func concernsAll(was, is *v1alpha1.PBXIntegration) bool {
 		was.Spec.DeletionPolicy != is.Spec.DeletionPolicy ||
 		was.Spec.Receiver.PublicURL != is.Spec.Receiver.PublicURL ||
 		pbxapi.EventLimit(was.Spec.PBX) != pbxapi.EventLimit(is.Spec.PBX) ||
-		was.Status.KeyGeneration != is.Status.KeyGeneration
+		was.Status.KeyGeneration != is.Status.KeyGeneration ||
+		accountWide(was) != accountWide(is) ||
+		followsAgents(was) != followsAgents(is)
 }
 
 func reachable(integration *v1alpha1.PBXIntegration) bool {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +34,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/ringme"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/voipnow"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/exchange"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/sim"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simtest"
@@ -93,21 +96,79 @@ func (l *logBook) String() string {
 	return l.text.String()
 }
 
+// system is a kind of PBX, as the simulator has it.
+type system struct {
+	config func() sim.Config
+	spec   func(*simtest.PBX) v1alpha1.PBX
+	prefix string
+	// base is the simulator's id of extension 0.
+	base int
+	// suffixed tells that each type of event has a URL of its own.
+	suffixed bool
+	// all are the events of a phone.
+	all []string
+}
+
+var (
+	// ringMe has no queue agents.
+	ringMe = system{
+		config: func() sim.Config {
+			config := sim.DefaultConfig()
+			config.Accounts[0].Agents = nil
+			return config
+		},
+		spec: ringMeOf, prefix: "1234*", base: 5000, all: all,
+	}
+	// ringMeWithAgents has agent 77 at extension 101.
+	ringMeWithAgents = system{config: sim.DefaultConfig, spec: ringMeOf, prefix: "1234*", base: 5000, all: all}
+	voipNow          = system{
+		config: func() sim.Config { return sim.DefaultConfigOf("voipnow") },
+		spec: func(pbx *simtest.PBX) v1alpha1.PBX {
+			return v1alpha1.PBX{Type: v1alpha1.PBXTypeVoipNow, VoipNow: &v1alpha1.VoipNow{
+				URL: pbx.URL, CredentialsSecretRef: v1alpha1.SecretReference{Name: "head-office-pbx"}, RequestsPerMinute: 60000,
+			}}
+		},
+		prefix: "0007*", base: 7000, suffixed: true, all: []string{"dial-in", "dial-out", "hangup", "answer-in", "answer-out"},
+	}
+)
+
+func ringMeOf(pbx *simtest.PBX) v1alpha1.PBX {
+	return v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe, RingMe: &v1alpha1.RingMe{
+		URL: pbx.URL, CredentialsSecretRef: v1alpha1.SecretReference{Name: "head-office-pbx"}, RequestsPerMinute: 60000,
+	}}
+}
+
+func (y system) number(short string) string { return y.prefix + short }
+
+// extension is the simulator's id of an extension.
+func (y system) extension(short string) int {
+	number, err := strconv.Atoi(short)
+	Expect(err).NotTo(HaveOccurred())
+	return y.base + number
+}
+
 // site is one namespace with an integration and a PBX of its own.
 type site struct {
+	system
 	namespace string
 	pbx       *simtest.PBX
 	ring      eventurl.Ring
 	secrets   []string // what must not be seen anywhere
 }
 
-// newSite sets up the PBX, the integration "head-office", its credentials and its key ring. At the end of the test everything is
-// checked that holds for every test.
+// newSite is newSiteOf a RingMe without queue agents.
 func newSite(ctx context.Context, change ...func(*v1alpha1.PBXIntegration)) *site {
+	GinkgoHelper()
+	return newSiteOf(ctx, ringMe, change...)
+}
+
+// newSiteOf sets up the PBX, the integration "head-office", its credentials and its key ring. At the end of the test everything is
+// checked that holds for every test.
+func newSiteOf(ctx context.Context, of system, change ...func(*v1alpha1.PBXIntegration)) *site {
 	GinkgoHelper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "site-"}}
 	Expect(kube.Create(ctx, namespace)).To(Succeed())
-	s := &site{namespace: namespace.Name, pbx: simtest.Start(GinkgoT(), sim.Config{})}
+	s := &site{system: of, namespace: namespace.Name, pbx: simtest.Start(GinkgoT(), of.config())}
 	s.secrets = append(s.secrets, s.pbx.ClientSecret, "tok-")
 	Expect(kube.Create(ctx, s.credentials())).To(Succeed())
 	Expect(kube.Create(ctx, &corev1.Secret{ObjectMeta: s.meta(eventurl.SecretName("head-office")), Data: s.addKey().Data()})).To(Succeed())
@@ -132,9 +193,7 @@ func (s *site) credentials() *corev1.Secret {
 
 func (s *site) integration(change ...func(*v1alpha1.PBXIntegration)) *v1alpha1.PBXIntegration {
 	integration := &v1alpha1.PBXIntegration{ObjectMeta: s.meta("head-office"), Spec: v1alpha1.PBXIntegrationSpec{
-		PBX: v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe, RingMe: &v1alpha1.RingMe{
-			URL: s.pbx.URL, CredentialsSecretRef: v1alpha1.SecretReference{Name: "head-office-pbx"}, RequestsPerMinute: 60000,
-		}},
+		PBX:      s.spec(s.pbx),
 		Receiver: v1alpha1.Receiver{PublicURL: publicURL},
 	}}
 	for _, c := range change {
@@ -165,7 +224,7 @@ func (s *site) rotate(ctx context.Context) {
 func (s *site) mapping(name string, change ...func(*v1alpha1.ExtensionMapping)) *v1alpha1.ExtensionMapping {
 	mapping := &v1alpha1.ExtensionMapping{ObjectMeta: s.meta(name), Spec: v1alpha1.ExtensionMappingSpec{
 		IntegrationRef: v1alpha1.IntegrationReference{Name: "head-office"},
-		Extension:      v1alpha1.Extension{Number: "1234*101", Type: v1alpha1.ExtensionPhone},
+		Extension:      v1alpha1.Extension{Number: s.number("101"), Type: v1alpha1.ExtensionPhone},
 		User:           &v1alpha1.User{Name: "ann"},
 	}}
 	for _, c := range change {
@@ -244,14 +303,20 @@ func (s *site) disappears(ctx context.Context, obj client.Object) {
 
 // held is what one extension carries: ours by mapping UID and event, and those of others as they are.
 func (s *site) held(ctx context.Context, g Gomega, extensionID int) (ours, foreign []string) {
+	return s.heldBy(ctx, g, exchange.Owner{Scope: exchange.OnExtension, ID: extensionID})
+}
+
+func (s *site) heldBy(ctx context.Context, g Gomega, owner exchange.Owner) (ours, foreign []string) {
 	list, err := s.pbx.Sim.Registrations(ctx)
 	g.Expect(err).NotTo(HaveOccurred())
 	ours, foreign = []string{}, []string{}
 	for _, r := range list {
 		switch {
-		case r.Owner.ID != extensionID:
+		case r.Owner != owner:
 		case r.Foreign:
 			foreign = append(foreign, fmt.Sprint(r))
+		case r.Disabled:
+			ours = append(ours, "disabled "+r.EventType+" "+r.URL)
 		default:
 			ours = append(ours, r.Method+" "+r.EventType+" "+r.URL)
 		}
@@ -263,7 +328,11 @@ func (s *site) held(ctx context.Context, g Gomega, extensionID int) (ours, forei
 func (s *site) wanted(mapping *v1alpha1.ExtensionMapping, events ...string) []string {
 	list := []string{}
 	for _, event := range events {
-		list = append(list, "POST "+event+" "+eventurl.URL(publicURL, s.ring.Current().Token(string(mapping.UID)), ""))
+		suffix := ""
+		if s.suffixed {
+			suffix = "/" + event
+		}
+		list = append(list, "POST "+event+" "+eventurl.URL(publicURL, s.ring.Current().Token(string(mapping.UID)), suffix))
 	}
 	return list
 }
@@ -429,8 +498,17 @@ func (s *site) manager(ctx context.Context, how settings) (ctrl.Manager, error) 
 	if err := lifecycle.IndexMappings(ctx, mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}
-	pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New}, how.pbx)
-	return mgr, extension.SetupWithManager(ctx, mgr, pool, how.extension)
+	return mgr, extension.SetupWithManager(ctx, mgr, pbxapi.NewPool(factories, how.pbx), how.extension)
+}
+
+var factories = map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New, v1alpha1.PBXTypeVoipNow: voipnow.New}
+
+// administrator is somebody who works on the PBX by its API.
+func (s *site) administrator() *pbxapi.Client {
+	GinkgoHelper()
+	client, err := pbxapi.NewPool(factories, pbxapi.Options{}).Client(s.integration(), s.credentials().Data)
+	Expect(err).NotTo(HaveOccurred())
+	return client
 }
 
 func (o *operator) stop() {

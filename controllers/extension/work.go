@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/extension/registration"
@@ -13,41 +14,105 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// work is one pass over the registrations of one extension.
-type work struct {
+// pass is one look at all registrations of a mapping.
+type pass struct {
 	handler *handler
 	to      access
 	mapping *v1alpha1.ExtensionMapping
-	// current is what the extension carries, kept up to date with each step.
-	current []pbxapi.Registration
-	// limit is that of the spec, or less where the PBX took less.
-	limit   int
-	blocked []v1alpha1.EventType
-	created int
-	removed int
+
+	confirmed                 bool
+	registered                int
+	created, updated, removed int
+	// again is when to look again, because an agent turned out to be gone.
+	again time.Duration
 }
 
-// converge plans and carries out. Where the PBX refuses a registration although the limit of the spec leaves room, a new plan is
-// made with the limit that the PBX has just shown.
+// settle makes each owner carry what is desired of it: first the extension, then the agent.
+func (p *pass) settle(ctx context.Context, owners []owner) error {
+	extension, agents := owners[0], owners[1:]
+	err := p.work(ctx, extension)
+	if isNotFound(err) {
+		return p.handler.gone(p.to, p.mapping, err)
+	}
+	for i := 0; err == nil && i < len(agents); i++ {
+		if err = optional(p.work(ctx, agents[i])); isNotFound(err) {
+			p.again, err = p.handler.agentGone(p.to, p.mapping), nil
+		}
+	}
+	p.report(err)
+	return outcomeOf(p.mapping, err)
+}
+
+// agentGone is when to look again at an agent that the PBX disowns: deleted, or deleted and made anew under another id.
+func (h *handler) agentGone(to access, mapping *v1alpha1.ExtensionMapping) time.Duration {
+	if to.pbx.ForgetAgents() {
+		return nextStep
+	}
+	return h.retry(mapping)
+}
+
+// report writes down how many registrations the mapping has. After an error some may not have been counted.
+func (p *pass) report(err error) {
+	if before := p.mapping.Status.RegisteredEvents; err != nil && before != nil {
+		p.registered = max(p.registered, int(*before))
+	}
+	p.mapping.Status.RegisteredEvents = new(int32(p.registered))
+}
+
+// confirm is handler.confirm before the first change of a pass.
+func (p *pass) confirm(ctx context.Context) error {
+	if p.confirmed {
+		return nil
+	}
+	err := p.handler.confirm(ctx, p.mapping)
+	p.confirmed = err == nil
+	return err
+}
+
+// work is that of one pass on one owner.
+type work struct {
+	*pass
+	owner owner
+	// current is what the owner carries, kept up to date with each step.
+	current []pbxapi.Registration
+	// limit is that of the owner, or less where the PBX took less.
+	limit   int
+	blocked []v1alpha1.EventType
+}
+
+func (p *pass) work(ctx context.Context, o owner) error {
+	current, err := p.to.pbx.Registrations(ctx, o.id)
+	if err != nil {
+		return err
+	}
+	w := &work{pass: p, owner: o, current: current, limit: o.limit}
+	err = w.converge(ctx)
+	w.report()
+	if err == nil && len(w.blocked) > 0 {
+		return lifecycle.Terminal{Reason: v1alpha1.ReasonEventLimitReached, Err: w.limitError(), After: p.handler.retry(p.mapping)}
+	}
+	return err
+}
+
+// converge plans and carries out. Where the PBX turns out to differ from what it said, a new plan is made: with the limit that it has
+// just shown when it refuses a registration although the declared one leaves room, and without a registration that somebody deleted
+// meanwhile.
 func (w *work) converge(ctx context.Context) error {
-	confirmed := false
 	for {
-		p := registration.Decide(w.current, w.to.desired(w.mapping), w.to.own(w.mapping), w.limit)
+		p := registration.Decide(w.current, w.owner.desired, w.to.own(w.mapping), w.limit)
 		w.blocked = p.Blocked
 		if len(p.Steps) == 0 {
 			return nil
 		}
-		if !confirmed {
-			if err := w.handler.confirm(ctx, w.mapping); err != nil {
-				return err
-			}
-			confirmed = true
-		}
-		err := w.carryOut(ctx, p.Steps)
-		if !w.full(err) {
+		if err := w.confirm(ctx); err != nil {
 			return err
 		}
-		w.limit = len(w.current)
+		switch err := w.carryOut(ctx, p.Steps); {
+		case w.full(err):
+			w.limit = len(w.current)
+		case !errors.Is(err, errVanished):
+			return err
+		}
 	}
 }
 
@@ -67,24 +132,46 @@ func (w *work) carryOut(ctx context.Context, steps []registration.Step) error {
 }
 
 func (w *work) carryOutOne(ctx context.Context, s registration.Step) error {
-	extensionID := w.mapping.Status.ExtensionID
 	switch s.Operation {
 	case registration.Create:
-		made, err := w.to.pbx.Register(ctx, extensionID, s.Registration)
+		made, err := w.to.pbx.Register(ctx, w.owner.id, s.Registration)
 		if err != nil {
 			return err
 		}
 		s.Registration.ID = made.ID
 		w.current = append(w.current, s.Registration)
 		w.created++
+	case registration.Update:
+		return w.update(ctx, s.Registration)
 	case registration.Delete:
-		if err := w.to.pbx.Unregister(ctx, extensionID, s.Registration.ID); err != nil {
+		if err := w.to.pbx.Unregister(ctx, w.owner.id, s.Registration.ID); err != nil {
 			return err
 		}
-		w.current = slices.DeleteFunc(w.current, func(r pbxapi.Registration) bool { return r.ID == s.Registration.ID })
+		w.drop(s.Registration.ID)
 		w.removed++
 	}
 	return nil
+}
+
+// errVanished marks that a registration was deleted by somebody else.
+var errVanished = errors.New("the registration is gone")
+
+func (w *work) update(ctx context.Context, r pbxapi.Registration) error {
+	err := w.to.pbx.Update(ctx, w.owner.id, r)
+	if err != nil && !isNotFound(err) {
+		return err
+	}
+	w.drop(r.ID)
+	if err != nil {
+		return errVanished
+	}
+	w.current = append(w.current, r)
+	w.updated++
+	return nil
+}
+
+func (w *work) drop(id string) {
+	w.current = slices.DeleteFunc(w.current, func(r pbxapi.Registration) bool { return r.ID == id })
 }
 
 // ours are the registrations of the mapping.
@@ -93,67 +180,98 @@ func (w *work) ours() []pbxapi.Registration {
 	return slices.DeleteFunc(slices.Clone(w.current), func(r pbxapi.Registration) bool { return !own.Own(r) })
 }
 
-// report writes down what the extension carries.
+// report writes down what the owner carries.
 func (w *work) report() {
 	ours := w.ours()
-	w.handler.seen.note(w.mapping.UID, idsOf(ours))
-	w.mapping.Status.RegisteredEvents = new(int32(len(ours)))
-	w.mapping.Status.ExtensionEvents = new(int32(len(w.current)))
+	w.handler.seen.note(w.mapping.UID, w.owner.id, idsOf(ours))
+	w.registered += len(ours)
+	if w.owner.id == w.mapping.Status.ExtensionID {
+		w.mapping.Status.ExtensionEvents = new(int32(len(w.current)))
+	}
 }
 
 // limitError tells what is used, what is needed, and what to do.
 func (w *work) limitError() error {
 	var b strings.Builder
 	ours := w.ours()
-	fmt.Fprintf(&b, "%d of %d event registrations on extension %s are in use, %d of them ours", len(w.current), w.limit, nameOf(w.mapping), len(ours))
+	fmt.Fprintf(&b, "%d of %d event registrations on %s are in use, %d of them ours", len(w.current), w.limit, w.owner.name, len(ours))
 	if len(ours) > 0 {
-		fmt.Fprintf(&b, " (%s)", join(eventsOf(ours)))
+		fmt.Fprintf(&b, " (%s)", join(ours))
 	}
-	fmt.Fprintf(&b, "; %d more needed (%s). ", len(w.blocked), join(w.blocked))
-	if declared := pbxapi.EventLimit(w.to.integration.Spec.PBX); w.limit < declared {
+	fmt.Fprintf(&b, "; %d more needed (%s). ", len(w.blocked), joinEvents(w.blocked))
+	declared := declaredLimit(w.to.integration, w.owner)
+	if declared > w.limit {
 		fmt.Fprintf(&b, "The PBX takes no more, although spec.pbx.ringMe.eventLimit says %d. ", declared)
 	}
-	fmt.Fprintf(&b, "Remove unused registrations on the PBX, or ask the PBX administrator for a higher limit and set"+
-		" spec.pbx.ringMe.eventLimit of PBXIntegration %s to it. The operator keeps trying by itself", w.to.integration.Name)
+	b.WriteString("Remove unused registrations on the PBX, or ask the PBX administrator for a higher limit")
+	if declared > 0 {
+		fmt.Fprintf(&b, " and set spec.pbx.ringMe.eventLimit of PBXIntegration %s to it", w.to.integration.Name)
+	}
+	b.WriteString(". The operator keeps trying by itself")
 	return errors.New(b.String())
 }
 
+// declaredLimit is what spec.pbx.ringMe.eventLimit says of an owner; zero where it says nothing.
+func declaredLimit(integration *v1alpha1.PBXIntegration, o owner) int {
+	if _, isAgent := pbxapi.AgentID(o.id); isAgent || integration.Spec.PBX.RingMe == nil {
+		return 0
+	}
+	return o.limit
+}
+
 // done sums up a pass that reached its end. was is the mapping at its beginning.
-func (w *work) done(was *v1alpha1.ExtensionMapping) lifecycle.Done {
-	done := lifecycle.Done{
-		Reason:  v1alpha1.ReasonRegistered,
-		Message: fmt.Sprintf("%s registered on extension %s", join(eventsOf(w.to.desired(w.mapping))), nameOf(w.mapping)),
+func (p *pass) done(was *v1alpha1.ExtensionMapping, owners []owner) lifecycle.Done {
+	done := lifecycle.Done{Reason: v1alpha1.ReasonRegistered, Message: p.summary(owners), After: p.again}
+	changed := p.created+p.updated+p.removed > 0
+	ready := lifecycle.Ready(was)
+	lookTwice := ready != nil && ready.Reason == v1alpha1.ReasonPBXUnreachable || changed && lifecycle.IsReady(was)
+	if lookTwice && done.After == 0 {
+		done.After = lifecycle.Jitter(secondLook, p.mapping.UID)
 	}
-	changed := w.created+w.removed > 0
-	if ready := lifecycle.Ready(was); ready != nil && ready.Reason == v1alpha1.ReasonPBXUnreachable || changed && lifecycle.IsReady(was) {
-		done.After = lifecycle.Jitter(secondLook, w.mapping.UID)
-	}
-	if changed && lifecycle.IsReady(was) {
-		done.Notice = w.correction(was)
+	switch {
+	case !changed || !lifecycle.IsReady(was):
+	case ready.Message != done.Message:
+		done.Notice = lifecycle.Notice{Reason: done.Reason, Message: done.Message}
+	default:
+		done.Notice = p.correction(was)
 	}
 	return done
 }
 
+// summary tells where the events come from.
+func (p *pass) summary(owners []owner) string {
+	var parts []string
+	for _, o := range owners {
+		if len(o.desired) == 0 {
+			parts = append(parts, fmt.Sprintf("the events of %s come by the registrations of PBXIntegration %s for all phones of the account,"+
+				" it needs none of its own", o.name, p.to.integration.Name))
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%s registered on %s", join(o.desired), o.name))
+	}
+	return strings.Join(parts, "; ")
+}
+
 // correction tells why registrations changed although the spec did not.
-func (w *work) correction(was *v1alpha1.ExtensionMapping) lifecycle.Notice {
-	what := fmt.Sprintf("registrations on extension %s: %d created, %d deleted", nameOf(w.mapping), w.created, w.removed)
-	if was.Status.KeyGeneration != w.mapping.Status.KeyGeneration {
+func (p *pass) correction(was *v1alpha1.ExtensionMapping) lifecycle.Notice {
+	what := fmt.Sprintf("registrations on %s: %d created, %d updated, %d deleted", extensionName(p.mapping), p.created, p.updated, p.removed)
+	if was.Status.KeyGeneration != p.mapping.Status.KeyGeneration {
 		return lifecycle.Notice{Reason: v1alpha1.ReasonKeyRotated, Message: "moved to a new event URL key; " + what}
 	}
-	w.handler.metrics.drifted()
+	p.handler.metrics.drifted()
 	return lifecycle.Notice{Reason: v1alpha1.ReasonDriftCorrected, Message: "the PBX differed from the spec; " + what}
 }
 
-func eventsOf(registrations []pbxapi.Registration) []v1alpha1.EventType {
+func join(registrations []pbxapi.Registration) string {
 	events := make([]v1alpha1.EventType, len(registrations))
 	for i, registration := range registrations {
 		events[i] = registration.Event
 	}
-	return events
+	return joinEvents(events)
 }
 
-// join lists events in the order of their priority.
-func join(events []v1alpha1.EventType) string {
+// joinEvents lists events in the order of their priority.
+func joinEvents(events []v1alpha1.EventType) string {
 	var names []string
 	for _, event := range registration.Priority {
 		if slices.Contains(events, event) {

@@ -19,17 +19,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
 
 // The manager holds whatever it grants to receivers: nobody can give permissions that they do not have.
 //
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=pbxintegrations,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=pbx-operator.io,resources=pbxintegrations/status,verbs=patch
+// +kubebuilder:rbac:groups=pbx-operator.io,resources=pbxintegrations/status,verbs=get;patch
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=pbxintegrations/finalizers,verbs=update
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=extensionmappings,verbs=get;list;watch
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=extensionmappings/status,verbs=patch
@@ -46,17 +48,40 @@ import (
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;list;watch;create;patch;delete
 
-// Checker is what this controller asks of a PBX.
+// Checker is a PBX that can be asked whether it is there.
 type Checker interface {
 	// Check makes one cheap authenticated request.
 	Check(ctx context.Context) error
 }
 
+// Registrar is a PBX that holds event registrations; see pbxapi.API.
+type Registrar interface {
+	// Admit reserves n requests, which the calls made with the returned context use up.
+	Admit(ctx context.Context, n int) (context.Context, error)
+	Registrations(ctx context.Context, owner string) ([]pbxapi.Registration, error)
+	Register(ctx context.Context, owner string, registration pbxapi.Registration) (pbxapi.Registration, error)
+	Update(ctx context.Context, owner string, registration pbxapi.Registration) error
+	Unregister(ctx context.Context, owner, registrationID string) error
+}
+
+// PBX is what this controller asks of a PBX.
+type PBX interface {
+	Checker
+	Registrar
+}
+
 // PBXes gives access to the PBX of an integration.
 type PBXes interface {
-	For(integration *v1alpha1.PBXIntegration, credentials map[string][]byte) (Checker, error)
+	For(integration *v1alpha1.PBXIntegration, credentials map[string][]byte) (PBX, error)
 	// Forget drops what is kept for an integration that is gone.
 	Forget(uid types.UID)
+}
+
+// Step is a part of each pass over an integration that another package sees to. It has conditions and a status of its own.
+type Step interface {
+	// Reconcile does the step, and tells when it wishes to be called again at the latest; zero is no wish. Its errors are the outcomes of
+	// package lifecycle. It is not called for an integration that is suspended, or that is being deleted.
+	Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (next time.Duration, err error)
 }
 
 // Config is what the controller works with.
@@ -67,6 +92,8 @@ type Config struct {
 	Secrets  *secrets.Reader
 	PBXes    PBXes
 	Workload workload.Settings
+	// Steps are called in this order, after everything else. One that fails does not keep the others from their work.
+	Steps    []Step
 	Recorder lifecycle.Recorder
 	Metrics  *lifecycle.Metrics
 	Clock    clock.PassiveClock
@@ -85,7 +112,8 @@ const indexSecrets = "secrets"
 type Controller struct {
 	Config
 	children *children
-	checks   *checks
+	checks   *memory[check]
+	looks    *memory[look]
 }
 
 var _ lifecycle.Handler[*v1alpha1.PBXIntegration] = (*Controller)(nil)
@@ -95,7 +123,8 @@ func New(config Config) *Controller {
 	return &Controller{
 		Config:   config,
 		children: newChildren(config.Client, config.Live),
-		checks:   &checks{last: map[types.UID]check{}},
+		checks:   newMemory[check](),
+		looks:    newMemory[look](),
 	}
 }
 
@@ -107,7 +136,7 @@ func (c *Controller) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	}
 	build := ctrl.NewControllerManagedBy(mgr).
 		Named("integration").
-		For(&v1alpha1.PBXIntegration{}, builder.WithPredicates(lifecycle.Asked())).
+		For(&v1alpha1.PBXIntegration{}, builder.WithPredicates(predicate.Or(lifecycle.Asked(), reported()))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: max(c.Concurrency, 1), RateLimiter: lifecycle.RateLimiter()}).
 		Owns(&appsv1.StatefulSet{}).
 		Owns(&corev1.Service{}, builder.OnlyMetadata).

@@ -450,12 +450,6 @@ var _ = Describe("A PBXIntegration", func() {
 })
 
 var _ = Describe("The keys of the event URLs", func() {
-	rotate := func(ctx context.Context, p *v1alpha1.PBXIntegration, value string) {
-		GinkgoHelper()
-		edit(ctx, p, func(p *v1alpha1.PBXIntegration) {
-			metav1.SetMetaDataAnnotation(&p.ObjectMeta, v1alpha1.AnnotationRotateKey, value)
-		})
-	}
 	generation := func(ctx context.Context, p *v1alpha1.PBXIntegration, want int64) {
 		GinkgoHelper()
 		Eventually(func(g Gomega) {

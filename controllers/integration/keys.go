@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,28 +23,30 @@ import (
 // annotationKeyMade on a key ring Secret is when its newest key was made (RFC 3339).
 const annotationKeyMade = "pbx-operator.io/key-made"
 
-// reconcileKeys keeps the key ring: makes it, rotates it when asked to, drops older keys once no registration needs them.
+// reconcileKeys keeps the key ring: makes it, rotates it when asked to, drops older keys once no registration needs them. It returns the
+// ring with the key in force first.
 func (c *Controller) reconcileKeys(
 	ctx context.Context, p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping, done *lifecycle.Done,
-) error {
-	secret, err := c.keySecret(ctx, p)
+) (eventurl.Ring, error) {
+	secret, err := c.ownSecret(ctx, p, keySecretKey(p))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	state := c.ringState(ctx, p, secret)
 	plan, err := keyring.Decide(keyring.Input{
 		State:      state,
 		Generation: p.Status.KeyGeneration,
 		Requested:  p.Annotations[v1alpha1.AnnotationRotateKey],
-		Settled:    len(state.Ring) > 0 && keyring.Settled(mappings, state.Ring.Current().Generation),
+		Settled:    len(state.Ring) > 0 && c.settled(p, mappings, state.Ring.Current().Generation),
+		ByHand:     byHand(p),
 		Now:        c.Clock.Now(),
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if plan.Changed || secret == nil {
 		if err := c.writeKeys(ctx, p, secret, plan.State); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	before := p.Status.KeyGeneration
@@ -51,10 +54,22 @@ func (c *Controller) reconcileKeys(
 	p.Status.KeyGeneration = inForce
 	done.After = soonest(plan.Again, again)
 	if before != 0 && inForce != before && len(plan.Ring) > 1 {
-		done.Notice = lifecycle.Notice{Reason: v1alpha1.ReasonKeyRotated, Message: fmt.Sprintf(
-			"event URLs move to key %d; older keys stay valid until the last registration has moved", p.Status.KeyGeneration)}
+		done.Notice = lifecycle.Notice{Reason: v1alpha1.ReasonKeyRotated, Message: rotation(p)}
 	}
-	return nil
+	return plan.Ring.InForce(inForce), nil
+}
+
+// settled tells whether nothing may be registered under an older key than the newest one any more.
+func (c *Controller) settled(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping, newest int64) bool {
+	return keyring.Settled(mappings, newest) && c.accountSettled(p, newest)
+}
+
+// rotation tells what follows from a new key.
+func rotation(p *v1alpha1.PBXIntegration) string {
+	if byHand(p) {
+		return fmt.Sprintf("key %d makes a new event URL: %s; until the next rotation the old one works, too", p.Status.KeyGeneration, toEnter(p))
+	}
+	return fmt.Sprintf("event URLs move to key %d; older keys stay valid until the last registration has moved", p.Status.KeyGeneration)
 }
 
 // soonest is the shorter of two waits, of which zero is none.
@@ -69,19 +84,38 @@ func keySecretKey(p *v1alpha1.PBXIntegration) types.NamespacedName {
 	return types.NamespacedName{Namespace: p.Namespace, Name: eventurl.SecretName(p.Name)}
 }
 
-// keySecret is the Secret of the key ring, or nil.
-func (c *Controller) keySecret(ctx context.Context, p *v1alpha1.PBXIntegration) (*corev1.Secret, error) {
-	secret, err := c.Secrets.Get(ctx, keySecretKey(p))
+// ownSecret is a Secret of the integration, or nil.
+func (c *Controller) ownSecret(ctx context.Context, p *v1alpha1.PBXIntegration, key types.NamespacedName) (*corev1.Secret, error) {
+	secret, err := c.Secrets.Get(ctx, key)
 	if apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // absence is an ordinary answer here
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the key ring: %w", err)
+		return nil, fmt.Errorf("cannot read Secret %s: %w", key.Name, err)
 	}
 	if !metav1.IsControlledBy(secret, p) {
 		return nil, notOurs(p, "Secret", secret)
 	}
 	return secret, nil
+}
+
+// errNoKeys: the key ring is gone, and with it what tells our registrations from others.
+var errNoKeys = errors.New("there is no key ring any more by which to recognize them")
+
+// lastRing is the key ring, or what it was before it was deleted.
+func (c *Controller) lastRing(ctx context.Context, p *v1alpha1.PBXIntegration) (eventurl.Ring, error) {
+	secret, err := c.Secrets.GetLast(ctx, keySecretKey(p))
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, errNoKeys
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the key ring: %w", err)
+	}
+	ring, err := eventurl.ParseRing(secret.Data)
+	if err != nil || !metav1.IsControlledBy(secret, p) {
+		return nil, errNoKeys //nolint:nilerr // a ring that cannot be read is as good as none
+	}
+	return ring, nil
 }
 
 // ringState reads the Secret. One that was deleted is restored from memory, because the registrations on the PBX can only be recognised
@@ -116,12 +150,22 @@ func (c *Controller) writeKeys(ctx context.Context, p *v1alpha1.PBXIntegration, 
 	metav1.SetMetaDataAnnotation(&wanted.ObjectMeta, annotationKeyMade, state.Made.UTC().Format(time.RFC3339))
 	metav1.SetMetaDataAnnotation(&wanted.ObjectMeta, v1alpha1.AnnotationRotateKey, state.Handled)
 	wanted.Data = state.Ring.Data()
-	err := c.write(ctx, wanted)
+	return c.writeSecret(ctx, wanted, "the key ring")
+}
+
+// writeSecret creates a Secret, or updates the version of it that was read.
+func (c *Controller) writeSecret(ctx context.Context, secret *corev1.Secret, what string) error {
+	var err error
+	if secret.ResourceVersion != "" {
+		err = c.Client.Update(ctx, secret)
+	} else {
+		err = c.Client.Create(ctx, secret, client.FieldOwner(workload.ManagedBy))
+	}
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return lifecycle.Waiting{Reason: v1alpha1.ReasonDeleting, Err: err}
 	case err != nil:
-		return fmt.Errorf("cannot write the key ring: %w", err)
+		return fmt.Errorf("cannot write %s: %w", what, err)
 	}
 	return nil
 }
@@ -132,11 +176,4 @@ func keyOwner(p *v1alpha1.PBXIntegration) metav1.OwnerReference {
 	owner := metav1.NewControllerRef(p, v1alpha1.GroupVersion.WithKind("PBXIntegration"))
 	owner.BlockOwnerDeletion = new(false)
 	return *owner
-}
-
-func (c *Controller) write(ctx context.Context, secret *corev1.Secret) error {
-	if secret.ResourceVersion != "" {
-		return c.Client.Update(ctx, secret)
-	}
-	return c.Client.Create(ctx, secret, client.FieldOwner(workload.ManagedBy))
 }

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"strings"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
@@ -26,47 +24,36 @@ type check struct {
 	err      error
 }
 
-// checks remembers the last one of each integration, so that passes for other reasons cost the PBX nothing.
-type checks struct {
-	mu   sync.Mutex
-	last map[types.UID]check
-}
-
-func (c *checks) get(uid types.UID) check {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last[uid]
-}
-
-func (c *checks) set(uid types.UID, made check) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last[uid] = made
-}
-
-func (c *checks) forget(uid types.UID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.last, uid)
+// answers tells whether the PBX has anything that could be asked: a management API, commands, or a database.
+func answers(pbx v1alpha1.PBX) bool {
+	box := pbx.LinuxBox
+	return pbxapi.HasRegistrations(pbx) || box != nil && (box.URL != "" || box.Database != nil)
 }
 
 // reconcilePBX reads the credentials and asks the PBX whether it knows them.
 func (c *Controller) reconcilePBX(ctx context.Context, p *v1alpha1.PBXIntegration) error {
-	name := pbxapi.CredentialsSecret(p.Spec.PBX)
-	if name == "" { // a PBX without a management API
+	if !answers(p.Spec.PBX) {
 		lifecycle.RemoveCondition(p, v1alpha1.ConditionPBXReachable)
 		return nil
 	}
-	secret, err := c.Secrets.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: name})
-	if apierrors.IsNotFound(err) {
-		return c.unreachable(p, metav1.ConditionUnknown, lifecycle.Terminalf(v1alpha1.ReasonCredentialsMissing,
-			"there is no Secret %q: create it with the credentials of the PBX", name))
+	credentials, err := pbxapi.Credentials(ctx, c.Secrets.Get, p)
+	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
+		return c.unreachable(p, metav1.ConditionUnknown, lifecycle.Terminal{Reason: v1alpha1.ReasonCredentialsMissing, Err: err})
 	}
 	if err != nil {
-		return fmt.Errorf("cannot read the credentials: %w", err)
+		return err
 	}
-	question := fmt.Sprintf("%d %s %s %s", p.Generation, secret.UID, secret.ResourceVersion, p.Annotations[v1alpha1.AnnotationReconcile])
-	return c.judge(p, name, c.ask(ctx, p, question, secret.Data))
+	question, err := questionOf(p, credentials)
+	if err != nil {
+		return err
+	}
+	return c.judge(p, c.ask(ctx, p, question, credentials))
+}
+
+// questionOf changes with everything that the answer of the PBX may depend on.
+func questionOf(p *v1alpha1.PBXIntegration, credentials map[string][]byte) (string, error) {
+	sum, err := digest(credentials)
+	return fmt.Sprintf("%d %s %s", p.Generation, sum, p.Annotations[v1alpha1.AnnotationReconcile]), err
 }
 
 // ask makes the check, or repeats the answer to the last one while that is fresh.
@@ -75,9 +62,9 @@ func (c *Controller) ask(ctx context.Context, p *v1alpha1.PBXIntegration, questi
 	if last := c.checks.get(p.UID); last.question == question && now.Sub(last.at) < c.freshness(last.err) {
 		return last.err
 	}
-	checker, err := c.PBXes.For(p, credentials)
+	pbx, err := c.PBXes.For(p, credentials)
 	if err == nil {
-		err = checker.Check(ctx)
+		err = pbx.Check(ctx)
 	}
 	if ctx.Err() == nil {
 		c.checks.set(p.UID, check{question: question, at: now, err: err})
@@ -94,8 +81,9 @@ func (c *Controller) freshness(err error) time.Duration {
 }
 
 // judge turns the answer of the PBX into the condition PBXReachable and an outcome.
-func (c *Controller) judge(p *v1alpha1.PBXIntegration, secret string, answer error) error {
+func (c *Controller) judge(p *v1alpha1.PBXIntegration, answer error) error {
 	var limited *pbxapi.RateLimitedError
+	credentials := nameCredentials(p.Spec.PBX)
 	switch {
 	case answer == nil:
 		c.condition(p, v1alpha1.ConditionPBXReachable, metav1.ConditionTrue, v1alpha1.ReasonPBXReachable, "the PBX answers and accepts the credentials")
@@ -104,10 +92,10 @@ func (c *Controller) judge(p *v1alpha1.PBXIntegration, secret string, answer err
 		return lifecycle.RateLimited{After: limited.After, Err: errors.New("the PBX was asked enough for now; the check follows later")}
 	case errors.Is(answer, pbxapi.ErrInvalid):
 		return c.unreachable(p, metav1.ConditionUnknown, lifecycle.Terminalf(v1alpha1.ReasonCredentialsMissing,
-			"the credentials in Secret %q cannot be used: %w", secret, answer))
+			"correct spec.pbx or %s: %w", credentials, answer))
 	case errors.Is(answer, pbxapi.ErrUnauthorized):
 		return c.unreachable(p, metav1.ConditionFalse, lifecycle.Terminalf(v1alpha1.ReasonCredentialsInvalid,
-			"put valid credentials into Secret %q: %w", secret, answer))
+			"put valid credentials into %s: %w", credentials, answer))
 	case errors.Is(answer, pbxapi.ErrForbidden):
 		return c.unreachable(p, metav1.ConditionFalse, lifecycle.Terminal{Reason: v1alpha1.ReasonPBXRefused, Err: answer})
 	case errors.Is(answer, pbxapi.ErrRejected), errors.Is(answer, pbxapi.ErrNotFound):
@@ -115,6 +103,18 @@ func (c *Controller) judge(p *v1alpha1.PBXIntegration, secret string, answer err
 	default:
 		return c.unreachable(p, metav1.ConditionFalse, lifecycle.Transient{Reason: v1alpha1.ReasonPBXUnreachable, Err: answer})
 	}
+}
+
+// nameCredentials names the Secrets with credentials for people.
+func nameCredentials(pbx v1alpha1.PBX) string {
+	names := pbxapi.CredentialSecrets(pbx)
+	if len(names) == 0 {
+		return "a Secret that credentialsSecretRef names"
+	}
+	for i, name := range names {
+		names[i] = fmt.Sprintf("Secret %q", name)
+	}
+	return strings.Join(names, " or ")
 }
 
 // unreachable repeats an outcome in the condition PBXReachable.

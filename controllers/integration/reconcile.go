@@ -28,16 +28,30 @@ func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) 
 	if err != nil {
 		return lifecycle.Done{}, fmt.Errorf("cannot list the mappings: %w", err)
 	}
-	done := lifecycle.Done{Message: "the PBX answers and the receiver takes events"}
+	var done lifecycle.Done
 	p.Status.Extensions = count(mappings)
-	err = worst(
-		c.reconcileKeys(ctx, p, mappings, &done),
-		c.reconcilePBX(ctx, p),
+	ring, keysErr := c.reconcileKeys(ctx, p, mappings, &done)
+	pbxErr := c.reconcilePBX(ctx, p)
+	errs := []error{keysErr, pbxErr}
+	if keysErr == nil && pbxErr == nil {
+		errs = append(errs, c.reconcileAccount(ctx, p, ring, mappings, &done))
+	}
+	errs = append(errs,
+		c.reconcileEventURL(ctx, p, ring),
 		c.checkJournal(ctx, p),
 		c.reconcileWorkload(ctx, p),
 		c.observeReceiver(ctx, p),
 	)
-	return done, err
+	done.Message = c.reportEvents(p, ring, &done)
+	for _, step := range c.Steps {
+		next, err := step.Reconcile(ctx, p)
+		done.After = soonest(done.After, next)
+		errs = append(errs, err)
+	}
+	if done.After >= c.Interval {
+		done.After = 0 // the ordinary interval comes first
+	}
+	return done, worst(errs...)
 }
 
 // count tells how many mappings there are, and how many of them are Ready.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -25,9 +27,10 @@ func referredSecrets(obj client.Object) []string {
 		return nil
 	}
 	names := []string{eventurl.SecretName(p.Name)}
-	if name := pbxapi.CredentialsSecret(p.Spec.PBX); name != "" {
-		names = append(names, name)
+	if !pbxapi.HasRegistrations(p.Spec.PBX) {
+		names = append(names, EventURLSecretName(p.Name))
 	}
+	names = append(names, pbxapi.CredentialSecrets(p.Spec.PBX)...)
 	if nats := p.Spec.Receiver.Journal.NATS; nats != nil && nats.CredentialsSecretRef != nil {
 		names = append(names, nats.CredentialsSecretRef.Name)
 	}
@@ -46,6 +49,15 @@ func (c *Controller) integrationsOfSecret(ctx context.Context, secret client.Obj
 		requests[i] = reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])}
 	}
 	return requests
+}
+
+// reported lets through what the receiver has to say of the events.
+func reported() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		was, known := e.ObjectOld.(*v1alpha1.PBXIntegration)
+		is, still := e.ObjectNew.(*v1alpha1.PBXIntegration)
+		return known && still && !equality.Semantic.DeepEqual(was.Status.Events, is.Status.Events)
+	}}
 }
 
 // coalesced asks for a pass over the integration of a mapping that changed, a little later: thousands of mappings that become Ready at
@@ -76,8 +88,8 @@ func coalesced(delay time.Duration) handler.EventHandler {
 
 // facts are what an integration takes an interest in about a mapping.
 type facts struct {
-	ready, released, observed bool
-	keyGeneration             int64
+	ready, released, observed, registered bool
+	keyGeneration                         int64
 }
 
 func standing(obj client.Object) facts {
@@ -88,6 +100,7 @@ func standing(obj client.Object) facts {
 	return facts{
 		ready:         lifecycle.IsReady(mapping),
 		released:      released(mapping),
+		registered:    registered(mapping),
 		observed:      mapping.Status.ObservedGeneration == mapping.Generation,
 		keyGeneration: mapping.Status.KeyGeneration,
 	}

@@ -12,7 +12,8 @@ import (
 type Done struct {
 	// Reason and Message of Ready=True. Default: Reconciled, and a sentence that says so.
 	Reason, Message string
-	// After is when to look again. Default: the interval of the Reconciler, jittered.
+	// After is when to look again. Default: the interval of the Reconciler, jittered. Beside an error it is when to look again at the
+	// latest, because a part of the pass may have come to its end; only a Transient failure leaves that to the backoff.
 	After time.Duration
 	// Notice is something worth telling although Ready did not change, such as corrected drift. It becomes the Event of this pass
 	// unless Ready changed too.
@@ -59,10 +60,21 @@ type RateLimited struct { //nolint:errname // it is read as an outcome
 	Err    error
 }
 
+// Intent is the outcome of a pass that is about to do something that must not be done twice. The status is written first, under a
+// lock, with the conditions of a Waiting: of several passes, managers and outdated caches one succeeds at most. Only the pass that has
+// written it runs Then, whose outcome takes the place of the Intent. A pass that finds the intent in the status has to take it for done.
+type Intent struct { //nolint:errname // it is read as an outcome
+	Reason string
+	Err    error
+	// Then may change the status. What it changed is written whatever else has changed meanwhile: nobody can know better.
+	Then func() (Done, error)
+}
+
 func (e Terminal) Error() string    { return text(e.Reason, e.Err) }
 func (e Waiting) Error() string     { return text(e.Reason, e.Err) }
 func (e Transient) Error() string   { return text(e.Reason, e.Err) }
 func (e RateLimited) Error() string { return text(e.Reason, e.Err) }
+func (e Intent) Error() string      { return text(e.Reason, e.Err) }
 
 // Unwrap returns the cause.
 func (e Terminal) Unwrap() error { return e.Err }
@@ -75,6 +87,9 @@ func (e Transient) Unwrap() error { return e.Err }
 
 // Unwrap returns the cause.
 func (e RateLimited) Unwrap() error { return e.Err }
+
+// Unwrap returns the cause.
+func (e Intent) Unwrap() error { return e.Err }
 
 func text(reason string, err error) string {
 	if err == nil {
@@ -120,6 +135,9 @@ type outcome struct {
 	after   time.Duration
 	notice  Notice
 	err     error
+	// then is that of an Intent; unlocked is set on what came of it.
+	then     func() (Done, error)
+	unlocked bool
 }
 
 const defaultWait = 10 * time.Second
@@ -139,6 +157,9 @@ func outcomeOf(done Done, err error) outcome {
 	result.message = Scrub(err.Error())
 	result.err = scrubbed{message: result.message, cause: err}
 	result.notice = done.Notice
+	if done.After > 0 && (result.after == 0 || done.After < result.after) {
+		result.after = done.After
+	}
 	return result
 }
 
@@ -148,8 +169,11 @@ func failure(err error) outcome {
 		waiting   Waiting
 		transient Transient
 		limited   RateLimited
+		intent    Intent
 	)
 	switch {
+	case errors.As(err, &intent):
+		return outcome{kind: kindWaiting, reason: intent.Reason, after: defaultWait, then: intent.Then}
 	case errors.As(err, &terminal):
 		return outcome{kind: kindTerminal, reason: terminal.Reason, after: terminal.After}
 	case errors.As(err, &waiting):

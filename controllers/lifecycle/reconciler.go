@@ -59,7 +59,9 @@ type Reconciler[T Object] struct {
 	Clock   clock.PassiveClock
 	// Interval at which an object is looked at although nothing asked for it; jittered.
 	Interval time.Duration
-	Handler  Handler[T]
+	// NoFinalizer is for objects that leave nothing behind outside the cluster. Finalize is never called.
+	NoFinalizer bool
+	Handler     Handler[T]
 }
 
 // Reconcile makes one pass over one object.
@@ -75,7 +77,27 @@ func (r *Reconciler[T]) Reconcile(ctx context.Context, request reconcile.Request
 		return r.unwritten(obj, err)
 	}
 	before := deepCopy(obj)
-	return r.finish(ctx, before, obj, r.run(ctx, obj))
+	result := r.run(ctx, obj)
+	if result.then != nil {
+		return r.carryOut(ctx, before, obj, result)
+	}
+	return r.finish(ctx, before, obj, result)
+}
+
+// carryOut writes an Intent down, and does then what was intended.
+func (r *Reconciler[T]) carryOut(ctx context.Context, before, obj T, intent outcome) (reconcile.Result, error) {
+	settle(obj, r.Clock.Now(), intent)
+	changed, err := r.writeStatus(ctx, before, obj, lockedPatch(before))
+	if err != nil {
+		return r.unwritten(obj, err)
+	}
+	if !changed {
+		return reconcile.Result{}, fmt.Errorf("%s does not write down what it is about to do", r.Name)
+	}
+	written := deepCopy(obj)
+	result := outcomeOf(intent.then())
+	result.unlocked = true
+	return r.finish(ctx, written, obj, result)
 }
 
 // run is the pass proper.
@@ -93,7 +115,7 @@ func (r *Reconciler[T]) run(ctx context.Context, obj T) outcome {
 
 func (r *Reconciler[T]) addFinalizer(ctx context.Context, obj T) error {
 	before := deepCopy(obj)
-	if !controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
+	if r.NoFinalizer || !controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
 		return nil
 	}
 	return r.Client.Patch(ctx, obj, lockedPatch(before))
@@ -135,7 +157,11 @@ func (r *Reconciler[T]) finish(ctx context.Context, before, obj T, result outcom
 		return reconcile.Result{}, ctx.Err()
 	}
 	settle(obj, r.Clock.Now(), result)
-	changed, err := r.writeStatus(ctx, before, obj)
+	patch := lockedPatch(before)
+	if result.unlocked {
+		patch = client.MergeFrom(before)
+	}
+	changed, err := r.writeStatus(ctx, before, obj, patch)
 	if err != nil {
 		return r.unwritten(obj, err)
 	}
@@ -184,8 +210,9 @@ func (r *Reconciler[T]) next(obj T, result outcome) (reconcile.Result, error) {
 	return reconcile.Result{RequeueAfter: Jitter(r.Interval, obj.GetUID())}, nil
 }
 
-// writeStatus patches what changed, and nothing when nothing did. The lock keeps a pass over an outdated copy from undoing a newer one.
-func (r *Reconciler[T]) writeStatus(ctx context.Context, before, obj T) (changed bool, err error) {
+// writeStatus patches what changed, and nothing when nothing did. A locked patch keeps a pass over an outdated copy from undoing a newer
+// one.
+func (r *Reconciler[T]) writeStatus(ctx context.Context, before, obj T, patch client.Patch) (changed bool, err error) {
 	data, err := client.MergeFrom(before).Data(obj)
 	if err != nil {
 		return false, fmt.Errorf("cannot compare the status: %w", err)
@@ -193,7 +220,7 @@ func (r *Reconciler[T]) writeStatus(ctx context.Context, before, obj T) (changed
 	if string(data) == "{}" {
 		return false, nil
 	}
-	return true, r.Client.Status().Patch(ctx, obj, lockedPatch(before))
+	return true, r.Client.Status().Patch(ctx, obj, patch)
 }
 
 func lockedPatch[T Object](before T) client.Patch {

@@ -194,6 +194,19 @@ func TestOutcomes(t *testing.T) {
 			wantConditions: map[string]string{"Ready": "False IntegrationNotReady", "Reconciling": "True IntegrationNotReady"},
 			wantAfter:      7 * time.Second,
 		},
+		"terminal, but a part of the pass comes to its end sooner": {
+			done:           lifecycle.Done{After: time.Second},
+			err:            lifecycle.Terminal{Reason: "InvalidSpec", Err: cause},
+			wantConditions: map[string]string{"Ready": "False InvalidSpec", "Stalled": "True InvalidSpec"},
+			wantEvents:     notebook{"Warning InvalidSpec: because"},
+			wantAfter:      time.Second,
+		},
+		"waiting, with a part that has more time": {
+			done:           lifecycle.Done{After: time.Minute},
+			err:            lifecycle.Waiting{Reason: "IntegrationNotReady", After: 7 * time.Second, Err: cause},
+			wantConditions: map[string]string{"Ready": "False IntegrationNotReady", "Reconciling": "True IntegrationNotReady"},
+			wantAfter:      7 * time.Second,
+		},
 		"transient": {
 			was:            readyAs(metav1.ConditionTrue, "Reconciled"),
 			err:            lifecycle.Transient{Reason: "PBXUnreachable", Err: cause},

@@ -18,6 +18,7 @@ type Client struct {
 	api       API
 	throttle  *throttle
 	directory *directory
+	agents    *agentDirectory
 	options   Options
 
 	mu         sync.Mutex
@@ -30,7 +31,7 @@ var _ API = (*Client)(nil)
 
 func newClient(api API, throttle *throttle, options Options) *Client {
 	c := &Client{api: api, throttle: throttle, options: options}
-	c.directory = &directory{list: c.Extensions, ttl: options.DirectoryTTL, rescan: options.DirectoryRescan}
+	c.directory, c.agents = newDirectory(c.Extensions, options), newAgentDirectory(c.Agents, options)
 	return c
 }
 
@@ -64,6 +65,16 @@ func (c *Client) HasExtension(id string) bool { return c.directory.has(id) }
 // ForgetExtensions makes the next lookup ask the PBX, because an extension turned out to be gone. It returns false, and does
 // nothing, when the list was read only just now.
 func (c *Client) ForgetExtensions() bool { return c.directory.forget() }
+
+// Agent finds the queue agent at an extension in a list that all callers share; false where there is none. The list is read again when
+// it is as old as Options.DirectoryTTL.
+func (c *Client) Agent(ctx context.Context, number string) (Agent, bool, error) {
+	return c.agents.lookup(ctx, number)
+}
+
+// ForgetAgents makes the next lookup ask the PBX, because an agent turned out to be gone. It returns false, and does nothing, when the
+// list was read only just now.
+func (c *Client) ForgetAgents() bool { return c.agents.forget() }
 
 // Check makes one cheap authenticated request.
 func (c *Client) Check(ctx context.Context) error {
@@ -136,6 +147,9 @@ func (c *Client) History(ctx context.Context, from, to time.Time) ([]callhistory
 	historian, ok := c.api.(Historian)
 	if !ok {
 		return nil, NewError(ErrNotSupported, "read the call history", "it has none that can be read")
+	}
+	if database, ok := historian.(DatabaseHistorian); ok {
+		return database.History(ctx, from, to)
 	}
 	return ask(c, func() ([]callhistory.Record, error) { return historian.History(ctx, from, to) })
 }
@@ -210,6 +224,6 @@ func (c *Client) learn(err error) {
 func (c *Client) pause(err error, length time.Duration) {
 	c.failure, c.until = err, time.Now().Add(length)
 	if known, ok := errors.AsType[*Error](err); ok {
-		c.failure = &Error{Kind: known.Kind, Op: "use the management API", Detail: known.Detail}
+		c.failure = &Error{Kind: known.Kind, Op: "use the management API", Detail: known.Detail, unsent: true}
 	}
 }

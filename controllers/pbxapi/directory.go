@@ -10,25 +10,94 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// scanTimeout bounds one list of extensions with all its pages.
+// scanTimeout bounds one list with all its pages.
 const scanTimeout = 2 * time.Minute
 
-// directory is the list of extensions of one PBX, shared by everybody who looks one up by number.
-//
-// An id always means one number, but a number can come back under another id (RingMe: Internal Number), so the list ages.
-type directory struct {
-	list        func(context.Context) ([]Extension, error)
+// roster is a list on one PBX that is read for everybody who looks something up in it by number.
+type roster[T any] struct {
+	list func(context.Context) ([]T, error)
+	// key gives the id and the number of an item.
+	key         func(T) (id, number string)
 	ttl, rescan time.Duration
 
 	flight singleflight.Group
 	mu     sync.Mutex
 	at     time.Time
-	found  map[string]Extension
+	found  map[string]T
 	ids    map[string]bool
 }
 
+// forget makes the next lookup read the list again, unless it was read just now.
+func (r *roster[T]) forget() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.at) < r.rescan {
+		return false
+	}
+	r.at = time.Time{}
+	return true
+}
+
+func (r *roster[T]) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ids[id]
+}
+
+func (r *roster[T]) cached(number string) (item T, ok bool, age time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	item, ok = r.found[number]
+	return item, ok, time.Since(r.at)
+}
+
+// refresh reads the list. While a long one is being read it returns a RateLimitedError rather than hold up its caller.
+func (r *roster[T]) refresh(ctx context.Context) error {
+	result := r.flight.DoChan("", func() (any, error) { return nil, r.scan(ctx) })
+	wait := time.NewTimer(shortWait)
+	defer wait.Stop()
+	select {
+	case done := <-result:
+		return done.Err
+	case <-wait.C:
+		return &RateLimitedError{After: 2 * shortWait}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// scan outlives the caller who happened to start it, because others wait for it too.
+func (r *roster[T]) scan(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(patient(context.WithValue(context.WithoutCancel(ctx), budgetKey, (*budget)(nil))), scanTimeout)
+	defer cancel()
+	items, err := r.list(ctx)
+	if err != nil {
+		return err
+	}
+	found, ids := make(map[string]T, len(items)), make(map[string]bool, len(items))
+	for _, item := range items {
+		id, number := r.key(item)
+		found[number], ids[id] = item, true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at, r.found, r.ids = time.Now(), found, ids
+	return nil
+}
+
+// directory is the list of extensions of one PBX.
+//
+// An id always means one number, but a number can come back under another id (RingMe: Internal Number), so the list ages.
+type directory struct{ roster[Extension] }
+
+func newDirectory(list func(context.Context) ([]Extension, error), options Options) *directory {
+	return &directory{roster[Extension]{
+		list: list, key: func(e Extension) (id, number string) { return e.ID, e.Number },
+		ttl: options.DirectoryTTL, rescan: options.DirectoryRescan,
+	}}
+}
+
 // lookup finds an extension by its number. It asks the PBX when the list is old, or lacks the number and was not read just now.
-// While a long list is being read it returns a RateLimitedError rather than hold up its caller.
 func (d *directory) lookup(ctx context.Context, number string) (Extension, error) {
 	extension, ok, age := d.cached(number)
 	if ok && age < d.ttl {
@@ -46,30 +115,6 @@ func (d *directory) lookup(ctx context.Context, number string) (Extension, error
 	return extension, nil
 }
 
-// forget makes the next lookup read the list again, unless it was read just now.
-func (d *directory) forget() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if time.Since(d.at) < d.rescan {
-		return false
-	}
-	d.at = time.Time{}
-	return true
-}
-
-func (d *directory) has(id string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.ids[id]
-}
-
-func (d *directory) cached(number string) (extension Extension, ok bool, age time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	extension, ok = d.found[number]
-	return extension, ok, time.Since(d.at)
-}
-
 // hint helps with a number that was given without its prefix.
 func (d *directory) hint(number string) string {
 	d.mu.Lock()
@@ -80,36 +125,4 @@ func (d *directory) hint(number string) string {
 		}
 	}
 	return fmt.Sprintf("it is not among the %d extensions of this account", len(d.found))
-}
-
-func (d *directory) refresh(ctx context.Context) error {
-	result := d.flight.DoChan("", func() (any, error) { return nil, d.scan(ctx) })
-	wait := time.NewTimer(shortWait)
-	defer wait.Stop()
-	select {
-	case done := <-result:
-		return done.Err
-	case <-wait.C:
-		return &RateLimitedError{After: 2 * shortWait}
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// scan outlives the caller who happened to start it, because others wait for it too.
-func (d *directory) scan(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(patient(context.WithValue(context.WithoutCancel(ctx), budgetKey, (*budget)(nil))), scanTimeout)
-	defer cancel()
-	extensions, err := d.list(ctx)
-	if err != nil {
-		return err
-	}
-	found, ids := make(map[string]Extension, len(extensions)), make(map[string]bool, len(extensions))
-	for _, extension := range extensions {
-		found[extension.Number], ids[extension.ID] = extension, true
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.at, d.found, d.ids = time.Now(), found, ids
-	return nil
 }

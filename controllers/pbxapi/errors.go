@@ -28,6 +28,8 @@ var (
 	ErrNotSupported = errors.New("this kind of PBX cannot do it")
 	// ErrInvalid: the request cannot be made from these settings.
 	ErrInvalid = errors.New("invalid settings")
+	// ErrIncomplete: the answer that comes with it lacks something.
+	ErrIncomplete = errors.New("not all of it is usable")
 )
 
 // Error is a failed call. Its text is fit for conditions, Events and logs: it holds no URL, token or secret.
@@ -40,6 +42,8 @@ type Error struct {
 	Detail string
 
 	cause error
+	// unsent tells that it is the failure of an earlier request.
+	unsent bool
 }
 
 // NewError describes a failed call; detail may come from the PBX and is scrubbed.
@@ -61,6 +65,9 @@ func TransportError(op string, err error) error {
 // NotSent tells whether the PBX cannot have got the request that failed, so that repeating it does nothing twice.
 func NotSent(err error) bool {
 	if _, limited := errors.AsType[*RateLimitedError](err); limited || errors.Is(err, ErrInvalid) {
+		return true
+	}
+	if known, ok := errors.AsType[*Error](err); ok && known.unsent {
 		return true
 	}
 	network, ok := errors.AsType[*net.OpError](err)

@@ -17,6 +17,8 @@ import (
 type Extension struct {
 	ID     string
 	Number string
+	// Name for people; may be empty.
+	Name string
 	// Type is empty for a type that the operator does not know.
 	Type v1alpha1.ExtensionType
 }
@@ -100,8 +102,15 @@ type Recordings interface {
 
 // Historian is a PBX that remembers calls.
 type Historian interface {
-	// History lists the finished legs of all calls that began at from or later and before to.
+	// History lists the finished legs of all calls that began at from or later and before to. Records that come together with
+	// ErrIncomplete are good: the error tells what is missing.
 	History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error)
+}
+
+// DatabaseHistorian is a Historian that reads a database beside the management API: trouble with the one says nothing of the other.
+type DatabaseHistorian interface {
+	Historian
+	HistoryFromDatabase()
 }
 
 // AgentLister is a PBX with queue agents.
@@ -145,6 +154,18 @@ func CredentialsSecret(pbx v1alpha1.PBX) string {
 	default:
 		return ""
 	}
+}
+
+// KeyDatabaseURL is where Settings.Credentials have the address of the PBX's database: the key url of the Secret that DatabaseSecret names.
+// Whoever reads the Secrets merges it with the data of the one that CredentialsSecret names, if there is one.
+const KeyDatabaseURL = "databaseURL"
+
+// DatabaseSecret is the name of the Secret with the address of the PBX's database; empty for a PBX whose database is not read.
+func DatabaseSecret(pbx v1alpha1.PBX) string {
+	if pbx.LinuxBox == nil || pbx.LinuxBox.Database == nil {
+		return ""
+	}
+	return pbx.LinuxBox.Database.CredentialsSecretRef.Name
 }
 
 // Subscription is an event to register for, and what follows the token in its event URL.

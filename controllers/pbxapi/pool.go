@@ -18,7 +18,7 @@ import (
 // Settings are what the package of a PBX makes its API from.
 type Settings struct {
 	PBX v1alpha1.PBX
-	// Credentials is the data of the Secret that CredentialsSecret names.
+	// Credentials is the data of the Secret that CredentialsSecret names, and KeyDatabaseURL where there is a database.
 	Credentials map[string][]byte
 	// HTTP follows no redirect.
 	HTTP *http.Client
@@ -39,9 +39,9 @@ type Options struct {
 	Metrics *Metrics
 	// Timeout of each single request. Default: 10 s.
 	Timeout time.Duration
-	// DirectoryTTL is the age at which the list of extensions is read again. Default: 10 min.
+	// DirectoryTTL is the age at which the lists of extensions and of queue agents are read again. Default: 10 min.
 	DirectoryTTL time.Duration
-	// DirectoryRescan is the least time between two lists of extensions that are made because one was not found. Default: 30 s.
+	// DirectoryRescan is the least time between two such lists that are made because something was not found. Default: 30 s.
 	DirectoryRescan time.Duration
 	// Pause is how long a PBX is left alone after three requests in a row got no answer. Default: 10 s.
 	Pause time.Duration

@@ -3,15 +3,14 @@ package main
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"github.com/pbx-operator/pbx-operator/hack/postgres"
 )
 
 //go:embed express/package.json express/package-lock.json express/server.js
@@ -21,8 +20,7 @@ var expressFiles embed.FS
 // its default settings, so that a committed row is on disk.
 type express struct {
 	*server
-	postgres *process
-	data     string
+	postgres *postgres.Server
 }
 
 func (b *bench) startExpress(ctx context.Context) (*express, error) {
@@ -34,12 +32,12 @@ func (b *bench) startExpress(ctx context.Context) (*express, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &express{}
-	port, err := e.startPostgres(ctx, b)
-	if err == nil {
-		e.server, err = b.startNode(ctx, node, dir, port)
-	}
+	database, err := postgres.Start(ctx, postgres.Options{Progress: b.progressf})
 	if err != nil {
+		return nil, err
+	}
+	e := &express{postgres: database}
+	if e.server, err = b.startNode(ctx, node, dir, database.Port()); err != nil {
 		e.stop()
 		return nil, err
 	}
@@ -80,102 +78,11 @@ func (b *bench) startNode(ctx context.Context, node, dir, postgresPort string) (
 
 func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
-// startPostgres makes a database cluster in a directory of its own and starts it on a loopback port.
-func (e *express) startPostgres(ctx context.Context, b *bench) (port string, err error) {
-	binaries, err := b.postgresBinaries(ctx)
-	if err != nil {
-		return "", err
-	}
-	owner, err := postgresOwner()
-	if err != nil {
-		return "", err
-	}
-	if e.data, err = os.MkdirTemp("", "pbx-bench-postgresql-"); err != nil {
-		return "", fmt.Errorf("cannot make a directory for PostgreSQL: %w", err)
-	}
-	if owner != nil {
-		if err := os.Chown(e.data, int(owner.Uid), int(owner.Gid)); err != nil {
-			return "", fmt.Errorf("cannot make a directory for PostgreSQL: %w", err)
-		}
-	}
-	b.progressf("starting PostgreSQL")
-	if err := b.initdb(ctx, filepath.Join(binaries, "initdb"), e.data, owner); err != nil {
-		return "", err
-	}
-	address, err := freeAddress(ctx)
-	if err != nil {
-		return "", err
-	}
-	e.postgres, err = b.start(command{
-		name: "postgres", path: filepath.Join(binaries, "postgres"), dir: e.data, user: owner, stop: syscall.SIGINT,
-		args: []string{"-D", e.data, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-p", portOf(address)},
-	})
-	if err != nil {
-		return "", err
-	}
-	return portOf(address), e.postgres.awaitPort(ctx, address)
-}
-
-// postgresBinaries is the directory of the newest PostgreSQL that Debian has installed.
-func (b *bench) postgresBinaries(ctx context.Context) (string, error) {
-	const pattern = "/usr/lib/postgresql/*/bin/initdb"
-	found, err := filepath.Glob(pattern)
-	if err == nil && len(found) == 0 {
-		if err := b.install(ctx, "postgresql"); err != nil {
-			return "", fmt.Errorf("PostgreSQL is missing: %w", err)
-		}
-		found, err = filepath.Glob(pattern)
-	}
-	if err != nil || len(found) == 0 {
-		return "", errors.Join(fmt.Errorf("there is no %s", pattern), err)
-	}
-	return filepath.Dir(found[len(found)-1]), nil
-}
-
-// postgresOwner is whom PostgreSQL runs as, since it refuses to run as root: nil is the user of this process.
-func postgresOwner() (*syscall.Credential, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil //nolint:nilnil // nobody else is needed
-	}
-	account, err := user.Lookup("postgres")
-	if err != nil {
-		return nil, fmt.Errorf("PostgreSQL does not run as root: %w", err)
-	}
-	uid, err := strconv.ParseUint(account.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(account.Gid, 10, 32)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(err, err2)
-}
-
-func (b *bench) initdb(ctx context.Context, path, data string, owner *syscall.Credential) error {
-	p, err := b.start(command{
-		name: "initdb", path: path, dir: data, user: owner,
-		args: []string{"-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"},
-	})
-	if err != nil {
-		return err
-	}
-	defer p.stop()
-	select {
-	case <-p.exited:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if !p.cmd.ProcessState.Success() {
-		return p.alive()
-	}
-	return nil
-}
-
 func (e *express) stop() {
 	if e.server != nil {
 		e.server.stop()
 	}
-	if e.postgres != nil {
-		e.postgres.stop()
-	}
-	if e.data != "" {
-		_ = os.RemoveAll(e.data)
-	}
+	_ = e.postgres.Stop() // at worst its data stay in the directory for temporary files
 }
 
 // stored is the number of events in the table.

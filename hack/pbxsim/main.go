@@ -38,12 +38,19 @@ func run(ctx context.Context, args []string) error {
 	control := flags.String("control-address", ":8081", "listen address of the control plane (/sim/, /healthz)")
 	file := flags.String("config", "", "YAML file with accounts, extensions and settings; default: one account with the cast of the scenarios")
 	pbx := flags.String("pbx", "ringme", "PBX to simulate: ringme, voipnow, callable or linuxbox")
+	database := flags.String("database", "", "URL of the PostgreSQL database in which a LinuxBox records its calls, in the table cdr; default: none")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	cfg, err := configuration(*file, *pbx)
 	if err != nil {
 		return err
+	}
+	if *database != "" {
+		if *pbx != "linuxbox" {
+			return fmt.Errorf("a PBX of type %s has no database: --database is for linuxbox", *pbx)
+		}
+		cfg.LinuxBox.Database = *database
 	}
 	server, err := sim.New(cfg)
 	if err != nil {

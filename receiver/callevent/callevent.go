@@ -24,6 +24,9 @@ const (
 	// Progress happened to a leg, or to the call where it names none, without opening, answering or ending it: a queue, a recording, the
 	// handset that is lifted before an API call goes out, words that no document lists.
 	Progress Type = "Progress"
+	// History is a whole leg as the PBX's own history tells of it once it is over: to be joined with what events told. Its Time is the first
+	// ring.
+	History Type = "History"
 	// Agent is a queue agent that became available or logged out. It belongs to no call.
 	Agent Type = "Agent"
 	// PhoneStatus is a change of a phone's account-defined status. It belongs to no call.
@@ -65,6 +68,8 @@ const (
 	StatusCancelled Status = "Cancelled"
 	StatusNoAnswer  Status = "NoAnswer"
 	StatusFailed    Status = "Failed"
+	// StatusAnsweredElsewhere is a ring that ended because another phone took the call. Only histories know it.
+	StatusAnsweredElsewhere Status = "AnsweredElsewhere"
 )
 
 // Level tells what a leg connects, where that does not follow from its source.
@@ -140,6 +145,14 @@ const (
 	AgentLoggedOut AgentState = "LoggedOut"
 )
 
+// Record is what only an event of type History says.
+type Record struct {
+	// Answer is zero where the leg was not answered, or the history does not say when.
+	Answer time.Time `json:"answer,omitzero"`
+	// End is the hangup.
+	End time.Time `json:"end"`
+}
+
 // Event is one call event. The zero value of a member means that the PBX did not say.
 type Event struct {
 	// ID is the deduplication key: two events with the same ID are the same event.
@@ -199,6 +212,8 @@ type Event struct {
 	// ControlID is the handle for commands on the running call.
 	ControlID   string `json:"controlID,omitempty"`
 	RecordingID string `json:"recordingID,omitempty"`
+	// Record is set on events of type History.
+	Record *Record `json:"record,omitempty"`
 	// Agent is set on events of type Agent.
 	Agent AgentState `json:"agent,omitempty"`
 	// Tags are those that the PBX's users attached to the call.

@@ -35,7 +35,8 @@ type attempt struct {
 	primary     bool // secondary events do not count
 	testified   bool // it is said at the end that it had been answered
 	shown       bool // it looked like a call with the outside when it began, and must not vanish
-	withdrawn   bool // it was said to be answered, but another leg was
+	withdrawn   bool // it was said to be answered, but another leg was; or the history says that another was
+	backfilled  bool // the history tells of it
 
 	start, answered, end time.Time
 	result               Result // empty while the leg lasts
@@ -160,7 +161,11 @@ func (a *attempt) conclude() {
 	if a.direction != Inbound {
 		a.did = ""
 	}
+	if a.direction == Outbound && a.called.Extension != "" && a.called.Extension == a.extension {
+		a.called = a.otherSide()
+	}
 	a.result = a.outcome()
+	a.withdrawn = a.withdrawn || a.hangup != nil && a.hangup.Status == callevent.StatusAnsweredElsewhere
 	switch {
 	case a.hangup != nil:
 		a.end = a.hangup.Time
@@ -193,6 +198,16 @@ func (a *attempt) flow() Direction {
 	return Inbound
 }
 
+// otherSide is whom an outgoing leg calls, of which some events name the extension itself only.
+func (a *attempt) otherSide() *callevent.Party {
+	for _, e := range a.events {
+		if e.Called.Number != "" && e.Called.Extension != a.extension {
+			return &e.Called
+		}
+	}
+	return &callevent.Party{}
+}
+
 func ownExtension(direction Direction, caller, called *callevent.Party) string {
 	party := called
 	if direction == Outbound {
@@ -215,7 +230,7 @@ func (a *attempt) outcome() Result {
 		return Answered
 	case callevent.StatusBusy:
 		return Busy
-	case callevent.StatusCancelled:
+	case callevent.StatusCancelled, callevent.StatusAnsweredElsewhere:
 		return Cancelled
 	case callevent.StatusNoAnswer:
 		return NoAnswer

@@ -20,7 +20,7 @@ type Call struct {
 func (c *Call) Add(e callevent.Event) bool {
 	switch e.Type {
 	case callevent.DialIn, callevent.DialOut, callevent.Answer, callevent.Hangup,
-		callevent.CallStart, callevent.CallEnd, callevent.HasAnswered, callevent.Pickup, callevent.Progress:
+		callevent.CallStart, callevent.CallEnd, callevent.HasAnswered, callevent.Pickup, callevent.Progress, callevent.History:
 		return c.join(&e)
 	case callevent.GraceOver, callevent.MaxDurationOver:
 		return c.elapse(e)
@@ -100,14 +100,12 @@ func (c *Call) LastReceived() time.Time {
 	return last
 }
 
-// canonical is the one total order of a call's events. It puts the events of the call as a whole first and those of one leg together, in
-// order of time; events of the same moment stand as they must have happened. Nothing in it depends on the order of arrival.
+// canonical is the one total order of a call's events. It puts the events of the call as a whole first, the records of the history last, and
+// those of one leg together, in order of time; events of the same moment stand as they must have happened. Nothing in it depends on the order
+// of arrival.
 func canonical(a, b *event) int {
-	if ofCall(a) != ofCall(b) {
-		if ofCall(a) {
-			return -1
-		}
-		return 1
+	if n := place(a) - place(b); n != 0 {
+		return n
 	}
 	if n := strings.Compare(a.LegID, b.LegID); n != 0 {
 		return n
@@ -118,6 +116,17 @@ func canonical(a, b *event) int {
 		}
 	}
 	return chronological(a, b)
+}
+
+func place(e *event) int {
+	switch {
+	case e.Type == callevent.History:
+		return 2
+	case ofCall(e):
+		return 0
+	default:
+		return 1
+	}
 }
 
 func chronological(a, b *event) int {

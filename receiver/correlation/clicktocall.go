@@ -50,6 +50,9 @@ func (a *attempt) follows(source *attempt) bool {
 	if source.answer == nil {
 		return a.control() != ""
 	}
+	if !a.dialled && a.control() != "" { // its beginning was lost
+		return true
+	}
 	return a.start.Sub(source.answered) <= slack && (a.control() != "" || a.onBehalfOf(source))
 }
 

@@ -23,6 +23,7 @@ type event struct {
 	Bridged     *bool
 	Talk        *time.Duration
 	Transferred bool
+	Record      *callevent.Record
 
 	Verdict                         callevent.Verdict
 	StatusOfCall, Lapses, Secondary bool
@@ -47,7 +48,7 @@ func compact(e *callevent.Event) *event {
 	return &event{
 		ID: e.ID, Type: e.Type, Time: e.Time.Round(0).UTC(), Received: e.Received.Round(0).UTC(),
 		Flow: e.Flow, Status: e.Status, WireStatus: e.WireStatus, Remote: e.Remote, RecordingID: e.RecordingID,
-		Bridged: e.Bridged, Talk: e.Talk, Transferred: e.Transferred,
+		Bridged: e.Bridged, Talk: e.Talk, Transferred: e.Transferred, Record: e.Record,
 		Verdict: e.Verdict, StatusOfCall: e.StatusOfCall, Lapses: e.Lapses, Secondary: e.Secondary,
 		Repeat: e.Repeat, last: e.Received.Round(0).UTC(),
 	}

@@ -20,9 +20,9 @@ type facts struct {
 	related        bool      // the legs say less than all of themselves, so that one tells of another
 }
 
-func (c *Call) facts() facts {
+func factsOf(events []*event) facts {
 	var f facts
-	for _, e := range c.events {
+	for _, e := range events {
 		f.related = f.related || e.Side != "" || e.Level != callevent.LevelExtension
 		switch {
 		case ofCall(e):

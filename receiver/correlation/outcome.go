@@ -55,6 +55,16 @@ func Compare(a, b Leg) int {
 
 // Outcome derives the legs, and what the call waits for.
 func (c *Call) Outcome(rules Rules) Outcome {
+	o := c.outcome(rules)
+	if events, records := c.split(); len(records) > 0 {
+		told := Call{events: events, ticks: c.ticks}
+		credit(o.Legs, told.outcome(rules).Legs, int64(c.Len()))
+		slices.SortFunc(o.Legs, Compare)
+	}
+	return o
+}
+
+func (c *Call) outcome(rules Rules) Outcome {
 	var space [4]attempt // most calls have no more, and need no memory of their own for it
 	f := c.fold(space[:0])
 	f.judgeEntry(c, rules)
@@ -71,9 +81,9 @@ type folded struct {
 }
 
 func (c *Call) fold(space []attempt) folded {
-	facts, attempts := c.facts(), space
+	rest, records := c.split()
+	facts, attempts := factsOf(rest), space
 	var own waiting
-	rest := c.events
 	for len(rest) > 0 {
 		n := legLength(rest)
 		switch {
@@ -86,6 +96,9 @@ func (c *Call) fold(space []attempt) folded {
 	}
 	if facts.related {
 		attempts = mergeSources(attempts)
+	}
+	if len(records) > 0 {
+		attempts = append(attempts, own.remember(records, attempts, &facts)...)
 	}
 	f := folded{facts: facts, attempts: attempts}
 	f.relate(&facts)
@@ -185,7 +198,7 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 		From: cmp.Or(a.caller.Number, a.caller.Extension), FromName: a.caller.Name,
 		To: cmp.Or(a.called.Number, a.called.Extension), Extension: a.extension, RecordingID: a.recording,
 		Phase: a.phase(), Result: a.result, Recorded: a.result == Answered && !f.carried(a), DID: a.did,
-		Start: a.start, Answer: a.answered, End: a.end, Talk: a.talk(),
+		Start: a.start, Answer: a.answered, End: a.end, Talk: a.talk(), Backfilled: a.backfilled,
 	}
 	byUser := false
 	for _, e := range a.events {
@@ -292,14 +305,14 @@ func (f *folded) tick(c *Call, rules Rules) *callevent.Event {
 }
 
 // graceTick decides a call that seems to be missed. It waits while a phone rings that began to ring after the last IVR or queue had given
-// the caller up: he has moved on.
+// the caller up: he has moved on. Where only the history has given him up, it waits for any: the history may know the call's beginning only.
 func (f *folded) graceTick(c *Call, rules Rules) *callevent.Event {
 	if f.waiting.deciding == nil || c.graceOver() || f.taken(rules) {
 		return nil
 	}
 	last := f.waiting.last
 	for i := range f.attempts {
-		if a := &f.attempts[i]; a.level != callevent.LevelEntry && a.open() && a.direction == Inbound && !a.start.Before(last) {
+		if a := &f.attempts[i]; a.level != callevent.LevelEntry && a.open() && a.direction == Inbound && (f.waiting.deciding.Record != nil || !a.start.Before(last)) {
 			return nil
 		}
 	}
@@ -316,7 +329,7 @@ func newTick(t callevent.Type, callID, legID string, due time.Time) *callevent.E
 func (c *Call) lastHangup() time.Time {
 	var last time.Time
 	for _, e := range c.events {
-		if e.Type == callevent.Hangup || e.Type == callevent.CallEnd {
+		if e.Type == callevent.Hangup || e.Type == callevent.CallEnd || e.Type == callevent.History {
 			last = later(last, e.Received)
 		}
 	}

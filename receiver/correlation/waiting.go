@@ -15,6 +15,8 @@ type waiting struct {
 	bridged   bool      // some IVR or queue says that an extension took the call
 	unbridged bool      // some IVR or queue says that none did
 	last      time.Time // when the last of those that can decide was sent
+
+	backfilled bool // the history tells of it
 }
 
 // ofWaiting tells whether a leg's events belong to an IVR or a queue. Where the URL does not tell, Bridged does: only they send it.
@@ -82,7 +84,7 @@ func (w *waiting) leg(taken bool, facts *facts, revision int64) Leg {
 		Extension: cmp.Or(e.Source.Number, called.Extension, w.queue()), User: e.Source.User,
 		Phase: Completed, Result: Missed, Recorded: true,
 		Start: w.events[0].Time, End: e.Time,
-		CallBackID: e.CallBackID, ControlID: e.ControlID,
+		CallBackID: e.CallBackID, ControlID: e.ControlID, Backfilled: w.backfilled,
 		Revision: revision, Events: legEvents(make([]LegEvent, 0, len(w.events)), w.events),
 	}
 	if caller.Local && called.Local {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect"
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
@@ -49,7 +50,7 @@ type Config struct {
 	Resolver Resolver
 	Journal  Journal
 	Dialect  dialect.Dialect
-	// ContentTypes that a body may have. Default: form parameters.
+	// ContentTypes that the body of a notification may have. Default: form parameters.
 	ContentTypes []string
 	// Quarantined is told why a request was quarantined; it must not block. Optional.
 	Quarantined func(reason string)
@@ -123,8 +124,8 @@ func (h *Handler) take(r *http.Request, target *sources.Target, rest string, now
 		refusal.retryAfter = retryBusy
 		return refusal
 	}
-	if !h.understands(r) {
-		return refuse(http.StatusUnsupportedMediaType, "expected a body of type "+strings.Join(h.config.ContentTypes, " or ")+", not compressed")
+	if expected := h.contentTypes(rest); !understands(r, expected) {
+		return refuse(http.StatusUnsupportedMediaType, "expected a body of type "+strings.Join(expected, " or ")+", not compressed")
 	}
 	body, refusal := readBody(r)
 	if refusal.status != 0 {
@@ -139,7 +140,7 @@ func (h *Handler) take(r *http.Request, target *sources.Target, rest string, now
 		return h.quarantine(&entry, err)
 	}
 	keep := func(record []byte) error {
-		return h.config.Journal.Append(record, journal.Decoded{Mapping: target.Mapping, Events: events})
+		return h.config.Journal.Append(record, journal.Decoded{Mapping: target.Mapping, Path: rest, Events: events})
 	}
 	if err := store(keep, &entry); err != nil {
 		return h.unavailable(err)
@@ -148,8 +149,16 @@ func (h *Handler) take(r *http.Request, target *sources.Target, rest string, now
 	return answer{status: http.StatusOK}
 }
 
-// understands tells whether the body, if any, is of a type that the dialect reads.
-func (h *Handler) understands(r *http.Request) bool {
+// contentTypes are those that a body may have: a PBX's history has its own, whatever the PBX.
+func (h *Handler) contentTypes(rest string) []string {
+	if rest == callhistory.Path {
+		return []string{callhistory.ContentType}
+	}
+	return h.config.ContentTypes
+}
+
+// understands tells whether the body, if any, is of a type that is read.
+func understands(r *http.Request, expected []string) bool {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return false
 	}
@@ -158,7 +167,7 @@ func (h *Handler) understands(r *http.Request) bool {
 	if media == "" || r.ContentLength == 0 {
 		return true
 	}
-	for _, known := range h.config.ContentTypes {
+	for _, known := range expected {
 		if strings.EqualFold(media, known) {
 			return true
 		}

@@ -41,6 +41,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m.success = m.requests.WithLabelValues(strconv.Itoa(http.StatusOK))
 	for _, t := range []callevent.Type{
 		callevent.DialIn, callevent.DialOut, callevent.Answer, callevent.Hangup,
+		callevent.CallStart, callevent.CallEnd, callevent.HasAnswered, callevent.Pickup, callevent.Progress, callevent.History,
 		callevent.Agent, callevent.PhoneStatus, callevent.Message, callevent.Other,
 	} {
 		m.byType[t] = m.events.WithLabelValues(string(t))
@@ -62,8 +63,10 @@ func (m *Metrics) answered(code int, took time.Duration) {
 
 func (m *Metrics) took(events []callevent.Event) {
 	for i := range events {
-		if counter, ok := m.byType[events[i].Type]; ok {
-			counter.Inc()
+		counter, ok := m.byType[events[i].Type]
+		if !ok { // the types are few, and none comes from the wire
+			counter = m.events.WithLabelValues(string(events[i].Type))
 		}
+		counter.Inc()
 	}
 }

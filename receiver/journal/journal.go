@@ -1,5 +1,5 @@
 // Package journal keeps the durable logs of a receiver in JetStream: requests as they came in (EVENTS), the newest revision of every
-// leg (LEGS), the newest state of every queue agent (AGENTS), undecodable requests (QUARANTINE) and the positions of the readers (STATE).
+// leg (LEGS), the newest state of every queue agent and phone (AGENTS), undecodable requests (QUARANTINE) and the positions of the readers (STATE).
 // The JetStream is embedded in the process, with one fsync per write, or run by somebody else; the code is the same.
 package journal
 

@@ -400,13 +400,23 @@ func TestAgentsKeepTheNewestState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for i, state := range []string{"3", ""} {
+		at := since.Add(time.Duration(i+1) * time.Minute)
+		record := journal.AgentRecord{Phone: true, Mapping: "m", Extension: "1234*101", ExtensionID: "5101", State: state, Since: at}
+		if err := j.PutAgent(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan []journal.AgentRecord, 1)
 	var running sync.WaitGroup
 	running.Go(func() {
 		_ = j.ConsumeAgents(ctx, "reader", func(_ context.Context, records []journal.AgentRecord) error { got <- records; return nil })
 	})
-	want := []journal.AgentRecord{{Mapping: "m", Extension: "1234*101", State: "LoggedOut", Since: since.Add(time.Minute)}}
+	want := []journal.AgentRecord{
+		{Mapping: "m", Extension: "1234*101", State: "LoggedOut", Since: since.Add(time.Minute)},
+		{Phone: true, Mapping: "m", Extension: "1234*101", ExtensionID: "5101", Since: since.Add(2 * time.Minute)},
+	}
 	if diff := cmp.Diff(want, <-got); diff != "" {
 		t.Error(diff)
 	}

@@ -10,9 +10,9 @@ import (
 
 // Decoded is what an Entry says.
 type Decoded struct {
-	// Mapping is that of the entry.
-	Mapping string
-	Events  []callevent.Event
+	// Mapping is that of the entry, and Path that of its request.
+	Mapping, Path string
+	Events        []callevent.Event
 }
 
 // maxRecent bounds the events in memory, about 1 KiB each. A reader that lags further behind reads the log.

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -60,18 +61,30 @@ func (j *Journal) putState(ctx context.Context, data []byte, parts ...string) er
 	return j.storeError(err)
 }
 
-// AgentRecord is the newest state of one queue agent.
+// AgentRecord is the newest state of one queue agent, or of one phone.
 type AgentRecord struct {
-	// Mapping is the UID of the mapping whose event URL was called.
+	// Phone tells that the state is the account-defined status of a phone; empty, it was removed.
+	Phone bool `json:"phone,omitempty"`
+	// Mapping is the UID of the mapping, or of the integration, whose event URL was called.
 	Mapping string `json:"mapping"`
-	// Extension is the agent's extension number; empty where the event did not say.
+	// Extension is the number of the agent's extension, or of the phone; empty where the event did not say.
 	Extension string `json:"extension,omitempty"`
-	State     string `json:"state"`
+	// ExtensionID is the PBX's id of that extension; empty where the event did not say.
+	ExtensionID string `json:"extensionID,omitempty"`
+	State       string `json:"state"`
 	// Since is the time of the event.
 	Since time.Time `json:"since"`
 }
 
-// PutAgent makes the state of an agent durable; it replaces the agent's earlier one.
+// key tells agents and phones apart.
+func (r *AgentRecord) key() string {
+	if r.Phone {
+		return hash("phone\x00" + r.Mapping + "\x00" + cmp.Or(r.ExtensionID, r.Extension))
+	}
+	return hash(r.Mapping + "\x00" + r.Extension)
+}
+
+// PutAgent makes the state of an agent or a phone durable; it replaces the earlier one.
 func (j *Journal) PutAgent(ctx context.Context, record AgentRecord) error {
 	data, err := json.Marshal(record)
 	if err != nil {
@@ -79,14 +92,14 @@ func (j *Journal) PutAgent(ctx context.Context, record AgentRecord) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	if _, err = j.js.Publish(ctx, j.names.key(Agents, hash(record.Mapping+"\x00"+record.Extension)), data); err != nil {
+	if _, err = j.js.Publish(ctx, j.names.key(Agents, record.key()), data); err != nil {
 		return j.storeError(err)
 	}
 	j.changes[Agents].notify()
 	return nil
 }
 
-// ConsumeAgents hands the newest state of every agent to handle, with the promises of ConsumeLegs.
+// ConsumeAgents hands the newest state of every agent and phone to handle, with the promises of ConsumeLegs.
 func (j *Journal) ConsumeAgents(ctx context.Context, durable string, handle func(context.Context, []AgentRecord) error) error {
 	return j.consume(ctx, Agents, durable, func(ctx context.Context, messages []message) error {
 		records := make([]AgentRecord, len(messages))

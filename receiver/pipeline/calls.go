@@ -133,7 +133,7 @@ func (cs *calls) derive(rules correlation.Rules, now time.Time) []journal.LegRec
 	var records []journal.LegRecord
 	for _, c := range cs.touched {
 		outcome := cs.outcome(c, rules, now)
-		c.derived = outcome.Legs
+		c.derived = c.withdraw(outcome.Legs)
 		cs.schedule(c, outcome.Tick)
 		cs.noteFinished(c, outcome.Finished, now)
 		changes := c.changes()
@@ -141,6 +141,22 @@ func (cs *calls) derive(rules correlation.Rules, now time.Time) []journal.LegRec
 		records = append(records, changes...)
 	}
 	return records
+}
+
+// withdraw adds the legs that were shown and are none any more: events that came out of order have shown them to be a part of others. They
+// end without a result, and count for nothing.
+func (c *call) withdraw(legs []correlation.Leg) []correlation.Leg {
+	for _, leg := range c.written {
+		if slices.ContainsFunc(legs, func(other correlation.Leg) bool { return other.LegID == leg.LegID }) {
+			continue
+		}
+		if n := len(leg.Events); n > 0 && leg.End.IsZero() {
+			leg.End = leg.Events[n-1].Time
+		}
+		leg.Phase, leg.Result, leg.Recorded, leg.Revision = correlation.Completed, correlation.Unknown, false, int64(c.events.Len())
+		legs = append(legs, leg)
+	}
+	return legs
 }
 
 // outcome lets all time pass that has passed already, so that a call read back from the log ends up where it was.

@@ -241,7 +241,7 @@ func (p *Pipeline) mark(ctx context.Context, now time.Time) error {
 func (p *Pipeline) putAgents(ctx context.Context, agents []journal.AgentRecord) error {
 	for _, agent := range agents {
 		if err := p.config.Log.PutAgent(ctx, agent); err != nil {
-			return fmt.Errorf("cannot keep the state of an agent: %w", err)
+			return fmt.Errorf("cannot keep the state of an agent or a phone: %w", err)
 		}
 	}
 	return nil
@@ -296,7 +296,7 @@ func (p *Pipeline) decodeEntry(entry *journal.Entry, position uint64, found *arr
 func (a *arrivals) take(mapping string, events []callevent.Event, position uint64) {
 	for i := range events {
 		switch event := &events[i]; {
-		case event.Type == callevent.Agent:
+		case event.Type == callevent.Agent, event.Type == callevent.PhoneStatus:
 			a.agents = append(a.agents, agentRecord(mapping, event))
 		case event.CallID != "":
 			a.events = append(a.events, arrival{event: event, position: position})
@@ -305,6 +305,12 @@ func (a *arrivals) take(mapping string, events []callevent.Event, position uint6
 }
 
 func agentRecord(mapping string, event *callevent.Event) journal.AgentRecord {
-	extension := cmp.Or(event.Called.Extension, event.Called.Number)
-	return journal.AgentRecord{Mapping: mapping, Extension: extension, State: string(event.Agent), Since: event.Time}
+	record := journal.AgentRecord{
+		Mapping: mapping, Extension: cmp.Or(event.Called.Extension, event.Called.Number), ExtensionID: event.Called.ExtensionID,
+		State: string(event.Agent), Since: event.Time,
+	}
+	if event.Type == callevent.PhoneStatus {
+		record.Phone, record.State = true, event.WireStatus
+	}
+	return record
 }

@@ -14,7 +14,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
-	"github.com/pbx-operator/pbx-operator/receiver/dialect/ringme"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/callable"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/dialects"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
@@ -26,11 +28,21 @@ type bench struct {
 	clock    time.Time
 	log      *memoryLog
 	pipeline *Pipeline
+	speaks   dialect.Dialect
 	rules    correlation.Rules
 }
 
-func newBench(t testing.TB) *bench {
-	b := &bench{t: t, clock: epoch, rules: correlation.Rules{Scope: correlation.ScopeAll, GracePeriod: 5 * time.Second, MaxDuration: 4 * time.Hour}}
+func newBench(t testing.TB) *bench { return newBenchOf(t, "ringme") }
+
+func newBenchOf(t testing.TB, pbx string) *bench {
+	t.Helper()
+	speaks, err := dialects.New(pbx, dialects.Settings{
+		Callable: callable.Config{OwnNumbers: []string{"+4420794609*"}, OwnDomains: []string{"tenant.example.com"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t, clock: epoch, speaks: speaks, rules: correlation.Rules{Scope: correlation.ScopeAll, GracePeriod: 5 * time.Second, MaxDuration: 4 * time.Hour}}
 	b.log = &memoryLog{now: b.now}
 	b.restart()
 	return b
@@ -39,7 +51,7 @@ func newBench(t testing.TB) *bench {
 func (b *bench) now() time.Time { return b.clock }
 
 func (b *bench) restart() {
-	b.pipeline = New(Config{Log: b.log, Dialect: ringme.Dialect{}, Rules: func() correlation.Rules { return b.rules }, Now: b.now})
+	b.pipeline = New(Config{Log: b.log, Dialect: b.speaks, Rules: func() correlation.Rules { return b.rules }, Now: b.now})
 	if err := b.pipeline.recover(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}
@@ -77,8 +89,8 @@ type delivery struct {
 }
 
 // deliveries are the events of some calls as they come in: some twice, some late.
-func deliveries(t testing.TB, random *rand.Rand, callCount int) []delivery {
-	all, err := scenario.All("ringme")
+func deliveries(t testing.TB, pbx string, random *rand.Rand, callCount int) []delivery {
+	all, err := scenario.All(pbx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +100,7 @@ func deliveries(t testing.TB, random *rand.Rand, callCount int) []delivery {
 		start := epoch.Add(time.Duration(random.IntN(600)) * time.Second)
 		for _, notification := range chosen.Play(fmt.Sprint("seed", n), start) {
 			for repeat := true; repeat; repeat = random.IntN(10) == 0 {
-				found = append(found, delivery{at: notification.At.Add(delay(random)), entry: entryOf(notification)})
+				found = append(found, delivery{at: notification.At.Add(delay(random)), entry: entryOf(pbx, notification)})
 			}
 		}
 	}
@@ -107,11 +119,16 @@ func delay(random *rand.Rand) time.Duration {
 	}
 }
 
-func entryOf(n scenario.Notification) journal.Entry {
-	return journal.Entry{Mapping: n.Sender.ID, Request: callevent.Request{
-		Method: "POST", ContentType: "application/x-www-form-urlencoded", Body: n.Params.Encode(),
-		Source: callevent.Source{Type: callevent.SourceType(n.Sender.Type), Number: n.Sender.Number, ID: n.Sender.ID},
+func entryOf(pbx string, n scenario.Notification) journal.Entry {
+	wire := n.Request("POST")
+	entry := journal.Entry{Mapping: "account", Request: callevent.Request{
+		Method: wire.Method, Path: wire.Path, Query: wire.Query, ContentType: wire.ContentType, Body: wire.Body,
 	}}
+	if pbx == "ringme" || pbx == "voipnow" {
+		entry.Mapping = n.Sender.ID
+		entry.Request.Source = callevent.Source{Type: callevent.SourceType(n.Sender.Type), Number: n.Sender.Number, ID: n.Sender.ID}
+	}
+	return entry
 }
 
 // run lets the deliveries come in. After each, what says how the receiver fares.
@@ -128,14 +145,22 @@ func (b *bench) run(found []delivery, then func(b *bench)) {
 
 // TestRestartsDoNotShow loses power at random moments. The legs must be those of a receiver that never stopped.
 func TestRestartsDoNotShow(t *testing.T) {
+	for _, pbx := range systems {
+		t.Run(pbx, func(t *testing.T) { t.Parallel(); restartsDoNotShow(t, pbx) })
+	}
+}
+
+var systems = []string{"ringme", "voipnow", "callable", "linuxbox"}
+
+func restartsDoNotShow(t *testing.T, pbx string) {
 	rapid.Check(t, func(rt *rapid.T) {
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
-		found := deliveries(t, random, 1+random.IntN(12))
+		found := deliveries(t, pbx, random, 1+random.IntN(12))
 
-		undisturbed := newBench(t)
+		undisturbed := newBenchOf(t, pbx)
 		undisturbed.run(found, (*bench).pass)
 
-		restarted := newBench(t)
+		restarted := newBenchOf(t, pbx)
 		restarted.run(found, func(b *bench) {
 			if random.IntN(3) > 0 {
 				b.pass()
@@ -157,10 +182,97 @@ func TestRestartsDoNotShow(t *testing.T) {
 	})
 }
 
-// lasting are the legs, apart from missed calls that were shown and taken back: whether one was ever shown depends on what else had come in
-// by then.
+// lasting are the legs, apart from those that were shown and taken back, as missed calls and withdrawn legs are: whether one was ever shown
+// depends on what else had come in by then.
 func lasting(b *bench) []correlation.Leg {
-	return slices.DeleteFunc(b.log.content(), func(leg correlation.Leg) bool { return leg.LegID == leg.CallID && !leg.Recorded })
+	return slices.DeleteFunc(b.log.content(), func(leg correlation.Leg) bool {
+		return !leg.Recorded && (leg.LegID == leg.CallID && leg.Result == correlation.AnsweredElsewhere || leg.Result == correlation.Unknown)
+	})
+}
+
+// Systems that name no legs, and no times, are no different: an event that comes after its call was forgotten, as Callable's transcoded
+// recording and LinuxBox's endcall may, finds it as it was.
+func TestLateEndOfEveryScenario(t *testing.T) {
+	for _, pbx := range systems {
+		all, err := scenario.All(pbx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range all {
+			t.Run(pbx+"/"+s.Name, func(t *testing.T) { lateEnd(t, pbx, s) })
+		}
+	}
+}
+
+// lateEnd holds the last event of a scenario back until the others are forgotten, or the receiver has been restarted, or neither.
+func lateEnd(t *testing.T, pbx string, s scenario.Scenario) {
+	notifications := s.Play("seed", epoch)
+	if len(notifications) < 2 {
+		return
+	}
+	legsAfter := func(meanwhile func(b *bench)) []correlation.Leg {
+		b := newBenchOf(t, pbx)
+		for i, n := range notifications {
+			b.clock = n.At
+			if i == len(notifications)-1 {
+				b.pass()
+				meanwhile(b)
+				b.clock = n.At.Add(20 * time.Minute)
+			}
+			b.arrive(entryOf(pbx, n))
+		}
+		b.pass()
+		b.settle()
+		return lasting(b)
+	}
+	want := legsAfter(func(*bench) {})
+	forgotten := legsAfter(func(b *bench) {
+		b.clock = b.clock.Add(10 * time.Minute)
+		b.pass()
+		b.clock = b.clock.Add(5 * time.Minute)
+		b.pass()
+	})
+	restarted := legsAfter(func(b *bench) {
+		b.log.crash(3)
+		b.restart()
+	})
+	if diff := cmp.Diff(want, forgotten); diff != "" {
+		t.Errorf("after the call was forgotten (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, restarted); diff != "" {
+		t.Errorf("after a restart (-want +got):\n%s", diff)
+	}
+}
+
+// The two sides of a click-to-call are one leg. Out of order, the second is shown before it is known to be none.
+func TestShownLegIsWithdrawn(t *testing.T) {
+	s, err := scenario.Find("voipnow", "V11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inOrder, reversed := newBenchOf(t, "voipnow"), newBenchOf(t, "voipnow")
+	played := s.Play("seed", epoch)
+	for i := range played {
+		inOrder.arrive(entryOf("voipnow", played[i]))
+		inOrder.pass()
+		reversed.arrive(entryOf("voipnow", played[len(played)-1-i]))
+		reversed.pass()
+	}
+	if got := inOrder.log.content(); len(got) != 1 {
+		t.Fatalf("in order: %+v", got)
+	}
+	for range 3 {
+		got := reversed.log.content()
+		if len(got) != 2 || got[1].Phase != correlation.Completed || got[1].Result != correlation.Unknown || got[1].Recorded || got[1].End.IsZero() {
+			t.Errorf("the leg that was shown by mistake is not withdrawn: %+v", got)
+		}
+		if !got[0].Recorded || got[0].Direction != correlation.Outbound {
+			t.Errorf("the leg of the call: %+v", got[0])
+		}
+		reversed.clock = reversed.clock.Add(20 * time.Minute)
+		reversed.restart()
+		reversed.pass()
+	}
 }
 
 // answeredCall is an answered inbound call: ring, answer and hangup.
@@ -172,7 +284,7 @@ func answeredCall(t *testing.T) []journal.Entry {
 	}
 	var entries []journal.Entry
 	for _, n := range s.Play("seed", epoch) {
-		entries = append(entries, entryOf(n))
+		entries = append(entries, entryOf("ringme", n))
 	}
 	return entries
 }
@@ -260,19 +372,26 @@ func TestFailuresAreRepeatedWithoutLoss(t *testing.T) {
 	}
 }
 
-func TestAgentEventsBelongToNoCall(t *testing.T) {
+func TestStatesOfAgentsAndPhonesBelongToNoCall(t *testing.T) {
 	b := newBench(t)
 	b.arrive(journal.Entry{Mapping: "uid", Request: callevent.Request{
 		Method: "POST", Source: callevent.Source{Type: callevent.Queue, Number: "1234*900"},
 		Body: "agent_id=77&agent_status=available&agent_type=local&extension_name=1234*101%40sip.example.com&event_source=api",
 	}})
 	b.pass()
-	want := []journal.AgentRecord{{Mapping: "uid", Extension: "1234*101", State: "Available", Since: epoch}}
+	b.arrive(journal.Entry{Mapping: "uid-of-account", Request: callevent.Request{
+		Method: "POST", Body: "event_type=call-status-change&client_id=12&extension_id=5101&extension_name=1234*101&old_status_id=3&new_status_id=",
+	}})
+	b.pass()
+	want := []journal.AgentRecord{
+		{Mapping: "uid", Extension: "1234*101", State: "Available", Since: epoch},
+		{Phone: true, Mapping: "uid-of-account", Extension: "1234*101", ExtensionID: "5101", Since: epoch},
+	}
 	if diff := cmp.Diff(want, b.log.agents); diff != "" {
 		t.Error(diff)
 	}
 	if len(b.log.legs) > 0 || len(b.pipeline.calls.byID) > 0 {
-		t.Error("an agent event has made a call")
+		t.Error("the state of an agent or a phone has made a call")
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/dialects"
+	"github.com/pbx-operator/pbx-operator/receiver/sources"
 )
 
 const usage = `Usage: receiver replay (--pbx TYPE [--scope SCOPE] | --integration FILE.yaml) [-o json|table] FILE.jsonl...
@@ -23,10 +24,11 @@ const usage = `Usage: receiver replay (--pbx TYPE [--scope SCOPE] | --integratio
 Prints the call legs that captured requests lead to. A capture holds one request per line; "-" reads standard input:
   {"receivedAt":"2026-01-02T10:00:00Z","source":{"type":"Phone","number":"1234*101","id":"5101","user":"ann"},
    "method":"POST","path":"","query":"","contentType":"application/x-www-form-urlencoded","body":"EventType=dial-in&..."}
+"path" is what follows the token in the event URL, such as /dial-in or /history; "source" is empty where one URL serves the account.
 
   --pbx TYPE               the PBX that sent the requests: RingMe, VoipNow, Callable or LinuxBox
   --scope SCOPE            External (default): calls with the outside; All: internal calls as well
-  --integration FILE.yaml  takes the PBX and all rules from this PBXIntegration manifest
+  --integration FILE.yaml  takes the PBX, its settings and all rules from this PBXIntegration manifest
   -o FORMAT                json (default): an array of CallLeg objects; table: for people
 
 After the last line all grace periods are taken as over; open legs stay open. Exit status: 0, or 1 if some lines could not be
@@ -129,7 +131,8 @@ func scopeOf(text string) (correlation.Scope, error) {
 	}
 }
 
-// fromManifest takes the rules from the file, with the schema's defaults. Its times play no part, as a replay waits for nothing.
+// fromManifest takes the settings and rules from the file, as a receiver takes them from the integration. Its times play no part, as a
+// replay waits for nothing.
 func fromManifest(name string) (options, error) {
 	text, err := os.ReadFile(name) //nolint:gosec // the user names the file
 	if err != nil {
@@ -139,11 +142,11 @@ func fromManifest(name string) (options, error) {
 	if err != nil {
 		return options{}, fmt.Errorf("--integration %s: %w", name, err)
 	}
-	d, err := dialects.New(string(manifest.Spec.PBX.Type), dialects.Settings{})
+	d, err := dialects.New(string(manifest.Spec.PBX.Type), sources.SettingsOf(manifest.Spec))
 	if err != nil {
-		return options{}, fmt.Errorf("--integration %s: spec.pbx.type: %w", name, err)
+		return options{}, fmt.Errorf("--integration %s: spec.pbx: %w", name, err)
 	}
-	rules := correlation.DefaultRules()
+	rules := sources.RulesOf(manifest.Spec)
 	if rules.Scope, err = scopeOf(string(manifest.Spec.CallLegs.Scope)); err != nil {
 		return options{}, fmt.Errorf("--integration %s: spec.callLegs.scope: %w", name, err)
 	}

@@ -2,13 +2,18 @@ package replay
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -86,6 +91,86 @@ func TestIntegration(t *testing.T) {
 	for _, want := range []string{`"namespace": "telephony"`, `"name": "head-office-`, `"pbx-operator.io/integration": "head-office"`} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("no %s in the legs", want)
+		}
+	}
+}
+
+// capture is what a receiver with these sources would have been sent.
+func capture(t *testing.T, pbx, name string) string {
+	t.Helper()
+	s, err := scenario.Find(pbx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines strings.Builder
+	for _, n := range s.Play("seed", time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)) {
+		wire := n.Request("POST")
+		request := callevent.Request{
+			ReceivedAt: n.At, Method: wire.Method, Path: wire.Path, Query: wire.Query, ContentType: wire.ContentType, Body: wire.Body,
+		}
+		if pbx == "ringme" {
+			request.Source = callevent.Source{Type: callevent.SourceType(n.Sender.Type), Number: n.Sender.Number, ID: n.Sender.ID}
+		}
+		if err := json.NewEncoder(&lines).Encode(request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return lines.String()
+}
+
+// What an integration says of its PBX decides what a capture means.
+func TestSettingsOfAnIntegration(t *testing.T) {
+	manifest := func(spec string) string {
+		file := filepath.Join(t.TempDir(), "integration.yaml")
+		text := "apiVersion: pbx-operator.io/v1alpha1\nkind: PBXIntegration\nmetadata: {name: office}\nspec: " + spec + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	for _, c := range []struct{ pbx, scenario, without, with, lacks, has string }{
+		{
+			"callable", "C3-number", "{pbx: {type: Callable}}", `{pbx: {type: Callable, callable: {ownNumbers: ["+4420794609*"]}}}`,
+			"Outbound", "Outbound",
+		},
+		{
+			"callable", "C2b", `{pbx: {type: Callable, callable: {ownNumbers: ["4420794609*"]}}}`,
+			`{pbx: {type: Callable, callable: {ownNumbers: ["4420794609*"]}}, callLegs: {selfService: Missed}}`, "Missed", "Missed",
+		},
+		{
+			"linuxbox", "L1-other-names", "{pbx: {type: LinuxBox}}",
+			"{pbx: {type: LinuxBox, linuxBox: {parameters: {from: CallerNumber, to: CalledNumber, extension: Line}}}}", "2025550143", "2025550143",
+		},
+		{
+			"ringme", "S10-ivr", "{pbx: {type: RingMe}}", "{pbx: {type: RingMe}, callLegs: {forwardedOutside: Answered}}",
+			"AnsweredElsewhere", "",
+		},
+	} {
+		lines := capture(t, c.pbx, c.scenario)
+		without := replayOf(t, lines, "--integration", manifest(c.without), "-o", "table", "-")
+		with := replayOf(t, lines, "--integration", manifest(c.with), "-o", "table", "-")
+		if without.code != exitOK || with.code != exitOK || without.stdout == with.stdout {
+			t.Errorf("%s: the settings change nothing: exit %d and %d, %s%s%s", c.scenario, without.code, with.code, with.stdout, without.stderr, with.stderr)
+		}
+		if strings.Contains(without.stdout, c.lacks) || !strings.Contains(with.stdout, c.has) {
+			t.Errorf("%s: without:\n%swith:\n%s", c.scenario, without.stdout, with.stdout)
+		}
+	}
+	refused := replayOf(t, "", "--integration", manifest("{pbx: {type: LinuxBox, linuxBox: {events: {x: Nonsense}}}}"), "-")
+	if refused.code != exitUsage || !strings.Contains(refused.stderr, "Nonsense") {
+		t.Errorf("exit %d: %s", refused.code, refused.stderr)
+	}
+}
+
+// What was read from a PBX's history can be captured and replayed like everything else.
+func TestHistory(t *testing.T) {
+	const line = `{"receivedAt":"2026-01-02T10:05:00Z","source":{},"method":"POST","path":"/history","contentType":"application/json","body":` +
+		`"[{\"id\":\"r1\",\"callID\":\"c1\",\"extension\":\"0007*101\",\"flow\":\"In\",\"from\":\"12025550143\",\"start\":\"2026-01-02T10:00:00Z\",` +
+		`\"answer\":\"2026-01-02T10:00:06Z\",\"end\":\"2026-01-02T10:01:06Z\",\"talkSeconds\":60,\"result\":\"Answered\"}]"}`
+	for _, pbx := range []string{"RingMe", "VoipNow", "LinuxBox"} {
+		got := replayOf(t, line, "--pbx", pbx, "-")
+		if got.code != exitOK || !strings.Contains(got.stdout, `"backfilled": true`) || !strings.Contains(got.stdout, `"talkTime": "60s"`) {
+			t.Errorf("%s: exit %d, %s%s", pbx, got.code, got.stdout, got.stderr)
 		}
 	}
 }

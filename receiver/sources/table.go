@@ -5,6 +5,7 @@ package sources
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -12,14 +13,19 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/dialects"
 )
+
+var errNotLoaded = errors.New("it is not known yet which PBX this is")
 
 // Target is what an event URL stands for.
 type Target struct {
 	// Mapping is the UID of the ExtensionMapping, or of the PBXIntegration where one URL serves the account.
 	Mapping string `json:"mapping"`
 	// Name of that object.
-	Name   string           `json:"name,omitempty"`
+	Name string `json:"name,omitempty"`
+	// Source is empty where one URL serves the account.
 	Source callevent.Source `json:"source,omitzero"`
 	// Limiter bounds the requests to the target's URLs; nil: no bound.
 	Limiter *rate.Limiter `json:"-"`
@@ -44,9 +50,14 @@ func (d *digest) UnmarshalText(text []byte) error {
 // table is one state of affairs. It is never changed once it is in force.
 type table struct {
 	// Type of the PBX, as in PBXIntegration.
-	Type    string             `json:"type"`
-	Rules   correlation.Rules  `json:"rules"`
-	Targets map[digest]*Target `json:"targets"`
+	Type     string             `json:"type"`
+	Settings dialects.Settings  `json:"settings,omitzero"`
+	Rules    correlation.Rules  `json:"rules"`
+	Targets  map[digest]*Target `json:"targets"`
+
+	// What follows from the above.
+	dialect    dialect.Dialect
+	extensions extensions
 }
 
 // Table resolves tokens by the newest state of affairs. The zero value knows no token.
@@ -85,7 +96,7 @@ func (t *Table) Type() string {
 	return ""
 }
 
-// Targets is the number of targets, whatever the number of their tokens.
+// Targets is the number of extensions that have an event URL, whatever the number of their tokens.
 func (t *Table) Targets() int {
 	current := t.current.Load()
 	if current == nil {
@@ -93,13 +104,61 @@ func (t *Table) Targets() int {
 	}
 	seen := make(map[string]struct{}, len(current.Targets))
 	for _, target := range current.Targets {
-		seen[target.Mapping] = struct{}{}
+		if target.Source != (callevent.Source{}) {
+			seen[target.Mapping] = struct{}{}
+		}
 	}
 	return len(seen)
 }
 
-// replace puts a new state into force. Targets that stay keep their limiters.
-func (t *Table) replace(next *table) {
+// Decode implements dialect.Dialect with the settings in force. What comes by the URL of the account is attributed to the extensions.
+func (t *Table) Decode(request callevent.Request) ([]callevent.Event, error) {
+	current := t.current.Load()
+	if current == nil {
+		return nil, errNotLoaded
+	}
+	events, err := current.dialect.Decode(request)
+	if err != nil {
+		return nil, err
+	}
+	for i := range events {
+		current.extensions.attribute(&events[i])
+	}
+	return events, nil
+}
+
+// replace puts a new state into force. Targets that stay keep their limiters. Settings that the dialect refuses are reported, and those
+// before them stay; only a type of PBX that is not known leaves everything as it is.
+func (t *Table) replace(next *table) error {
+	refused := next.speak(t.current.Load())
+	if next.dialect == nil {
+		return refused
+	}
+	next.extensions = extensionsOf(next.Targets)
+	t.limit(next)
+	t.current.Store(next)
+	return refused
+}
+
+// speak finds the dialect for the settings, else for those before them, else for none.
+func (t *table) speak(before *table) error {
+	var refused error
+	if t.dialect, refused = dialects.New(t.Type, t.Settings); refused == nil {
+		return nil
+	}
+	t.Settings, t.dialect = dialects.Settings{}, nil
+	if before != nil && before.Type == t.Type {
+		t.Settings = before.Settings
+	}
+	known, err := dialects.New(t.Type, t.Settings)
+	if err == nil {
+		t.dialect = known
+	}
+	return fmt.Errorf("the settings of the PBX are refused: %w", refused)
+}
+
+// limit gives the targets their limiters.
+func (t *Table) limit(next *table) {
 	limiters := make(map[string]*rate.Limiter)
 	if current := t.current.Load(); current != nil {
 		for _, target := range current.Targets {
@@ -112,5 +171,4 @@ func (t *Table) replace(next *table) {
 		}
 		target.Limiter = limiters[target.Mapping]
 	}
-	t.current.Store(next)
 }

@@ -15,13 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
-	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
@@ -119,7 +117,7 @@ func slim(obj any) (any, error) {
 		return &v1alpha1.ExtensionMapping{
 			ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion},
 			Spec:       v1alpha1.ExtensionMappingSpec{Extension: o.Spec.Extension, User: o.Spec.User},
-			Status:     v1alpha1.ExtensionMappingStatus{ExtensionID: o.Status.ExtensionID, Agent: o.Status.Agent},
+			Status:     v1alpha1.ExtensionMappingStatus{ExtensionID: o.Status.ExtensionID, Agent: o.Status.Agent, Phone: o.Status.Phone},
 		}, nil
 	case metav1.Object:
 		o.SetManagedFields(nil)
@@ -188,7 +186,12 @@ func (w *Watch) refresh() {
 		w.logger.Warn("the event URLs stay as they are", "error", err)
 		return
 	}
-	w.table.replace(next)
+	if err := w.table.replace(next); err != nil {
+		w.logger.Error("the PBX's notifications are understood as before", "error", err)
+	}
+	if !w.table.Loaded() {
+		return
+	}
 	if err := w.table.save(w.copyPath); err != nil {
 		w.logger.Warn("a restart without the API server would have to wait for it", "error", err)
 	}
@@ -213,7 +216,11 @@ func (w *Watch) build() (*table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the keys of the event URLs: %w", err)
 	}
-	next := &table{Type: string(integration.Spec.PBX.Type), Rules: rulesOf(integration), Targets: make(map[digest]*Target)}
+	next := &table{
+		Type: string(integration.Spec.PBX.Type), Settings: SettingsOf(integration.Spec), Rules: RulesOf(integration.Spec),
+		Targets: make(map[digest]*Target),
+	}
+	next.add(ring, string(integration.UID), &Target{Mapping: string(integration.UID), Name: integration.Name})
 	for _, obj := range w.mappings.List() {
 		if mapping, ok := obj.(*v1alpha1.ExtensionMapping); ok {
 			next.add(ring, string(mapping.UID), targetOf(mapping))
@@ -240,14 +247,6 @@ func targetOf(mapping *v1alpha1.ExtensionMapping) *Target {
 	return &Target{Mapping: string(mapping.UID), Name: mapping.Name, Source: source}
 }
 
-func rulesOf(integration *v1alpha1.PBXIntegration) correlation.Rules {
-	rules, legs := correlation.DefaultRules(), integration.Spec.CallLegs
-	rules.Scope = correlation.Scope(legs.Scope)
-	rules.GracePeriod = legs.MissedGracePeriod.Duration
-	rules.MaxDuration = legs.MaxDuration.Duration
-	return rules
-}
-
 // Integration is the PBXIntegration as it was last seen; false if it does not exist.
 func (w *Watch) Integration() (*v1alpha1.PBXIntegration, bool) {
 	found := w.integrations.List()
@@ -268,10 +267,10 @@ func (w *Watch) MappingOf(extension string) (*v1alpha1.ExtensionMapping, bool) {
 	return mapping, ok
 }
 
-// mappingByUID is the mapping with the given UID.
-func (w *Watch) mappingByUID(uid types.UID) (*v1alpha1.ExtensionMapping, bool) {
+// find returns the first mapping that matches.
+func (w *Watch) find(matches func(*v1alpha1.ExtensionMapping) bool) (*v1alpha1.ExtensionMapping, bool) {
 	for _, obj := range w.mappings.List() {
-		if mapping, ok := obj.(*v1alpha1.ExtensionMapping); ok && mapping.UID == uid {
+		if mapping, ok := obj.(*v1alpha1.ExtensionMapping); ok && matches(mapping) {
 			return mapping, true
 		}
 	}

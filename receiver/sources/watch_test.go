@@ -43,7 +43,7 @@ func key(t *testing.T, generation int64) eventurl.Key {
 
 func integration() *v1alpha1.PBXIntegration {
 	return &v1alpha1.PBXIntegration{
-		TypeMeta: ours("PBXIntegration"), ObjectMeta: metav1.ObjectMeta{Namespace: "telephony", Name: "office"},
+		TypeMeta: ours("PBXIntegration"), ObjectMeta: metav1.ObjectMeta{Namespace: "telephony", Name: "office", UID: "uid-office"},
 		Spec: v1alpha1.PBXIntegrationSpec{
 			PBX: v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe},
 			CallLegs: v1alpha1.CallLegs{
@@ -105,6 +105,12 @@ func TestTableFollowsTheAPI(t *testing.T) {
 		want := callevent.Source{Type: callevent.Phone, Number: "1234*101", ID: "5101", User: "user-101"}
 		if diff := cmp.Diff(want, target.Source); diff != "" || target.Mapping != "uid-101" || target.Limiter == nil {
 			t.Errorf("got %+v: %s", target, diff)
+		}
+	}
+	for _, k := range []eventurl.Key{old, current} {
+		target, ok := table.Resolve(k.Token("uid-office"))
+		if !ok || target.Mapping != "uid-office" || target.Name != "office" || target.Source != (callevent.Source{}) {
+			t.Errorf("the URL of the account with key %d: %+v", k.Generation, target)
 		}
 	}
 	if _, ok := table.Resolve(current.Token("uid-201")); ok {
@@ -202,6 +208,164 @@ func TestCopyHoldsNoSecrets(t *testing.T) {
 	}
 }
 
+// callableOffice is an integration of a Callable account that owns the numbers.
+func callableOffice(numbers ...string) *v1alpha1.PBXIntegration {
+	office := integration()
+	office.Spec.PBX = v1alpha1.PBX{Type: v1alpha1.PBXTypeCallable, Callable: &v1alpha1.Callable{OwnNumbers: numbers}}
+	return office
+}
+
+// flowOf is the direction that the table sees in a call to a number.
+func flowOf(t *testing.T, table *sources.Table) callevent.Flow {
+	t.Helper()
+	events, err := table.Decode(callevent.Request{ReceivedAt: time.Now(), Body: `{"parentCallSid":"p1","callSid":"p1","event":"call","status":"trying","to":"442079460900"}`})
+	if err != nil || len(events) != 1 {
+		t.Fatalf("%+v, %v", events, err)
+	}
+	return events[0].Flow
+}
+
+func TestChangedSettingsApplyAtOnceAndSurviveARestart(t *testing.T) {
+	a, dir := newAPI(t), t.TempDir()
+	a.put("pbxintegrations", callableOffice())
+	a.put("secrets", ringSecret(eventurl.Ring{key(t, 1)}))
+	table, _, stop := watching(t, a, dir)
+	if _, err := table.Decode(callevent.Request{Body: "{}"}); err == nil {
+		t.Error("notifications are understood before it is known from which PBX")
+	}
+	eventually(t, "the table is loaded", table.Loaded)
+	if flow := flowOf(t, table); flow != callevent.FlowUnknown {
+		t.Errorf("a call to an unknown number is %s", flow)
+	}
+	a.put("pbxintegrations", callableOffice("+4420794609*"))
+	eventually(t, "the numbers are known", func() bool { return flowOf(t, table) == callevent.FlowIn })
+	eventually(t, "the copy is written", func() bool {
+		text, err := os.ReadFile(filepath.Join(dir, "sources.json"))
+		return err == nil && strings.Contains(string(text), "4420794609")
+	})
+	stop()
+	a.setAway(true)
+	restarted, _, _ := watching(t, a, dir)
+	if flow := flowOf(t, restarted); flow != callevent.FlowIn {
+		t.Errorf("after a restart without the API server the call is %q", flow)
+	}
+}
+
+// The schema refuses such names. Should one come through, events go on to be understood.
+func TestRefusedSettingsChangeNothing(t *testing.T) {
+	a, dir := newAPI(t), t.TempDir()
+	box := func(means v1alpha1.LinuxBoxName) *v1alpha1.PBXIntegration {
+		office := integration()
+		office.Spec.PBX = v1alpha1.PBX{
+			Type: v1alpha1.PBXTypeLinuxBox, LinuxBox: &v1alpha1.LinuxBox{Events: map[string]v1alpha1.LinuxBoxName{"hovor": means}},
+		}
+		return office
+	}
+	a.put("pbxintegrations", box("StartCall"))
+	a.put("secrets", ringSecret(eventurl.Ring{key(t, 1)}))
+	table, _, _ := watching(t, a, dir)
+	eventually(t, "the table is loaded", table.Loaded)
+	begins := func() bool {
+		events, err := table.Decode(callevent.Request{ReceivedAt: time.Now(), Path: "/hovor", Query: "call_id=c1&caller_type=external"})
+		return err == nil && events[0].Type == callevent.CallStart
+	}
+	if !begins() {
+		t.Error("the name of an event is not known")
+	}
+	wrong := box("Nonsense")
+	wrong.Spec.CallLegs.Scope = v1alpha1.ScopeExternal
+	a.put("pbxintegrations", wrong)
+	eventually(t, "the rules change", func() bool { return table.Rules().Scope == correlation.ScopeExternal })
+	if !begins() {
+		t.Error("the name of an event is lost")
+	}
+}
+
+func TestEventsAreShownAtTheirIntegration(t *testing.T) {
+	a := newAPI(t)
+	_, watch, _ := watching(t, a, t.TempDir())
+	at := time.Date(2026, 1, 2, 10, 0, 0, 700_000_000, time.UTC)
+	if err := watch.ShowFirstEvent(t.Context(), at); err == nil {
+		t.Error("an event was shown at an integration that nobody has seen")
+	}
+	a.put("pbxintegrations", integration())
+	eventually(t, "the integration is seen", func() bool { _, ok := watch.Integration(); return ok })
+	if err := watch.ShowFirstEvent(t.Context(), at); err != nil {
+		t.Error(err)
+	}
+	if err := watch.ShowOutage(t.Context(), at, at.Add(time.Minute)); err != nil {
+		t.Error(err)
+	}
+	path := "/apis/pbx-operator.io/v1alpha1/namespaces/telephony/pbxintegrations/office/status fieldManager=pbx-receiver "
+	want := []string{
+		path + `{"status":{"events":{"firstTime":"2026-01-02T10:00:00Z"}}}`,
+		path + `{"status":{"events":{"outage":{"start":"2026-01-02T10:00:00Z","end":"2026-01-02T10:01:01Z"}}}}`,
+	}
+	if diff := cmp.Diff(want, a.patches); diff != "" {
+		t.Error(diff)
+	}
+	a.setAway(true)
+	if watch.ShowFirstEvent(t.Context(), at) == nil || watch.ShowOutage(t.Context(), at, at) == nil {
+		t.Error("what could not be shown was taken for shown")
+	}
+}
+
+func TestPhonesAreShownAtTheirMapping(t *testing.T) {
+	a := newAPI(t)
+	a.put("pbxintegrations", integration())
+	a.put("secrets", ringSecret(eventurl.Ring{key(t, 1)}))
+	since := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
+	a.put("extensionmappings", mapping("101", "office"))
+	shown := mapping("102", "office")
+	shown.Status.Phone = &v1alpha1.PhoneStatus{ID: "3", Since: metav1.NewTime(since)}
+	a.put("extensionmappings", shown)
+	table, watch, _ := watching(t, a, t.TempDir())
+	eventually(t, "the table is loaded", table.Loaded)
+	phone := func(number, id, state string, after time.Duration) journal.AgentRecord {
+		return journal.AgentRecord{Phone: true, Mapping: "uid-office", Extension: number, ExtensionID: id, State: state, Since: since.Add(after)}
+	}
+	err := watch.ShowStates(t.Context(), []journal.AgentRecord{
+		phone("1234*101", "5101", "7", 0),
+		phone("", "5101", "8", 0),                    // by its id
+		phone("1234*101", "5101", "", 0),             // it has none
+		phone("1234*102", "5102", "3", time.Minute),  // no change
+		phone("1234*102", "5102", "4", -time.Minute), // old news
+		phone("1234*102", "5102", "", time.Minute),   // removed
+		phone("1234*999", "5999", "7", 0),            // nobody
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := "/apis/pbx-operator.io/v1alpha1/namespaces/telephony/extensionmappings/"
+	want := []string{
+		prefix + `101/status fieldManager=pbx-receiver {"status":{"phone":{"id":"7","since":"2026-01-02T10:00:00Z"}}}`,
+		prefix + `101/status fieldManager=pbx-receiver {"status":{"phone":{"id":"8","since":"2026-01-02T10:00:00Z"}}}`,
+		prefix + `102/status fieldManager=pbx-receiver {"status":{"phone":null}}`,
+	}
+	if diff := cmp.Diff(want, a.patches); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAgentsAreCounted(t *testing.T) {
+	a := newAPI(t)
+	for number, state := range map[string]v1alpha1.AgentState{"101": "Available", "102": "Available", "103": "LoggedOut", "104": ""} {
+		agent := mapping(number, "office")
+		if state != "" {
+			agent.Status.Agent = &v1alpha1.AgentStatus{State: state}
+		}
+		a.put("extensionmappings", agent)
+	}
+	_, watch, _ := watching(t, a, t.TempDir())
+	if !watch.WaitForSync(t.Context()) {
+		t.Fatal("the watch does not see the mappings")
+	}
+	want := map[v1alpha1.AgentState]int{v1alpha1.AgentAvailable: 2, v1alpha1.AgentLoggedOut: 1}
+	if diff := cmp.Diff(want, watch.AgentStates()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAgentsAreShownAtTheirMapping(t *testing.T) {
 	a := newAPI(t)
 	a.put("pbxintegrations", integration())
@@ -213,7 +377,7 @@ func TestAgentsAreShownAtTheirMapping(t *testing.T) {
 	a.put("extensionmappings", shown)
 	table, watch, _ := watching(t, a, t.TempDir())
 	eventually(t, "the table is loaded", table.Loaded)
-	err := watch.ShowAgents(t.Context(), []journal.AgentRecord{
+	err := watch.ShowStates(t.Context(), []journal.AgentRecord{
 		{Mapping: "uid-900", Extension: "1234*101", State: "LoggedOut", Since: since},
 		{Mapping: "uid-900", Extension: "1234*102", State: "Available", Since: since.Add(time.Minute)},  // no change
 		{Mapping: "uid-900", Extension: "1234*102", State: "LoggedOut", Since: since.Add(-time.Minute)}, // old news
@@ -232,7 +396,7 @@ func TestAgentsAreShownAtTheirMapping(t *testing.T) {
 		t.Error(diff)
 	}
 	a.setAway(true)
-	if err := watch.ShowAgents(t.Context(), []journal.AgentRecord{{Extension: "1234*101", State: "Available", Since: since}}); err == nil {
+	if err := watch.ShowStates(t.Context(), []journal.AgentRecord{{Extension: "1234*101", State: "Available", Since: since}}); err == nil {
 		t.Error("a state that could not be shown was taken for shown")
 	}
 }

@@ -1,5 +1,5 @@
-// Package registration decides which event registrations to create on an extension and which to delete. It is a pure function of what
-// the PBX has and what is wanted.
+// Package registration decides which event registrations to create on an extension, which to update and which to delete. It is a pure
+// function of what the PBX has and what is wanted.
 package registration
 
 import (
@@ -12,8 +12,12 @@ import (
 )
 
 // Priority is the order in which events are registered when there is no room for all. Each later event repeats the identity of the
-// call (RingMe: Extension Number Events), so a hangup alone still makes a complete record.
-var Priority = []v1alpha1.EventType{v1alpha1.EventHangup, v1alpha1.EventAnswer, v1alpha1.EventDialIn, v1alpha1.EventDialOut}
+// call (RingMe: Extension Number Events), so a hangup alone still makes a complete record. The answers of VoipNow come last, because its
+// early versions refuse them.
+var Priority = []v1alpha1.EventType{
+	v1alpha1.EventHangup, v1alpha1.EventAnswer, v1alpha1.EventDialIn, v1alpha1.EventDialOut, pbxapi.EventAnswerIn, pbxapi.EventAnswerOut,
+	pbxapi.EventAgentLogin, pbxapi.EventAgentLogout, pbxapi.EventPhoneStatus,
+}
 
 // Operation is what a step does.
 type Operation string
@@ -21,6 +25,7 @@ type Operation string
 // The operations.
 const (
 	Create Operation = "create"
+	Update Operation = "update"
 	Delete Operation = "delete"
 )
 
@@ -49,16 +54,21 @@ func (t Tokens) Own(registration pbxapi.Registration) bool {
 
 // Decide plans what to change on an extension so that it carries each of the desired registrations once and nothing else of ours.
 // Registrations of others only count against the limit. Where there is a free place a new registration is made before the one that
-// it replaces is deleted, so that no event is lost on the way.
+// it replaces is deleted, so that no event is lost on the way. What the PBX may refuse comes last: events that were not registered before.
 func Decide(current, desired []pbxapi.Registration, own Tokens, limit int) Plan {
-	p := planner{used: len(current), limit: limit}
-	changes, surplus := compare(current, desired, own)
-	p.surplus = surplus
-	for _, change := range changes {
+	d := compare(current, desired, own)
+	p := planner{used: len(current), limit: limit, surplus: d.surplus}
+	for _, registration := range d.repairs {
+		p.Steps = append(p.Steps, Step{Update, registration})
+	}
+	for _, change := range d.replaced {
 		p.apply(change)
 	}
 	for len(p.surplus) > 0 {
 		p.dropSurplus()
+	}
+	for _, change := range d.additional {
+		p.apply(change)
 	}
 	return p.Plan
 }
@@ -69,46 +79,60 @@ type change struct {
 	replaces *pbxapi.Registration
 }
 
-// compare finds what is missing, in order of priority, and what of ours is neither right nor replaced by anything.
-func compare(current, desired []pbxapi.Registration, own Tokens) (changes []change, surplus []pbxapi.Registration) {
-	missing := byPriority(desired)
-	var wrong []pbxapi.Registration
-	for _, registration := range byID(current) {
-		if !own.Own(registration) {
-			continue
-		}
-		if at := slices.IndexFunc(missing, func(d pbxapi.Registration) bool { return same(d, registration) }); at >= 0 {
-			missing = slices.Delete(missing, at, at+1)
-			continue
-		}
-		wrong = append(wrong, registration)
-	}
+// difference between what an extension has and what it should have. Each list is in order of priority, but surplus.
+type difference struct {
+	// repairs are desired registrations that are there under the given id, but disabled or with another method.
+	repairs []pbxapi.Registration
+	// replaced are changes that need no more places than before; additional ones need one more. They would take the free place by which
+	// the others lose no event.
+	replaced, additional []change
+	// surplus is what of ours is neither right nor replaced by anything.
+	surplus []pbxapi.Registration
+}
+
+func compare(current, desired []pbxapi.Registration, own Tokens) difference {
+	ours := slices.DeleteFunc(byID(current), func(r pbxapi.Registration) bool { return !own.Own(r) })
+	missing, wrong, _ := match(byPriority(desired), ours, same)
+	missing, wrong, repairs := match(missing, wrong, repairable)
+	d := difference{repairs: repairs}
 	for _, registration := range missing {
-		c := change{missing: registration}
-		if at := slices.IndexFunc(wrong, func(w pbxapi.Registration) bool { return w.Event == registration.Event }); at >= 0 {
-			replaced := wrong[at]
-			c.replaces = &replaced
-			wrong = slices.Delete(wrong, at, at+1)
+		at := slices.IndexFunc(wrong, func(w pbxapi.Registration) bool { return w.Event == registration.Event })
+		if at < 0 {
+			d.additional = append(d.additional, change{missing: registration})
+			continue
 		}
-		changes = append(changes, c)
+		replaced := wrong[at]
+		wrong = slices.Delete(wrong, at, at+1)
+		d.replaced = append(d.replaced, change{missing: registration, replaces: &replaced})
 	}
-	slices.SortStableFunc(changes, func(a, b change) int { return cmp.Compare(a.additional(), b.additional()) })
-	return changes, wrong
+	d.surplus = wrong
+	return d
 }
 
-// additional is 1 for a change that needs one place more than before, else 0. Such a change comes last, or it would take the free
-// place by which the others lose no event.
-func (c change) additional() int {
-	if c.replaces == nil {
-		return 1
+// match pairs desired registrations with present ones. It returns what is left of both, and the pairs: what is desired, with the id of
+// what is there.
+func match(desired, present []pbxapi.Registration, alike func(a, b pbxapi.Registration) bool) (missing, left, pairs []pbxapi.Registration) {
+	left = slices.Clone(present)
+	for _, registration := range desired {
+		at := slices.IndexFunc(left, func(r pbxapi.Registration) bool { return alike(registration, r) })
+		if at < 0 {
+			missing = append(missing, registration)
+			continue
+		}
+		registration.ID = left[at].ID
+		left = slices.Delete(left, at, at+1)
+		pairs = append(pairs, registration)
 	}
-	return 0
+	return missing, left, pairs
 }
 
-// same compares the triple that makes a registration; the PBX itself rejects no duplicates (RingMe: Extension Number Events).
+// same compares what makes a registration; the PBX itself rejects no duplicates (RingMe: Extension Number Events).
 func same(a, b pbxapi.Registration) bool {
-	return a.Event == b.Event && a.URL == b.URL && a.Method == b.Method
+	return repairable(a, b) && a.Method == b.Method && a.Disabled == b.Disabled
 }
+
+// repairable tells whether an update can make one registration the other: that takes no place, and the event is heard all the time.
+func repairable(a, b pbxapi.Registration) bool { return a.Event == b.Event && a.URL == b.URL }
 
 func byPriority(registrations []pbxapi.Registration) []pbxapi.Registration {
 	return slices.SortedStableFunc(slices.Values(registrations), func(a, b pbxapi.Registration) int {

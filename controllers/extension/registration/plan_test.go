@@ -49,7 +49,8 @@ func situations() *rapid.Generator[situation] {
 				urlOf(newToken), urlOf(oldToken), urlOf(foreignToken), eventurl.URL("https://old.example.com/pbx", newToken, ""),
 				"https://crm.example.com/hook?id=7", "no url at all %zz",
 			}).Draw(t, "url"),
-			Method: rapid.SampledFrom([]string{"POST", "POST", "POST", "GET"}).Draw(t, "method"),
+			Method:   rapid.SampledFrom([]string{"POST", "POST", "POST", "GET"}).Draw(t, "method"),
+			Disabled: rapid.SampledFrom([]bool{false, false, false, true}).Draw(t, "disabled"),
 		}
 	})
 	return rapid.Custom(func(t *rapid.T) situation {
@@ -73,12 +74,19 @@ func perform(t *rapid.T, current []pbxapi.Registration, steps []registration.Ste
 		case registration.Create:
 			step.Registration.ID = strconv.Itoa(1000 + i)
 			list = append(list, step.Registration)
-		case registration.Delete:
+		case registration.Update, registration.Delete:
 			at := slices.IndexFunc(list, func(r pbxapi.Registration) bool { return r.ID == step.Registration.ID })
 			if at < 0 {
-				t.Fatalf("deletes registration %s, which is not there", step.Registration.ID)
+				t.Fatalf("%ss registration %s, which is not there", step.Operation, step.Registration.ID)
 			}
-			list = slices.Delete(list, at, at+1)
+			if step.Operation == registration.Delete {
+				list = slices.Delete(list, at, at+1)
+				break
+			}
+			if list[at].Event != step.Registration.Event {
+				t.Fatalf("turns a registration for %s into one for %s", list[at].Event, step.Registration.Event)
+			}
+			list[at] = step.Registration
 		}
 		each(list)
 	}
@@ -146,7 +154,7 @@ func TestPlanLosesNoEventWhileThereIsRoom(t *testing.T) {
 		s := situations().Draw(t, "situation")
 		s.limit = len(s.current) + rapid.IntRange(1, 4).Draw(t, "room")
 		heard := func(list []pbxapi.Registration, event v1alpha1.EventType) bool {
-			return slices.ContainsFunc(ours(list), func(r pbxapi.Registration) bool { return r.Event == event })
+			return slices.ContainsFunc(ours(list), func(r pbxapi.Registration) bool { return r.Event == event && !r.Disabled })
 		}
 		perform(t, s.current, registration.Decide(s.current, s.desired, own, s.limit).Steps, func(list []pbxapi.Registration) {
 			for _, d := range s.desired {
@@ -163,7 +171,7 @@ func TestPlanCreatesOnlyWhatIsMissing(t *testing.T) {
 		s := situations().Draw(t, "situation")
 		for _, step := range registration.Decide(s.current, s.desired, own, s.limit).Steps {
 			present := slices.ContainsFunc(s.current, func(r pbxapi.Registration) bool {
-				return r.Event == step.Registration.Event && r.URL == step.Registration.URL && r.Method == step.Registration.Method
+				return r.Event == step.Registration.Event && r.URL == step.Registration.URL
 			})
 			if step.Operation == registration.Create && present {
 				t.Fatalf("creates %s, which is there", step.Registration.Event)
@@ -208,7 +216,49 @@ func TestPlanMovesToANewKeyInAFullExtension(t *testing.T) {
 		}
 		most = max(most, balance)
 	}
-	if len(p.Steps) != 8 || most != 1 || len(p.Blocked) > 0 {
-		t.Errorf("8 steps with one gap at a time expected, got %d with %d, blocked %v", len(p.Steps), most, p.Blocked)
+	if want := 2 * len(registration.Priority); len(p.Steps) != want || most != 1 || len(p.Blocked) > 0 {
+		t.Errorf("%d steps with one gap at a time expected, got %d with %d, blocked %v", want, len(p.Steps), most, p.Blocked)
+	}
+}
+
+func TestPlanUpdatesWhatIsDisabledOrHasAnotherMethod(t *testing.T) {
+	hangup, dialIn := desiredOf(v1alpha1.EventHangup)[0], desiredOf(v1alpha1.EventDialIn)[0]
+	disabled, byGet := hangup, dialIn
+	disabled.ID, disabled.Disabled = "7", true
+	byGet.ID, byGet.Method = "8", "GET"
+	stranger := pbxapi.Registration{ID: "9", Event: v1alpha1.EventHangup, URL: urlOf(foreignToken), Method: "GET", Disabled: true}
+	p := registration.Decide([]pbxapi.Registration{stranger, byGet, disabled}, []pbxapi.Registration{dialIn, hangup}, own, 3)
+	hangup.ID, dialIn.ID = "7", "8"
+	want := registration.Plan{Steps: []registration.Step{
+		{Operation: registration.Update, Registration: hangup}, {Operation: registration.Update, Registration: dialIn},
+	}}
+	if diff := cmp.Diff(want, p); diff != "" {
+		t.Errorf("an extension without a free place (-want +got):\n%s", diff)
+	}
+}
+
+func TestPlanKeepsTheEnabledOneOfTwo(t *testing.T) {
+	hangup := desiredOf(v1alpha1.EventHangup)[0]
+	disabled, enabled := hangup, hangup
+	disabled.ID, disabled.Disabled, enabled.ID = "1", true, "2"
+	p := registration.Decide([]pbxapi.Registration{disabled, enabled}, []pbxapi.Registration{hangup}, own, 16)
+	want := registration.Plan{Steps: []registration.Step{{Operation: registration.Delete, Registration: disabled}}}
+	if diff := cmp.Diff(want, p); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// An early VoipNow refuses the answers: by then everything else must have been done.
+func TestPlanLeavesTheAnswersOfVoipNowToTheEnd(t *testing.T) {
+	old := pbxapi.Registration{ID: "1", Event: v1alpha1.EventHangup, URL: urlOf(oldToken), Method: "POST"}
+	surplus := pbxapi.Registration{ID: "2", Event: v1alpha1.EventDialOut, URL: urlOf(newToken), Method: "POST"}
+	desired := desiredOf(pbxapi.EventAnswerIn, pbxapi.EventAnswerOut, v1alpha1.EventDialIn, v1alpha1.EventHangup)
+	var got []string
+	for _, step := range registration.Decide([]pbxapi.Registration{old, surplus}, desired, own, 1<<20).Steps {
+		got = append(got, string(step.Operation)+" "+string(step.Registration.Event))
+	}
+	want := []string{"create Hangup", "delete Hangup", "delete DialOut", "create DialIn", "create AnswerIn", "create AnswerOut"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

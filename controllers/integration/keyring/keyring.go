@@ -33,9 +33,12 @@ type Input struct {
 	Generation int64
 	// Requested is the value of the rotation annotation on the integration.
 	Requested string
-	// Settled tells that all mappings have moved to the newest key.
+	// Settled tells that all registrations have moved to the newest key.
 	Settled bool
-	Now     time.Time
+	// ByHand tells that an administrator enters the event URL on the PBX. Nobody knows when, so the key before the newest one stays until
+	// the next rotation: to lose calls would be worse.
+	ByHand bool
+	Now    time.Time
 }
 
 // Plan is the state to bring about.
@@ -51,10 +54,10 @@ type Plan struct {
 func Decide(in Input) (Plan, error) {
 	switch {
 	case len(in.Ring) == 0:
-		return withNewKey(in, nil)
+		return withNewKey(in)
 	case in.Requested != in.Handled:
-		return withNewKey(in, in.Ring)
-	case len(in.Ring) == 1 || !in.Settled:
+		return withNewKey(in)
+	case len(in.Ring) == 1 || in.ByHand || !in.Settled:
 		return Plan{State: in.State}, nil
 	}
 	if left := in.Made.Add(Overlap).Sub(in.Now); left > 0 {
@@ -65,19 +68,28 @@ func Decide(in Input) (Plan, error) {
 	return Plan{State: pruned, Changed: true}, nil
 }
 
-func withNewKey(in Input, older eventurl.Ring) (Plan, error) {
+func withNewKey(in Input) (Plan, error) {
 	generation := in.Generation
-	if len(older) > 0 {
-		generation = max(generation, older.Current().Generation)
+	if len(in.Ring) > 0 {
+		generation = max(generation, in.Ring.Current().Generation)
 	}
 	key, err := eventurl.NewKey(generation + 1)
 	if err != nil {
 		return Plan{}, fmt.Errorf("cannot rotate the event URL key: %w", err)
 	}
 	return Plan{
-		State:   State{Ring: append(eventurl.Ring{key}, older...), Handled: in.Requested, Made: in.Now},
+		State:   State{Ring: append(eventurl.Ring{key}, in.older()...), Handled: in.Requested, Made: in.Now},
 		Changed: true,
 	}, nil
+}
+
+// older are the keys that stay valid beside a new one: all that registrations may use, or the one in force, which is that of the URL
+// that an administrator was last told to enter.
+func (in Input) older() eventurl.Ring {
+	if in.ByHand && len(in.Ring) > 1 {
+		return in.Ring.InForce(in.Generation)[:1]
+	}
+	return in.Ring
 }
 
 // InForce is the generation that registrations are to use, given the one that they use so far, and when the newest one takes over; zero

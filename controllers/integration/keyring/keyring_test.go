@@ -52,6 +52,10 @@ func TestDecide(t *testing.T) {
 		"a withdrawn request":                     {in: keyring.Input{State: state(ring(t, 3))}, want: []int64{4, 3}, wantChanged: true},
 		"mappings have not moved":                 {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Now: noon.Add(time.Hour)}, want: []int64{4, 3}},
 		"mappings have moved, events may be late": {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Settled: true, Now: noon.Add(20 * time.Second)}, want: []int64{4, 3}, wantAgain: 40 * time.Second},
+		"by hand, the old key stays":              {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Settled: true, ByHand: true, Generation: 4, Now: noon.Add(1000 * time.Hour)}, want: []int64{4, 3}},
+		"by hand, until the next rotation":        {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "b", Settled: true, ByHand: true, Generation: 4}, want: []int64{5, 4}, wantChanged: true},
+		"by hand, a key that nobody was told of":  {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "b", Settled: true, ByHand: true, Generation: 3}, want: []int64{5, 3}, wantChanged: true},
+		"by hand, the first key":                  {in: keyring.Input{Requested: "a", ByHand: true}, want: []int64{1}, wantChanged: true},
 		"mappings have moved for good":            {in: keyring.Input{State: state(ring(t, 4, 3, 2)), Requested: "a", Settled: true, Now: noon.Add(time.Minute)}, want: []int64{4}, wantChanged: true},
 	}
 	for name, tc := range tests {
@@ -102,6 +106,38 @@ func TestNoKeyIsDroppedWhileInUse(t *testing.T) {
 				t.Fatalf("key %d is in use, but the ring holds %v", used, generations(plan.Ring))
 			}
 			state, generation = plan.State, plan.Ring.Current().Generation
+		}
+	})
+}
+
+// However requests and waits follow each other: there are two keys at most, and both that of the URL which an administrator was last told to
+// enter and, until the next request, the one before it are among them.
+func TestByHandTheLastURLWorks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var state keyring.State
+		var told, before int64
+		now := noon
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 120).Draw(t, "seconds")) * time.Second)
+			in := keyring.Input{
+				State: state, Generation: told, Now: now, ByHand: true, Settled: rapid.Bool().Draw(t, "settled"),
+				Requested: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "request"),
+			}
+			plan, err := keyring.Decide(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plan.Changed {
+				before = 0
+			}
+			held := generations(plan.Ring)
+			if len(held) > 2 || told > 0 && !slices.Contains(held, told) || before > 0 && !slices.Contains(held, before) {
+				t.Fatalf("the administrator was told of key %d, and of %d before; the ring holds %v", told, before, held)
+			}
+			state = plan.State
+			if next, _ := state.InForce(told, now); next != told {
+				told, before = next, told
+			}
 		}
 	})
 }

@@ -16,7 +16,7 @@ func serviceAccount(p *v1alpha1.PBXIntegration) *coreac.ServiceAccountApplyConfi
 		WithAutomountServiceAccountToken(false)
 }
 
-// role is what a receiver may do: read its integration and the mappings, report queue agents, keep CallLegs, tell of missed calls.
+// role is what a receiver may do: read its integration and the mappings, report of events and queue agents, keep CallLegs, tell of missed calls.
 // The manager holds the same permissions, since nobody can grant what they do not have.
 func role(p *v1alpha1.PBXIntegration) *rbacac.RoleApplyConfiguration {
 	group := v1alpha1.GroupVersion.Group
@@ -25,6 +25,7 @@ func role(p *v1alpha1.PBXIntegration) *rbacac.RoleApplyConfiguration {
 		WithOwnerReferences(OwnerReference(p)).
 		WithRules(
 			rule(group, "pbxintegrations", "get", "list", "watch"),
+			rule(group, "pbxintegrations/status", "get", "patch").WithResourceNames(p.Name),
 			rule(group, "extensionmappings", "get", "list", "watch"),
 			rule(group, "extensionmappings/status", "patch"),
 			rule(group, "calllegs", "get", "list", "create", "update", "delete"),

@@ -59,7 +59,7 @@ func servicePort(name string, port int32) *coreac.ServicePortApplyConfiguration 
 // networkPolicy lets in events and probes, and lets out what a receiver needs: DNS, the API server, its journal.
 func networkPolicy(p *v1alpha1.PBXIntegration, settings Settings) *networkingac.NetworkPolicyApplyConfiguration {
 	ingressRules := []*networkingac.NetworkPolicyIngressRuleApplyConfiguration{
-		eventIngress(p),
+		eventIngress(p, settings),
 		networkingac.NetworkPolicyIngressRule().WithPorts(policyPort(corev1.ProtocolTCP, ProbePort)),
 	}
 	egressRules := []*networkingac.NetworkPolicyEgressRuleApplyConfiguration{
@@ -88,8 +88,8 @@ func networkPolicy(p *v1alpha1.PBXIntegration, settings Settings) *networkingac.
 }
 
 // eventIngress admits the allowed sources. Behind an Ingress or a Gateway the pod sees the address of the proxy, not of the PBX, so pods
-// of the cluster are admitted then too.
-func eventIngress(p *v1alpha1.PBXIntegration) *networkingac.NetworkPolicyIngressRuleApplyConfiguration {
+// of the cluster are admitted then too. The manager always is.
+func eventIngress(p *v1alpha1.PBXIntegration, settings Settings) *networkingac.NetworkPolicyIngressRuleApplyConfiguration {
 	admit := networkingac.NetworkPolicyIngressRule().WithPorts(policyPort(corev1.ProtocolTCP, EventPort))
 	if len(p.Spec.Receiver.AllowedSources) == 0 {
 		return admit
@@ -99,6 +99,11 @@ func eventIngress(p *v1alpha1.PBXIntegration) *networkingac.NetworkPolicyIngress
 	}
 	if exposure := p.Spec.Receiver.Exposure; exposure.Gateway != nil || exposure.Ingress != nil {
 		admit.WithFrom(networkingac.NetworkPolicyPeer().WithNamespaceSelector(metaac.LabelSelector()))
+	}
+	if settings.ManagerNamespace != "" {
+		admit.WithFrom(networkingac.NetworkPolicyPeer().
+			WithNamespaceSelector(metaac.LabelSelector().WithMatchLabels(map[string]string{corev1.LabelMetadataName: settings.ManagerNamespace})).
+			WithPodSelector(metaac.LabelSelector().WithMatchLabels(settings.ManagerLabels)))
 	}
 	return admit
 }

@@ -50,6 +50,10 @@ type Settings struct {
 	Image string
 	// APIServerPorts are where receivers reach the API server, for the NetworkPolicy. Default: 443 and 6443.
 	APIServerPorts []int32
+	// ManagerNamespace and ManagerLabels pick the pods of the manager, which sends receivers the calls of an outage; see
+	// spec.backfill. Empty: they are unknown, and allowedSources applies to them as well.
+	ManagerNamespace string
+	ManagerLabels    map[string]string
 }
 
 // Name is the name of the objects of an integration's receiver.

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -279,6 +280,72 @@ func TestWhoMaySendEvents(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTheManagerMaySendEvents(t *testing.T) {
+	p := newIntegration(func(p *integration) { p.Spec.Receiver.AllowedSources = []string{"198.51.100.0/24"} })
+	list, err := workload.Children(p, workload.Settings{
+		Image: "receiver:1", ManagerNamespace: "pbx-system", ManagerLabels: map[string]string{"app.kubernetes.io/component": "manager"},
+	}, p.Spec.Receiver.Storage.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(list, func(child workload.Child) bool { return child.Kind == "NetworkPolicy" })
+	data, err := json.Marshal(list[at].Apply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var policy networkingv1.NetworkPolicy
+	if err := json.Unmarshal(data, &policy); err != nil {
+		t.Fatal(err)
+	}
+	want := []networkingv1.NetworkPolicyPeer{
+		{IPBlock: &networkingv1.IPBlock{CIDR: "198.51.100.0/24"}},
+		{
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": "pbx-system"}},
+			PodSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/component": "manager"}},
+		},
+	}
+	if diff := cmp.Diff(want, policy.Spec.Ingress[0].From); diff != "" {
+		t.Errorf("who may send events (-want +got):\n%s", diff)
+	}
+}
+
+func TestReceiversOfAllPBXsAreAlike(t *testing.T) {
+	want := children(t, newIntegration(func(p *integration) {
+		p.Spec.PBX = v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe, RingMe: &v1alpha1.RingMe{URL: "https://pbx.example.com"}}
+	}))
+	for _, pbx := range []v1alpha1.PBX{
+		{Type: v1alpha1.PBXTypeVoipNow, VoipNow: &v1alpha1.VoipNow{URL: "https://pbx.example.com"}},
+		{Type: v1alpha1.PBXTypeCallable},
+		{Type: v1alpha1.PBXTypeCallable, Callable: &v1alpha1.Callable{OwnNumbers: []string{"4420*"}}},
+		{Type: v1alpha1.PBXTypeLinuxBox},
+		{Type: v1alpha1.PBXTypeLinuxBox, LinuxBox: &v1alpha1.LinuxBox{Dialect: v1alpha1.LinuxBoxPath}},
+	} {
+		p := newIntegration(func(p *integration) { p.Spec.PBX = pbx })
+		if err := workload.Validate(p); err != nil {
+			t.Errorf("%s: %v", pbx.Type, err)
+		}
+		if diff := cmp.Diff(want, children(t, p)); diff != "" {
+			t.Errorf("the receiver of a %s differs:\n%s", pbx.Type, diff)
+		}
+	}
+}
+
+func TestReceiversReportOfTheirOwnIntegrationOnly(t *testing.T) {
+	role := child[rbacv1.Role](t, newIntegration(), "Role/head-office-receiver")
+	for _, rule := range role.Rules {
+		if slices.Contains(rule.Resources, "pbxintegrations/status") {
+			if diff := cmp.Diff([]string{"head-office"}, rule.ResourceNames); diff != "" {
+				t.Errorf("integrations whose status it may change (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff([]string{"get", "patch"}, rule.Verbs); diff != "" {
+				t.Errorf("what it may do with the status (-want +got):\n%s", diff)
+			}
+			return
+		}
+	}
+	t.Error("it may not report")
 }
 
 func TestRoutesLeadToEventURLsOnly(t *testing.T) {

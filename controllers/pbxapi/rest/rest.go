@@ -39,7 +39,7 @@ type Config struct {
 	APIPath, TokenPath string
 	// TokenParameters go with a request for a token.
 	TokenParameters url.Values
-	// ExpiryMargin is how long before its end a token is renewed.
+	// ExpiryMargin is how long before its end a token is renewed; half its life at most.
 	ExpiryMargin time.Duration
 	// Problem is the error that an answer other than 2xx stands for.
 	Problem func(op string, response *http.Response, body []byte) error

@@ -31,6 +31,7 @@ type tokenSource struct {
 	flight  singleflight.Group
 	mu      sync.Mutex
 	current *oauth2.Token
+	renewal time.Time
 }
 
 func (s *tokenSource) token(ctx context.Context) (string, error) {
@@ -62,10 +63,15 @@ func (s *tokenSource) discard(token string) {
 func (s *tokenSource) valid() *oauth2.Token {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current == nil || time.Now().Add(s.margin).After(s.current.Expiry) {
+	if s.current == nil || time.Now().After(s.renewal) {
 		return nil
 	}
 	return s.current
+}
+
+// renewalOf is when to replace a token. One that lives hardly longer than the margin is used for half its life all the same.
+func renewalOf(now, expiry time.Time, margin time.Duration) time.Time {
+	return expiry.Add(-min(margin, expiry.Sub(now)/2))
 }
 
 // fetch outlives the caller who happened to start it, because others wait for it too.
@@ -87,7 +93,7 @@ func (s *tokenSource) fetch(ctx context.Context) (*oauth2.Token, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.current = token
+	s.current, s.renewal = token, renewalOf(time.Now(), token.Expiry, s.margin)
 	return token, nil
 }
 
@@ -97,8 +103,8 @@ func (s *tokenSource) tokenError(err error) error {
 	if !ok {
 		return pbxapi.TransportError(tokenOp, err)
 	}
-	switch code := refused.Response.StatusCode; code {
-	case http.StatusBadRequest, http.StatusUnauthorized:
+	switch code := refused.Response.StatusCode; {
+	case code == http.StatusBadRequest, code == http.StatusUnauthorized, refused.ErrorCode == "invalid_client":
 		return pbxapi.NewError(pbxapi.ErrUnauthorized, tokenOp, fmt.Sprintf("HTTP %d, check clientID and clientSecret in the Secret", code))
 	default:
 		return s.problem(tokenOp, refused.Response, refused.Body)

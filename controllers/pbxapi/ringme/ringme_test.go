@@ -127,9 +127,9 @@ func TestExtensionsOfAllPages(t *testing.T) {
 		t.Errorf("%d extensions, want 1206", len(all))
 	}
 	for _, want := range []pbxapi.Extension{
-		{ID: "5101", Number: "1234*101", Type: v1alpha1.ExtensionPhone},
-		{ID: "5099", Number: "1234*099", Type: v1alpha1.ExtensionIVR},
-		{ID: "5900", Number: "1234*900", Type: v1alpha1.ExtensionQueue},
+		{ID: "5101", Number: "1234*101", Name: "Ann Novak", Type: v1alpha1.ExtensionPhone},
+		{ID: "5099", Number: "1234*099", Name: "Main menu", Type: v1alpha1.ExtensionIVR},
+		{ID: "5900", Number: "1234*900", Name: "Sales", Type: v1alpha1.ExtensionQueue},
 	} {
 		if !slices.Contains(all, want) {
 			t.Errorf("%+v is missing", want)
@@ -378,7 +378,7 @@ func TestErrorsDoNotRepeatWhatThePBXEchoes(t *testing.T) {
 	}
 }
 
-// No id whatever leads to a DELETE of a whole collection.
+// No owner and no id whatever lead to a DELETE of a whole collection.
 func TestOnlySingleRegistrationsAreDeleted(t *testing.T) {
 	var deleted []string
 	with := settings("https://pbx.example.com", "app", "secret")
@@ -391,10 +391,11 @@ func TestOnlySingleRegistrationsAreDeleted(t *testing.T) {
 	})
 	api := connect(t, with)
 	ids := rapid.OneOf(rapid.SampledFrom([]string{"", "0", ".", "..", "/", "7/", "7/..", "%2e%2e", "-1", "+7", "7?", "7#", " 7", "@101"}), rapid.String(), rapid.StringMatching(`[0-9]{1,25}`))
-	single := regexp.MustCompile(`^DELETE /api/ver1\.0/extension/[1-9][0-9]*/event/[1-9][0-9]*$`)
+	owners := rapid.OneOf(ids, rapid.Map(ids, pbxapi.AgentOwner), rapid.Map(ids, func(id string) string { return pbxapi.AccountOwner + id }))
+	single := regexp.MustCompile(`^DELETE /api/ver1\.0/(extension/[1-9][0-9]*/event|client/@me/phone_events|client/@me/agent/local/[1-9][0-9]*/event)/[1-9][0-9]*$`)
 	rapid.Check(t, func(t *rapid.T) {
 		deleted = nil
-		err := api.Unregister(context.Background(), ids.Draw(t, "extension"), ids.Draw(t, "registration"))
+		err := api.Unregister(context.Background(), owners.Draw(t, "owner"), ids.Draw(t, "registration"))
 		if err != nil && !errors.Is(err, pbxapi.ErrInvalid) {
 			t.Fatal(err)
 		}
@@ -414,6 +415,7 @@ func TestUnusableSettings(t *testing.T) {
 		"no secret":   {func(s *pbxapi.Settings) { delete(s.Credentials, "clientSecret") }, "head-office-pbx has no key clientSecret"},
 		"empty id":    {func(s *pbxapi.Settings) { s.Credentials["clientID"] = []byte("\n") }, "head-office-pbx has no key clientID"},
 		"no host":     {func(s *pbxapi.Settings) { s.PBX.RingMe.URL = "pbx" }, "spec.pbx.ringMe.url"},
+		"no account":  {func(s *pbxapi.Settings) { s.PBX.RingMe.ClientID = "12/phone_events" }, `"12/phone_events" is no id`},
 		"no settings": {func(s *pbxapi.Settings) { s.PBX.RingMe = nil }, "spec.pbx.ringMe is missing"},
 	}
 	for name, test := range tests {

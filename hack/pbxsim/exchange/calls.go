@@ -217,10 +217,25 @@ func ahead(d time.Duration, speed float64) time.Duration {
 	return d - time.Duration(float64(d)/speed)
 }
 
-// play walks through the scenario in time and hands each event to the lanes of the registrations it fires.
+// OnEnd sets what the PBX does when the last event of a call has happened, whatever becomes of its notifications. A failure is shown among
+// the call's records. It must be set before the first call.
+func (x *Exchange) OnEnd(do func(ctx context.Context, c *Call) error) { x.ended = do }
+
+// play plays the call, and returns when every notification was delivered or given up.
 func (x *Exchange) play(ctx context.Context, c *Call) {
 	l := newLanes(ctx, x, c)
 	defer l.wait()
+	x.walk(ctx, c, l)
+	if x.ended == nil || ctx.Err() != nil {
+		return
+	}
+	if err := x.ended(ctx, c); err != nil {
+		l.keep(Record{CallID: c.ID, EventType: "end", Outcome: Failed, Error: err.Error(), Time: x.now()})
+	}
+}
+
+// walk goes through the scenario in time and hands each event to the lanes of the registrations it fires.
+func (x *Exchange) walk(ctx context.Context, c *Call, l *lanes) {
 	cast := scenario.WithCast(c.order.Cast)
 	for i, n := range c.order.Scenario.Timeline(c.order.Seed, c.start, cast) {
 		due := c.placed.Add(time.Duration(float64(n.Offset) / c.order.Speed))

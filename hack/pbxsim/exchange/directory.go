@@ -4,6 +4,7 @@ package exchange
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -91,6 +92,7 @@ type Exchange struct {
 	nextID        int
 
 	calls callList
+	ended func(ctx context.Context, c *Call) error // see OnEnd; may be nil
 }
 
 // number is a short number within an account.

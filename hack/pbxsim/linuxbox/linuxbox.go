@@ -1,6 +1,7 @@
 // Package linuxbox is the command interface of a simulated LinuxBox PBX: dial and hang up ("PBX API"). There is no
 // registration API: the vendor configures where notifications go, which a hook of the control plane stands for. The
-// documents give neither answers nor authentication, so both are settings.
+// documents give neither answers nor authentication, so both are settings. Calls are recorded in a PostgreSQL database, where
+// there is one.
 package linuxbox
 
 import (
@@ -37,6 +38,10 @@ type Settings struct {
 	DialScenario string  `json:"dialScenario"` // played for every dial; default L10
 	DialSpeed    float64 `json:"dialSpeed"`    // default 1, real time
 
+	// Database is the URL of the PostgreSQL database in which the PBX records its calls as Asterisk does, in the table cdr,
+	// which is made where it is missing. Default: none.
+	Database string `json:"database"`
+
 	Delivery delivery.Options `json:"delivery"` // of every notification, unless the call brings its own
 }
 
@@ -65,6 +70,7 @@ type API struct {
 	x         *exchange.Exchange
 	scenarios map[string]scenario.Scenario
 	mux       *http.ServeMux
+	journal   journal
 
 	mu       sync.RWMutex
 	settings Settings
@@ -83,6 +89,7 @@ func New(x *exchange.Exchange, settings Settings) (*API, error) {
 		a.scenarios[s.Name] = s
 	}
 	a.Reset(settings)
+	x.OnEnd(a.record)
 	a.mux.HandleFunc("GET /dial", a.authorised(a.dial))
 	a.mux.HandleFunc("GET /hangup", a.authorised(a.hangUp))
 	a.mux.HandleFunc("/", http.NotFound)

@@ -6,6 +6,7 @@ package ringme
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,6 +81,8 @@ type API struct {
 	oauth     gate
 	history   sync.Map // account id → struct{} while a history request runs
 
+	storageKey []byte // signs the addresses of recordings
+
 	mu       sync.RWMutex
 	settings Settings
 }
@@ -90,7 +93,10 @@ func New(x *exchange.Exchange, settings Settings, now func() time.Time) (*API, e
 	if err != nil {
 		return nil, err
 	}
-	a := &API{x: x, settings: settings.Complete(), now: now, mux: http.NewServeMux(), scenarios: map[string]scenario.Scenario{}}
+	a := &API{
+		x: x, settings: settings.Complete(), now: now, mux: http.NewServeMux(), scenarios: map[string]scenario.Scenario{},
+		storageKey: []byte(rand.Text()),
+	}
 	for _, s := range all {
 		a.scenarios[s.Name] = s
 	}
@@ -206,6 +212,8 @@ func (a *API) routes() {
 	a.handle("DELETE", "/extension/{extension}/current_calls/{call}", a.dropCall)
 	a.handle("GET", "/client/{client}/call_history", a.listHistory)
 	a.handle("GET", "/client/{client}/call_history/{call}", a.getHistory)
+	a.handle("GET", "/client/{client}/record/{record}/storage_url", a.storageURL)
+	a.mux.HandleFunc("GET "+storage+"{record}", a.recording)
 }
 
 // request is an authorised request.

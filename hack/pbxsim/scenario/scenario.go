@@ -59,6 +59,18 @@ type Notification struct {
 	// With a delay the notification itself does not carry it (RingMe reference, section 10.3).
 	RecordingID    string
 	RecordingDelay time.Duration
+
+	// Fact is what happened, whatever the installation tells of it.
+	Fact Fact
+}
+
+// Fact is an event as the scenario's file has it.
+type Fact struct {
+	Type   string // such as ring
+	Leg    string // name of the leg
+	Status string // CallStatus of the event; empty: the default
+	// Caller and Called are the numbers of the leg's parties.
+	Caller, Called string
 }
 
 // Scenario is one call, ready to be played.
@@ -146,6 +158,9 @@ func (s Scenario) notification(y *symbols, group []event) Notification {
 	if first.Leg != "" {
 		n.CallID, n.LegID = s.callID(y, l), s.system.legID(y, l)
 	}
+	caller, _ := y.party(l.Caller)
+	called, _ := y.party(l.Called)
+	n.Fact = Fact{Type: first.Type, Leg: first.Leg, Status: first.Status, Caller: caller.number, Called: called.number}
 	if first.Record != "" {
 		n.RecordingID = y.extension(l.Sender).ID + "-" + y.id(first.Record)
 	}

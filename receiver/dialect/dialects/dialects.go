@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/callable"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/history"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/linuxbox"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/ringme"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/voipnow"
@@ -22,17 +24,22 @@ type Settings struct {
 	LinuxBox linuxbox.Config
 }
 
-// New returns the dialect of a type of PBX, compared without case.
+// New returns the dialect of a type of PBX, compared without case. It also reads calls from the PBX's history. Only LinuxBox says of every
+// unanswered call from outside that it was missed.
 func New(pbx string, settings Settings) (dialect.Dialect, error) {
 	switch strings.ToLower(pbx) {
 	case "ringme":
-		return ringme.Dialect{}, nil
+		return history.Over(ringme.Dialect{}, callevent.VerdictNone), nil
 	case "voipnow":
-		return voipnow.Dialect{}, nil
+		return history.Over(voipnow.Dialect{}, callevent.VerdictNone), nil
 	case "callable":
-		return callable.New(settings.Callable), nil
+		return callable.New(settings.Callable), nil // it has no history
 	case "linuxbox":
-		return linuxbox.New(settings.LinuxBox)
+		d, err := linuxbox.New(settings.LinuxBox)
+		if err != nil {
+			return nil, err
+		}
+		return history.Over(d, callevent.VerdictLegs), nil
 	default:
 		return nil, fmt.Errorf("unknown PBX type %q: expected %s", pbx, strings.Join(types, ", "))
 	}

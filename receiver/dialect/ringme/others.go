@@ -31,7 +31,7 @@ func (f *form) agentEvent(request callevent.Request) (callevent.Event, error) {
 }
 
 // statusEvent decodes extension-call-status, which is delivered as call-status-change ("Global events of all telephone terminals in PBX").
-// The ids of the statuses are account-defined and stay in Extra.
+// The ids of the statuses are account-defined; the new one is empty where the status was removed.
 func (f *form) statusEvent(request callevent.Request) (callevent.Event, error) {
 	event := f.outsideCalls(request)
 	event.Type = callevent.PhoneStatus
@@ -46,6 +46,7 @@ func (f *form) statusEvent(request callevent.Request) (callevent.Event, error) {
 		f.keepParam(p)
 	}
 	f.keepParam(clientID)
+	event.WireStatus = f.values[newStatusID]
 	if err := f.times(&event, request.ReceivedAt); err != nil {
 		return event, err
 	}

@@ -224,8 +224,11 @@ func TestDecodePhoneStatus(t *testing.T) {
 	if want := time.Date(2026, 1, 2, 10, 1, 1, 250_000_000, time.UTC); got.Type != callevent.PhoneStatus || !got.Time.Equal(want) {
 		t.Errorf("%s at %v, want PhoneStatus at %v", got.Type, got.Time, want)
 	}
-	if old, known := got.Extra["old_status_id"]; known || got.Extra["new_status_id"] != "3" {
-		t.Errorf("old %q, new %q; want none and 3", old, got.Extra["new_status_id"])
+	if old, known := got.Extra["old_status_id"]; known || got.Extra["new_status_id"] != "3" || got.WireStatus != "3" {
+		t.Errorf("old %q, new %q, status %q; want none, 3 and 3", old, got.Extra["new_status_id"], got.WireStatus)
+	}
+	if got := decode(t, post(strings.Replace(change, "new_status_id=3", "new_status_id=None", 1))); got.WireStatus != "" {
+		t.Errorf("a status that was removed is %q", got.WireStatus)
 	}
 	if got := decode(t, post(change+"2026-01-02T11:01:01%2B01:00")); !got.Time.Equal(time.Date(2026, 1, 2, 10, 1, 1, 0, time.UTC)) {
 		t.Errorf("RFC 3339: %v", got.Time)

@@ -1,0 +1,125 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	watch "sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/secrets"
+)
+
+// Options adjust the controller. The zero value is fit for production.
+type Options struct {
+	// Workers is how many commands are worked on at once. Default: 4.
+	Workers int
+	// BackoffBase and BackoffLimit bound the wait after failures: 1 s, doubled up to 15 s by default.
+	BackoffBase, BackoffLimit time.Duration
+	// Outcomes may be nil.
+	Outcomes *lifecycle.Metrics
+	// Clock defaults to the real one.
+	Clock clock.PassiveClock
+	// Client and Reader default to those of the manager: the cached client, and the one that reads from the API server.
+	Client client.Client
+	Reader client.Reader
+}
+
+func (o Options) withDefaults(mgr ctrl.Manager) Options {
+	o.Workers = orElse(o.Workers, 4)
+	o.BackoffBase = orElse(o.BackoffBase, time.Second)
+	o.BackoffLimit = orElse(o.BackoffLimit, 15*time.Second)
+	o.Clock = orElse[clock.PassiveClock](o.Clock, clock.RealClock{})
+	o.Client = orElse(o.Client, mgr.GetClient())
+	o.Reader = orElse(o.Reader, mgr.GetAPIReader())
+	return o
+}
+
+func orElse[V comparable](value, fallback V) V {
+	var zero V
+	if value == zero {
+		return fallback
+	}
+	return value
+}
+
+// +kubebuilder:rbac:groups=pbx-operator.io,resources=callcommands,verbs=get;list;watch;delete
+// +kubebuilder:rbac:groups=pbx-operator.io,resources=callcommands/status,verbs=get;patch
+// +kubebuilder:rbac:groups=pbx-operator.io,resources=calllegs,verbs=get;list
+// +kubebuilder:rbac:groups=pbx-operator.io,resources=pbxintegrations,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+const controllerName = "callcommand"
+
+// SetupWithManager adds the controller to a manager. The pool is shared with the other controllers.
+func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, options Options) error {
+	options = options.withDefaults(mgr)
+	if err := indexByIntegration(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	h := &handler{
+		client: options.Client, live: options.Reader, pool: pool, secrets: secrets.NewReader(options.Client, options.Reader),
+		clock: options.Clock,
+	}
+	reconciler := &lifecycle.Reconciler[*v1alpha1.CallCommand]{
+		Name: controllerName, Client: options.Client, Recorder: mgr.GetEventRecorder(controllerName), Metrics: options.Outcomes,
+		Clock: options.Clock, Interval: time.Hour, NoFinalizer: true, Handler: h,
+	}
+	err := ctrl.NewControllerManagedBy(mgr).
+		Named(controllerName).
+		For(&v1alpha1.CallCommand{}, builder.WithPredicates(lifecycle.Asked())).
+		Watches(&v1alpha1.PBXIntegration{}, watch.EnqueueRequestsFromMapFunc(h.pendingOf), builder.WithPredicates(lifecycle.Asked())).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: options.Workers,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](options.BackoffBase, options.BackoffLimit),
+		}).
+		Complete(reconciler)
+	if err != nil {
+		return fmt.Errorf("cannot set up the controller of CallCommands: %w", err)
+	}
+	return nil
+}
+
+// indexByIntegration makes the cache index of commands by the name of their integration.
+func indexByIntegration(ctx context.Context, indexer client.FieldIndexer) error {
+	err := indexer.IndexField(ctx, &v1alpha1.CallCommand{}, lifecycle.IndexIntegration, func(obj client.Object) []string {
+		command, ok := obj.(*v1alpha1.CallCommand)
+		if !ok {
+			return nil
+		}
+		return []string{command.Spec.IntegrationRef.Name}
+	})
+	if err != nil {
+		return fmt.Errorf("cannot index the commands by integration: %w", err)
+	}
+	return nil
+}
+
+// pendingOf asks for a pass over the commands that wait for an integration.
+func (h *handler) pendingOf(ctx context.Context, integration client.Object) []reconcile.Request {
+	var list v1alpha1.CallCommandList
+	err := h.client.List(ctx, &list, client.InNamespace(integration.GetNamespace()), client.UnsafeDisableDeepCopy,
+		client.MatchingFields{lifecycle.IndexIntegration: integration.GetName()})
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Cannot list commands in the cache; they wait for their next turn")
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		if list.Items[i].Status.SentTime == nil && !over(&list.Items[i]) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+	return requests
+}

@@ -1,0 +1,372 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/extension/registration"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
+)
+
+// Account-wide registrations stand for those of all phones (RingMe: Global events of all telephone terminals in PBX). That there may be any
+// is written to status.registeredEvents before the first one is made, so that a crash at any moment leaves nothing behind that nobody looks
+// for; an integration without that number never asks.
+
+const (
+	// nextStep is when to go on after a step that had to be written down first: as soon as the cache has it.
+	nextStep = 50 * time.Millisecond
+	// secondLook follows a pass that corrected something, or whose predecessor got no answer: a request may be carried out late. It is
+	// longer than the PBX is waited for.
+	secondLook = 30 * time.Second
+	// noLimit stands for the limit of account-wide registrations, of which the documents say nothing.
+	noLimit = 1 << 20
+)
+
+// accountEvents are registered on the account.
+var accountEvents = []v1alpha1.EventType{
+	v1alpha1.EventDialIn, v1alpha1.EventDialOut, v1alpha1.EventAnswer, v1alpha1.EventHangup, pbxapi.EventPhoneStatus,
+}
+
+// look is what the PBX was last found to hold for the whole account.
+type look struct {
+	// basis is what was wanted, question all that the answer may depend on.
+	basis, question string
+	at              time.Time
+	// changed is when something was last put right, or may have been put right by a request that got no answer.
+	changed time.Time
+	// generation of the key that all registrations carry.
+	generation int64
+	// ids of the registrations that are ours.
+	ids []string
+	err error
+}
+
+// stands tells whether the PBX need not be asked again.
+func (l look) stands(question string, now time.Time, freshness time.Duration) bool {
+	if l.question != question || now.Sub(l.at) >= freshness {
+		return false
+	}
+	again := l.again()
+	return now.Before(again) || !l.at.Before(again)
+}
+
+// again is when to make sure that nothing was carried out late.
+func (l look) again() time.Time {
+	if l.changed.IsZero() {
+		return l.changed
+	}
+	return l.changed.Add(secondLook)
+}
+
+// accountScope tells whether the spec asks for account-wide registrations.
+func accountScope(p *v1alpha1.PBXIntegration) bool {
+	ringMe := p.Spec.PBX.RingMe
+	return ringMe != nil && ringMe.Registration == v1alpha1.RegistrationAccount
+}
+
+// accountNeeded tells whether there are to be account-wide registrations: as the spec says, and as long as a phone still depends on them.
+func accountNeeded(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) bool {
+	if accountScope(p) {
+		return true
+	}
+	if p.Status.RegisteredEvents == nil {
+		return false
+	}
+	for i := range mappings {
+		mapping := &mappings[i]
+		phone := mapping.Spec.Extension.Type == v1alpha1.ExtensionPhone && !mapping.Spec.Suspend && mapping.DeletionTimestamp.IsZero()
+		if phone && !registered(mapping) {
+			return true
+		}
+	}
+	return false
+}
+
+// agentEvents is how many registrations there are on the queue agent of a phone, beside those on the phone itself.
+const agentEvents = 2
+
+// registered tells whether a mapping has all the registrations of its own that it asks for.
+func registered(mapping *v1alpha1.ExtensionMapping) bool {
+	wanted := len(mapping.DesiredEvents())
+	if mapping.Status.AgentID != "" {
+		wanted += agentEvents
+	}
+	return lifecycle.IsReady(mapping) && mapping.Status.RegisteredEvents != nil && int(*mapping.Status.RegisteredEvents) >= wanted
+}
+
+// accountSettled tells whether nothing may be registered on the account under an older key than the given one. What was found out before
+// the manager started is not known any more: then an old key stays until the PBX was looked at.
+func (c *Controller) accountSettled(p *v1alpha1.PBXIntegration, newest int64) bool {
+	if p.Status.RegisteredEvents == nil && !accountScope(p) {
+		return true
+	}
+	last := c.looks.get(p.UID)
+	return last.err == nil && last.generation == newest
+}
+
+// reconcileAccount brings the account-wide registrations to what the spec asks for.
+func (c *Controller) reconcileAccount(
+	ctx context.Context, p *v1alpha1.PBXIntegration, ring eventurl.Ring, mappings []v1alpha1.ExtensionMapping, done *lifecycle.Done,
+) error {
+	needed := accountNeeded(p, mappings)
+	switch {
+	case p.Status.RegisteredEvents == nil && !needed:
+		return nil
+	case p.Status.RegisteredEvents == nil:
+		p.Status.RegisteredEvents = new(int32(0))
+		return lifecycle.Waitingf(v1alpha1.ReasonProgressing, nextStep, "about to register for the events of the whole account")
+	}
+	credentials, err := pbxapi.Credentials(ctx, c.Secrets.Get, p)
+	if err != nil {
+		return err
+	}
+	question, err := questionOf(p, credentials)
+	if err != nil {
+		return err
+	}
+	basis := fmt.Sprintf("%d %d %d %v", p.Generation, ring.Current().Generation, len(ring), needed)
+	question = basis + " " + question
+	found := c.looks.get(p.UID)
+	if !found.stands(question, c.Clock.Now(), c.freshness(found.err)) {
+		work := &accountWork{own: ring.Tokens(string(p.UID)), confirm: func(ctx context.Context) error { return c.confirm(ctx, p) }}
+		if needed {
+			work.desired = accountRegistrations(p, ring)
+		}
+		err := c.converge(ctx, p, work, credentials)
+		found = c.remember(ctx, p, work, look{basis: basis, question: question, generation: ring.Current().Generation, err: err}, done)
+	}
+	return c.reportAccount(p, found, needed, done)
+}
+
+// accountRegistrations are the registrations that there are to be on the account.
+func accountRegistrations(p *v1alpha1.PBXIntegration, ring eventurl.Ring) []pbxapi.Registration {
+	url := eventurl.URL(p.Spec.Receiver.PublicURL, ring.Current().Token(string(p.UID)), "")
+	list := make([]pbxapi.Registration, len(accountEvents))
+	for i, event := range accountEvents {
+		list[i] = pbxapi.Registration{Event: event, URL: url, Method: http.MethodPost}
+	}
+	return list
+}
+
+// converge carries out the work on the PBX.
+func (c *Controller) converge(ctx context.Context, p *v1alpha1.PBXIntegration, work *accountWork, credentials map[string][]byte) error {
+	pbx, err := c.PBXes.For(p, credentials)
+	if err != nil {
+		return err
+	}
+	last := c.looks.get(p.UID)
+	requests := 1 + 2*len(accountEvents)
+	if len(work.desired) > 0 && last.err == nil && last.generation == p.Status.KeyGeneration {
+		requests = 1 // all is expected to be in place
+	}
+	if ctx, err = pbx.Admit(ctx, requests); err != nil {
+		return err
+	}
+	return work.converge(ctx, pbx)
+}
+
+// remember notes what a look at the account has shown. Drift, which is a change that nothing here asked for, it tells.
+func (c *Controller) remember(ctx context.Context, p *v1alpha1.PBXIntegration, work *accountWork, made look, done *lifecycle.Done) look {
+	last := c.looks.get(p.UID)
+	made.at, made.changed, made.ids = c.Clock.Now(), last.changed, work.ids(last.ids)
+	if work.changed > 0 || last.err != nil {
+		made.changed = made.at
+	}
+	if work.changed > 0 && last.err == nil && last.basis == made.basis && done.Notice.Reason == "" {
+		done.Notice = lifecycle.Notice{Reason: v1alpha1.ReasonDriftCorrected, Message: fmt.Sprintf(
+			"the PBX differed from the spec; account-wide registrations: %d changed", work.changed)}
+	}
+	kept := made
+	if _, said := errors.AsType[*pbxapi.Error](made.err); ctx.Err() != nil || made.err != nil && !said {
+		kept.question = "" // the PBX said nothing that it would say again
+	}
+	c.looks.set(p.UID, kept)
+	return made
+}
+
+// reportAccount writes down what the account carries. The number grows only when all registrations exist.
+func (c *Controller) reportAccount(p *v1alpha1.PBXIntegration, found look, needed bool, done *lifecycle.Done) error {
+	count := int32(len(found.ids))
+	switch {
+	case found.err != nil && found.ids == nil:
+		return accountOutcome(found.err)
+	case found.err != nil:
+		p.Status.RegisteredEvents = new(min(count, *p.Status.RegisteredEvents))
+		return accountOutcome(found.err)
+	case needed:
+		p.Status.RegisteredEvents = &count
+	default:
+		p.Status.RegisteredEvents = nil
+	}
+	if left := found.again().Sub(c.Clock.Now()); left > 0 {
+		done.After = soonest(done.After, left)
+	}
+	return nil
+}
+
+// accountOutcome says what a failed call means.
+func accountOutcome(err error) error {
+	const instead = "set spec.pbx.ringMe.registration to Extension to do without account-wide registrations"
+	if limited, ok := errors.AsType[*pbxapi.RateLimitedError](err); ok {
+		return lifecycle.RateLimited{After: limited.After, Err: err}
+	}
+	switch {
+	case errors.Is(err, pbxapi.ErrUnauthorized):
+		return lifecycle.Terminal{Reason: v1alpha1.ReasonCredentialsInvalid, Err: err}
+	case errors.Is(err, pbxapi.ErrLimitReached):
+		return lifecycle.Terminalf(v1alpha1.ReasonEventLimitReached,
+			"the PBX takes no more account-wide registrations: %w; remove unused ones there, or %s", err, instead)
+	case errors.Is(err, pbxapi.ErrForbidden), errors.Is(err, pbxapi.ErrRejected), errors.Is(err, pbxapi.ErrNotFound), errors.Is(err, pbxapi.ErrNotSupported):
+		return lifecycle.Terminalf(v1alpha1.ReasonPBXRefused, "%w; %s", err, instead)
+	case errors.Is(err, pbxapi.ErrUnreachable):
+		return lifecycle.Transient{Reason: v1alpha1.ReasonPBXUnreachable, Err: err}
+	default:
+		return err
+	}
+}
+
+// confirm makes sure that the integration still is what the cache says before anything is changed on the PBX. A difference is a conflict,
+// which asks for a new pass.
+func (c *Controller) confirm(ctx context.Context, p *v1alpha1.PBXIntegration) error {
+	fresh := &v1alpha1.PBXIntegration{}
+	if err := c.Live.Get(ctx, client.ObjectKeyFromObject(p), fresh); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("cannot confirm the integration: %w", err)
+	}
+	if fresh.UID == p.UID && fresh.Generation == p.Generation && fresh.Status.RegisteredEvents != nil &&
+		fresh.DeletionTimestamp.Equal(p.DeletionTimestamp) {
+		return nil
+	}
+	return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("pbxintegrations").GroupResource(), p.Name,
+		errors.New("it has changed meanwhile"))
+}
+
+// accountWork is one pass over the account-wide registrations.
+type accountWork struct {
+	own     registration.Tokens
+	desired []pbxapi.Registration
+	// confirm is asked before the first change.
+	confirm func(context.Context) error
+	// current is what the account carries, kept up to date with each step; nil before that is known.
+	current []pbxapi.Registration
+	changed int
+}
+
+// converge plans and carries out.
+func (w *accountWork) converge(ctx context.Context, pbx Registrar) error {
+	found, err := pbx.Registrations(ctx, pbxapi.AccountOwner)
+	if err != nil {
+		return err
+	}
+	w.current = append([]pbxapi.Registration{}, found...)
+	steps := registration.Decide(w.current, w.desired, w.own, noLimit).Steps
+	if len(steps) == 0 {
+		return nil
+	}
+	if err := w.confirm(ctx); err != nil {
+		return err
+	}
+	for _, step := range steps {
+		if err := w.carryOut(ctx, pbx, step); err != nil {
+			return err
+		}
+		w.changed++
+	}
+	return nil
+}
+
+func (w *accountWork) carryOut(ctx context.Context, pbx Registrar, step registration.Step) error {
+	wanted := step.Registration
+	switch step.Operation {
+	case registration.Create:
+		made, err := pbx.Register(ctx, pbxapi.AccountOwner, wanted)
+		if err != nil {
+			return err
+		}
+		wanted.ID = made.ID
+		w.current = append(w.current, wanted)
+	case registration.Update:
+		err := pbx.Update(ctx, pbxapi.AccountOwner, wanted)
+		if errors.Is(err, pbxapi.ErrNotFound) {
+			return lifecycle.Waitingf(v1alpha1.ReasonProgressing, nextStep, "somebody else deletes account-wide registrations at the same time")
+		}
+		return err
+	case registration.Delete:
+		if err := pbx.Unregister(ctx, pbxapi.AccountOwner, wanted.ID); err != nil {
+			return err
+		}
+		w.current = slices.DeleteFunc(w.current, func(r pbxapi.Registration) bool { return r.ID == wanted.ID })
+	}
+	return nil
+}
+
+// ids of the registrations that are ours, or those known before where nothing new came out.
+func (w *accountWork) ids(before []string) []string {
+	if w.current == nil {
+		return before
+	}
+	ids := []string{}
+	for _, found := range w.current {
+		if w.own.Own(found) {
+			ids = append(ids, found.ID)
+		}
+	}
+	return ids
+}
+
+// releaseAccount removes the account-wide registrations of an integration that is being deleted. It returns what there is to say of those
+// that stay for good.
+func (c *Controller) releaseAccount(ctx context.Context, p *v1alpha1.PBXIntegration) (left string, err error) {
+	if p.Status.RegisteredEvents == nil {
+		return "", nil
+	}
+	known := c.looks.get(p.UID)
+	credentials, err := pbxapi.Credentials(ctx, c.Secrets.GetLast, p)
+	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
+		return leftOnAccount(known.ids, err), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	ring, err := c.lastRing(ctx, p)
+	if errors.Is(err, errNoKeys) {
+		return leftOnAccount(known.ids, err), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	work := &accountWork{own: ring.Tokens(string(p.UID)), confirm: func(context.Context) error { return nil }}
+	if err = c.converge(ctx, p, work, credentials); err == nil {
+		p.Status.RegisteredEvents = nil
+		return "", nil
+	}
+	known.ids = work.ids(known.ids)
+	c.looks.set(p.UID, known)
+	limited, isLimited := errors.AsType[*pbxapi.RateLimitedError](err)
+	remaining := p.DeletionTimestamp.Add(DeletionDeadline).Sub(c.Clock.Now())
+	switch {
+	case isLimited && !limited.ByPBX: // the PBX was not even asked, and that wait is sure to end
+		return "", accountOutcome(err)
+	case remaining <= 0:
+		return leftOnAccount(known.ids, err), nil
+	}
+	return "", lifecycle.Waiting{Reason: v1alpha1.ReasonDeleting, After: min(remaining, deletionRetry), Err: err}
+}
+
+func leftOnAccount(ids []string, why error) string {
+	known := "their ids are unknown"
+	if len(ids) > 0 {
+		known = "ids " + strings.Join(ids, ", ")
+	}
+	return fmt.Sprintf("account-wide registrations may be left on the PBX (%s): remove them there if they are not wanted. Reason: %s", known, why)
+}

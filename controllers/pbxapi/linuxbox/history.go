@@ -1,0 +1,251 @@
+package linuxbox
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
+)
+
+const (
+	historyOp = "read the call history"
+
+	connectTimeout = 10 * time.Second
+	queryTimeout   = 30 * time.Second
+	// readTimeout bounds everything together.
+	readTimeout = time.Minute
+	// mostConnections is how many reads go on at the same time.
+	mostConnections = 2
+	// largestHistory bounds the rows of one read, in bytes.
+	largestHistory = 32 << 20
+)
+
+// begin makes the transaction in which the configured query runs. Times without a zone are UTC.
+var begin = fmt.Sprintf("BEGIN READ ONLY; SET LOCAL statement_timeout = %d; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO';"+
+	" SET LOCAL client_encoding = 'UTF8'", queryTimeout.Milliseconds())
+
+// allowedKeys are the parameters that the address of a database may have. Those that name files are left out: they would be the manager's.
+var allowedKeys = []string{
+	"host", "port", "user", "password", "dbname", "ssl", "sslmode", "sslnegotiation", "sslsni", "channel_binding", "require_auth",
+	"connect_timeout", "application_name", "target_session_attrs", "options", "search_path",
+}
+
+// History reads call records from the PBX's PostgreSQL database. It is safe for concurrent use. A read takes a connection of its own and
+// leaves none open, so that there is nothing to close.
+type History struct {
+	config *pgconn.Config
+	query  string
+	lines  lines
+	// secret is the name of the one with the address, which is address itself.
+	secret, address string
+	slots           chan struct{}
+}
+
+var _ pbxapi.Historian = (*History)(nil)
+
+// NewHistory makes the access to the database at an address such as postgres://reader:secret@pbx.example.com/asterisk?sslmode=require, without
+// connecting to it. Lines are those of the PBX; without any, numbers of at most four digits are. It returns ErrInvalid for an address that
+// cannot be used.
+func NewHistory(address string, database v1alpha1.LinuxBoxDatabase, own []string) (*History, error) {
+	secret := database.CredentialsSecretRef.Name
+	invalid := func(problem string) error {
+		return pbxapi.NewError(pbxapi.ErrInvalid, connectOp, fmt.Sprintf("the key url of the Secret %s %s", secret, problem))
+	}
+	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") {
+		return nil, invalid("is no URL that begins with postgres://")
+	}
+	config, err := pgconn.ParseConfigWithOptions(address, pgconn.ParseConfigOptions{ConnStringAllowedKeys: allowedKeys})
+	if err != nil { // what it says may hold the password
+		return nil, invalid(addressProblem(address))
+	}
+	if noHost(config) {
+		return nil, invalid("names no host")
+	}
+	if config.ConnectTimeout <= 0 || config.ConnectTimeout > connectTimeout {
+		config.ConnectTimeout = connectTimeout
+		config.DialFunc = (&net.Dialer{Timeout: connectTimeout}).DialContext
+	}
+	return &History{
+		config: config, query: cmp.Or(database.Query, defaultQuery(own)), lines: linesOf(own),
+		secret: secret, address: address, slots: make(chan struct{}, mostConnections),
+	}, nil
+}
+
+// addressProblem says what is wrong with an address.
+func addressProblem(address string) string {
+	if parsed, err := url.Parse(address); err == nil {
+		for key := range parsed.Query() {
+			if !slices.Contains(allowedKeys, key) {
+				return fmt.Sprintf("has the parameter %q, which cannot be used here", key)
+			}
+		}
+	}
+	return "is no usable address of a database"
+}
+
+// noHost tells that a host is missing, or is a socket of this machine.
+func noHost(config *pgconn.Config) bool {
+	if config.Host == "" || strings.HasPrefix(config.Host, "/") {
+		return true
+	}
+	for _, other := range config.Fallbacks {
+		if other.Host == "" || strings.HasPrefix(other.Host, "/") {
+			return true
+		}
+	}
+	return false
+}
+
+// History runs the configured query in a transaction that can change nothing. Rows that cannot be used do not spoil the others: their number
+// and the first of them are told with ErrIncomplete, which comes together with the records of the good ones.
+func (h *History) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	case <-ctx.Done():
+		return nil, pbxapi.TransportError(historyOp, ctx.Err())
+	}
+	rows, err := h.read(ctx, from, to)
+	if err != nil {
+		return nil, h.failure(err)
+	}
+	return h.lines.records(rows)
+}
+
+// read is a transaction on a connection of its own.
+func (h *History) read(ctx context.Context, from, to time.Time) (table, error) {
+	connection, err := pgconn.ConnectConfig(ctx, h.config)
+	if err != nil {
+		return table{}, err
+	}
+	defer func() { _ = connection.Close(ctx) }() // which is the end of the transaction
+	connection.Frontend().SetMaxBodyLen(largestHistory)
+	if _, err := connection.Exec(ctx, begin).ReadAll(); err != nil {
+		return table{}, err
+	}
+	// The types are said, so that the query need not: a column without a time zone would make $1 one without.
+	types := []uint32{pgtype.TimestamptzOID, pgtype.TimestamptzOID}
+	reader := connection.ExecParams(ctx, h.query, [][]byte{timestamp(from), timestamp(to)}, types, nil, nil)
+	var rows table
+	size := 0
+	for reader.NextRow() {
+		row := make([]*string, len(reader.Values()))
+		for i, value := range reader.Values() {
+			size += len(value)
+			if value != nil {
+				text := string(value)
+				row[i] = &text
+			}
+		}
+		if size > largestHistory {
+			return table{}, errTooLarge
+		}
+		rows.rows = append(rows.rows, row)
+	}
+	for _, field := range reader.FieldDescriptions() {
+		rows.columns = append(rows.columns, strings.ToLower(field.Name))
+	}
+	_, err = reader.Close()
+	return rows, err
+}
+
+var errTooLarge = pbxapi.NewError(pbxapi.ErrInvalid, historyOp,
+	"spec.pbx.linuxBox.database.query returns more than 32 MiB: it must keep to the time from $1 to $2")
+
+func timestamp(t time.Time) []byte {
+	return t.UTC().AppendFormat(nil, "2006-01-02 15:04:05.999999Z07:00")
+}
+
+// failure makes an error of package pbxapi. The driver's own texts hold the address, and are used only for their innermost reason.
+func (h *History) failure(err error) error {
+	if own, ok := errors.AsType[*pbxapi.Error](err); ok {
+		return own
+	}
+	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return h.refused(refusal)
+	}
+	if errors.Is(err, context.Canceled) {
+		return pbxapi.TransportError(historyOp, context.Canceled)
+	}
+	reason := "the database: " + h.hide(innermost(err).Error())
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		reason = "the name of the database's host cannot be resolved"
+	}
+	if pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) {
+		reason = "no answer from the database in time"
+	}
+	return pbxapi.NewError(pbxapi.ErrUnreachable, historyOp, reason)
+}
+
+// refused is what the server said. Its codes are those of PostgreSQL: Appendix A, Error Codes.
+func (h *History) refused(refusal *pgconn.PgError) error {
+	const (
+		badAuthorization  = "28"
+		noConnection      = "08"
+		noResources       = "53"
+		intervention      = "57"
+		systemError       = "58"
+		missingPrivilege  = "42501"
+		missingDatabase   = "3D000"
+		readOnly          = "25006"
+		statementCanceled = "57014"
+		wrongParameters   = "08P01"
+	)
+	message := h.hide(refusal.Message)
+	kind, detail := pbxapi.ErrInvalid, "spec.pbx.linuxBox.database.query: "+message
+	switch refusal.Code {
+	case missingPrivilege:
+		kind, detail = pbxapi.ErrForbidden, "the database: "+message
+	case missingDatabase:
+		detail = "the key url of the Secret " + h.secret + " names a database that does not exist"
+	case readOnly:
+		detail = "spec.pbx.linuxBox.database.query must only read: " + message
+	case wrongParameters:
+		detail = "spec.pbx.linuxBox.database.query must use $1 and $2: " + message
+	case statementCanceled:
+		kind, detail = pbxapi.ErrUnreachable, fmt.Sprintf("spec.pbx.linuxBox.database.query takes longer than %s", queryTimeout)
+	default:
+		switch class := refusal.Code[:min(2, len(refusal.Code))]; class {
+		case badAuthorization:
+			kind, detail = pbxapi.ErrUnauthorized, "the database: check user and password in the key url of the Secret "+h.secret
+		case noConnection, noResources, intervention, systemError:
+			kind, detail = pbxapi.ErrUnreachable, "the database: "+message
+		}
+	}
+	return pbxapi.NewError(kind, historyOp, detail)
+}
+
+func (h *History) hide(text string) string { return hide(text, h.address, h.config.Password) }
+
+// innermost is the reason that all the others wrap.
+func innermost(err error) error {
+	for {
+		var next error
+		switch wrapped := err.(type) { //nolint:errorlint // this is the unwrapping
+		case interface{ Unwrap() error }:
+			next = wrapped.Unwrap()
+		case interface{ Unwrap() []error }:
+			if all := wrapped.Unwrap(); len(all) > 0 {
+				next = all[len(all)-1]
+			}
+		}
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}

@@ -1,0 +1,324 @@
+package correlation
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+)
+
+// near is by how much the start of a leg may differ from that in the history: the clocks differ, and the history knows full seconds only.
+const near = 5 * time.Second
+
+// split parts the set into the events and the records of the PBX's history, of which most calls have none.
+func (c *Call) split() (events, records []*event) {
+	n := len(c.events)
+	for n > 0 && c.events[n-1].Type == callevent.History {
+		n--
+	}
+	return c.events[:n], c.events[n:]
+}
+
+// versions makes one record of those with the same id: what the history said later adds to what it had said.
+func versions(records []*event) []*event {
+	merged := make([]*event, 0, len(records))
+	for _, r := range records {
+		if last := len(merged) - 1; last >= 0 && merged[last].LegID == r.LegID {
+			merged[last] = merged[last].amended(r)
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	return merged
+}
+
+func (e *event) amended(by *event) *event {
+	amended, shared, record := *e, *e.identity, *e.Record
+	shared.DID = cmp.Or(shared.DID, by.DID)
+	shared.Caller.Name = cmp.Or(shared.Caller.Name, by.Caller.Name)
+	if shared.Caller.Number == "" {
+		shared.Caller = by.Caller
+	}
+	if shared.Called.Number == "" {
+		shared.Called = by.Called
+	}
+	if e.Status == callevent.StatusUnspecified {
+		amended.Status, amended.WireStatus, amended.Verdict = by.Status, by.WireStatus, by.Verdict
+	}
+	if record.Answer.IsZero() {
+		record.Answer = by.Record.Answer
+	}
+	record.End = later(record.End, by.Record.End)
+	amended.RecordingID = cmp.Or(e.RecordingID, by.RecordingID)
+	amended.Talk, amended.Bridged = cmp.Or(e.Talk, by.Talk), cmp.Or(e.Bridged, by.Bridged)
+	amended.Transferred = e.Transferred || by.Transferred
+	amended.identity, amended.Record = &shared, &record
+	return &amended
+}
+
+// remember lets the records complete the legs that events told of and the caller's own side, and returns the legs that no event told of.
+func (w *waiting) remember(records []*event, attempts []attempt, facts *facts) []attempt {
+	records = versions(records)
+	legs := slices.DeleteFunc(slices.Clone(records), func(r *event) bool { return r.ofSystem() || r.ofWholeCall() })
+	untold := adopt(attempts, legs)
+	more := make([]attempt, 0, len(untold))
+	for _, r := range untold {
+		a := newAttempt(r.LegID, []*event{r}, facts, closing{})
+		a.restore(r)
+		more = append(more, a)
+	}
+	facts.tried = facts.tried || len(legs) > 0
+	for _, r := range records {
+		w.hearOf(r, facts)
+	}
+	return more
+}
+
+func (e *event) ofSystem() bool {
+	return e.Source.Type == callevent.IVR || e.Source.Type == callevent.Queue
+}
+
+// ofWholeCall tells the record of a call from outside of which the history does not say whom it reached.
+func (e *event) ofWholeCall() bool { return sender(e) == "" && e.Verdict != callevent.VerdictNone }
+
+// pair is a leg and a record that may be of the same attempt.
+type pair struct {
+	leg, record int
+	fit         fit
+	distance    time.Duration
+}
+
+// fit is what a leg and a record have in common, the best first.
+type fit int
+
+const (
+	byStart  fit = iota
+	byTime       // they last at the same time, but the first ring may be lost
+	bySource     // the record is of the call that the extension was rung for
+)
+
+// adopt gives each leg the record that is nearest to it, and returns the records of legs that no event told of.
+func adopt(attempts []attempt, records []*event) []*event {
+	var pairs []pair
+	for i := range attempts {
+		for j, r := range records {
+			if p, ok := attempts[i].compare(r); ok {
+				p.leg, p.record = i, j
+				pairs = append(pairs, p)
+			}
+		}
+	}
+	slices.SortStableFunc(pairs, func(a, b pair) int {
+		return cmp.Or(cmp.Compare(a.fit, b.fit), cmp.Compare(a.distance, b.distance))
+	})
+	paired, complete := make([]bool, len(records)), make([]bool, len(attempts))
+	for _, p := range pairs {
+		if !paired[p.record] && !complete[p.leg] {
+			paired[p.record], complete[p.leg] = true, true
+			attempts[p.leg].adopt(records[p.record])
+		}
+	}
+	var own []*event
+	for j, r := range records {
+		if !paired[j] {
+			own = append(own, r)
+		}
+	}
+	return own
+}
+
+// compare tells how near a record is to a leg.
+func (a *attempt) compare(r *event) (pair, bool) {
+	p, ok := a.meets(r)
+	switch {
+	case a.sameParty(r):
+	case a.sourceOf(r):
+		p.fit = bySource
+	default:
+		return p, false
+	}
+	return p, ok
+}
+
+// meets tells that a leg and a record begin at the same time, or else last at the same time.
+func (a *attempt) meets(r *event) (pair, bool) {
+	if distance := a.start.Sub(r.Time).Abs(); a.dialled && distance <= near {
+		return pair{distance: distance}, true
+	}
+	last := a.end
+	if last.IsZero() {
+		last = a.events[len(a.events)-1].Time
+	}
+	p := pair{fit: byTime, distance: last.Sub(r.Record.End).Abs()}
+	if opening(a.events).Type == callevent.HasAnswered { // nothing tells when
+		return p, r.Status == callevent.StatusAnswered
+	}
+	common := earlier(last, r.Record.End).Sub(later(a.start, r.Time))
+	return p, common > slack || !a.dialled && common >= -slack
+}
+
+// sameParty tells that a record is of the leg's extension and direction, or of the same outside number.
+func (a *attempt) sameParty(r *event) bool {
+	if !a.guessed() && a.direction != directionOf(r.Flow) {
+		return false
+	}
+	if sender(r) == "" {
+		return a.extension == "" && a.level == r.Level && a.called.Number == r.Called.Number
+	}
+	return r.Source.Number != "" && a.extension == r.Source.Number ||
+		r.Source.ID != "" && slices.ContainsFunc(a.events, func(e *event) bool { return e.Source.ID == r.Source.ID })
+}
+
+// sourceOf tells the leg of an extension that an API call rang first, of whose outgoing leg nothing was heard.
+func (a *attempt) sourceOf(r *event) bool {
+	return a.sided && a.direction == Inbound && r.Flow == callevent.FlowOut && a.control() != "" && a.extension == r.Source.Number
+}
+
+func directionOf(flow callevent.Flow) Direction {
+	if flow == callevent.FlowOut {
+		return Outbound
+	}
+	return Inbound
+}
+
+// guessed tells that no event says in which direction the leg went.
+func (a *attempt) guessed() bool {
+	return !a.dialled && !slices.ContainsFunc(a.events, func(e *event) bool { return e.Flow != callevent.FlowUnknown })
+}
+
+// adopt joins a record with the leg.
+func (a *attempt) adopt(r *event) {
+	switch {
+	case a.guessed():
+		a.direction, a.caller, a.called = "", &r.Caller, &r.Called
+	case a.direction != directionOf(r.Flow): // what was heard is how the extension was rung
+		a.direction, a.caller, a.called = Outbound, &r.Caller, &r.Called
+		a.answer, a.hangup, a.answered = nil, nil, time.Time{}
+	}
+	a.events = append(slices.Clip(a.events), r)
+	if !a.dialled && a.caller.Local && !r.Caller.Local { // the first ring, which is lost, would have told who is behind the caller
+		a.remote = cmp.Or(a.remote, r.Caller.Number)
+	}
+	transferred := a.transferred
+	a.join(r)
+	a.transferred = transferred // by a word of the PBX's own, which means more than that the call was handed over
+	if a.caller.Name == "" && a.caller.Number == r.Caller.Number {
+		a.caller = &r.Caller
+	}
+	a.restore(r)
+}
+
+// restore draws from the record what no event said: a lost ring, answer or hangup, and a result for which no event vouches.
+func (a *attempt) restore(r *event) {
+	a.backfilled = true
+	if !a.dialled {
+		a.dialled, a.start = true, earlier(a.start, r.Time)
+	}
+	if !a.vouched() && (a.hangup == nil || r.Status != callevent.StatusUnspecified) {
+		a.hangup = a.hangupOf(r)
+	}
+	a.conclude()
+	if at := r.answered(); a.answer == nil && a.answered.IsZero() && !at.IsZero() && a.result == Answered {
+		at = earlier(later(at, a.start), a.end)
+		a.answer = &event{identity: r.identity, Type: callevent.Answer, Time: at, Received: r.Received, Status: callevent.StatusAnswered}
+		a.conclude()
+	}
+}
+
+// vouched tells that the leg's events say themselves how it ended.
+func (a *attempt) vouched() bool {
+	if a.hangup == nil {
+		return false
+	}
+	switch a.hangup.Status { //nolint:exhaustive // the others say nothing
+	case callevent.StatusBusy, callevent.StatusCancelled, callevent.StatusNoAnswer, callevent.StatusFailed:
+		return true
+	case callevent.StatusAnswered:
+		return !a.hangup.StatusOfCall || a.answer != nil
+	default:
+		return a.result == Answered
+	}
+}
+
+// hangupOf is the hangup that the record tells of; at the time that the event of it gives, if there was one.
+func (a *attempt) hangupOf(r *event) *event {
+	h := &event{
+		identity: r.identity, Type: callevent.Hangup, Time: r.Record.End, Received: r.Received,
+		Status: r.Status, WireStatus: r.WireStatus, Talk: r.Talk,
+	}
+	if a.hangup != nil {
+		h.Time = a.hangup.Time
+	}
+	if r.Status == callevent.StatusUnspecified && !a.closing.over.IsZero() {
+		h.WireStatus = "" // the end of the call, or the next ring, says more
+	}
+	h.Time = later(h.Time, a.start)
+	return h
+}
+
+// answered is when the record says, or its talk time tells, that the leg was answered; zero where neither does.
+func (e *event) answered() time.Time {
+	switch {
+	case e.Status != callevent.StatusAnswered:
+		return time.Time{}
+	case e.Record.Answer.IsZero() && e.Talk != nil:
+		return e.Record.End.Add(-*e.Talk)
+	default:
+		return e.Record.Answer
+	}
+}
+
+// hearOf hears a record as the hangup of the caller's side, unless that was heard.
+func (w *waiting) hearOf(r *event, facts *facts) {
+	if r.Flow == callevent.FlowOut || r.Bridged == nil && r.Verdict == callevent.VerdictNone || w.heard(r) {
+		return
+	}
+	h := &event{
+		identity: r.identity, ID: r.ID, Type: callevent.Hangup, Time: r.Record.End, Received: r.Received,
+		Status: r.Status, WireStatus: r.WireStatus, Bridged: r.Bridged, Verdict: r.Verdict, Record: r.Record,
+	}
+	if !r.ofSystem() { // the whole call ended for the caller when the last of its legs did
+		whole := *r.identity
+		whole.Source, whole.Called = callevent.Source{}, callevent.Party{Number: cmp.Or(r.DID, r.Called.Number)}
+		h.Type, h.identity, facts.inbound = callevent.CallEnd, &whole, true
+	}
+	w.events, w.backfilled = append(w.events, r), true
+	w.hear(h, facts)
+}
+
+// heard tells that the event of which a record tells was heard.
+func (w *waiting) heard(r *event) bool {
+	if !r.ofSystem() {
+		return w.bridged || w.unbridged || w.deciding != nil && w.deciding.Record == nil
+	}
+	return slices.ContainsFunc(w.events, func(e *event) bool {
+		same := r.Source.Number != "" && e.Source.Number == r.Source.Number || r.Source.ID != "" && e.Source.ID == r.Source.ID
+		return same && e.Type == callevent.Hangup && e.Time.Sub(r.Record.End).Abs() <= near
+	})
+}
+
+// credit takes the mark of the history from the legs of which events tell just as well.
+func credit(legs, told []Leg, revision int64) {
+	for i := range legs {
+		at := slices.IndexFunc(told, func(l Leg) bool { return l.LegID == legs[i].LegID })
+		if legs[i].Backfilled && at >= 0 && told[at].says(legs[i]) {
+			legs[i] = told[at]
+			legs[i].Revision = revision
+		}
+	}
+}
+
+// says tells that the history adds nothing to a leg. It knows full seconds only.
+func (l Leg) says(other Leg) bool {
+	for _, t := range []struct{ mine, other *time.Time }{{&l.Start, &other.Start}, {&l.Answer, &other.Answer}, {&l.End, &other.End}} {
+		if t.mine.IsZero() == t.other.IsZero() && t.mine.Sub(*t.other).Abs() <= slack {
+			*t.other = *t.mine
+		}
+	}
+	if (l.Talk - other.Talk).Abs() <= slack {
+		other.Talk = l.Talk
+	}
+	other.Backfilled, other.Events = l.Backfilled, l.Events
+	return l.Same(other)
+}

@@ -1,0 +1,164 @@
+// Package history understands calls that controllers read from a PBX's own history and post like events (package callhistory). It is the
+// same for all PBXs.
+package history
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect"
+)
+
+// Over reads records of the PBX's history, and leaves everything else to the PBX's dialect. The verdict is what the record of an unanswered
+// call from outside says by itself: VerdictLegs for a PBX whose events say of every such call that it was missed (LinuxBox), VerdictNone
+// where only queues and voice menus do.
+func Over(live dialect.Dialect, verdict callevent.Verdict) dialect.Dialect {
+	return reader{live: live, verdict: verdict}
+}
+
+type reader struct {
+	live    dialect.Dialect
+	verdict callevent.Verdict
+}
+
+// Decode turns a body of records into one event each; all or none of them.
+func (r reader) Decode(request callevent.Request) ([]callevent.Event, error) {
+	if request.Path != callhistory.Path || !isJSON(request.ContentType) {
+		return r.live.Decode(request)
+	}
+	objects, err := split(request.Body)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]callevent.Event, 0, len(objects))
+	for i, raw := range objects {
+		record, err := read(raw)
+		if err != nil {
+			return nil, fmt.Errorf("record %d of %d (id %.64q): %w", i+1, len(objects), record.ID, err)
+		}
+		events = append(events, r.event(&record, request.ReceivedAt.UTC()))
+	}
+	return events, nil
+}
+
+func isJSON(contentType string) bool {
+	media, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(media), callhistory.ContentType)
+}
+
+func split(body string) ([]json.RawMessage, error) {
+	var objects []json.RawMessage
+	if err := json.Unmarshal([]byte(body), &objects); err != nil {
+		return nil, fmt.Errorf("not a JSON array of call records: %w", err)
+	}
+	switch {
+	case len(objects) == 0:
+		return nil, errors.New("the array is empty: expected at least one call record")
+	case len(objects) > callhistory.MaxRecords:
+		return nil, fmt.Errorf("%d call records: at most %d are expected", len(objects), callhistory.MaxRecords)
+	}
+	return objects, nil
+}
+
+func (r reader) event(record *callhistory.Record, received time.Time) callevent.Event {
+	if received.IsZero() {
+		received = record.End
+	}
+	event := callevent.Event{
+		ID: "history/" + record.ID + "/" + digest(record), Type: callevent.History, CallID: record.CallID, LegID: "history/" + record.ID,
+		Time: record.Start, Received: received, Record: &callevent.Record{Answer: record.Answer, End: record.End},
+		Source: source(record), Flow: flows[record.Flow], Status: statuses[record.Result], WireStatus: string(record.Result),
+		RecordingID: record.RecordingID, Bridged: record.Bridged, Transferred: record.Transferred,
+	}
+	if record.TalkSeconds != nil {
+		talk := time.Duration(*record.TalkSeconds * float64(time.Second)).Round(time.Millisecond)
+		event.Talk = &talk
+	}
+	sides(&event, record)
+	event.Verdict = r.judge(&event)
+	return event
+}
+
+// digest stands for all that a record says: one that says more later is another event.
+func digest(record *callhistory.Record) string {
+	text, _ := json.Marshal(record) // times and numbers were read from JSON
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
+}
+
+// source is the extension; the receiver knows whose it is.
+func source(record *callhistory.Record) callevent.Source {
+	s := callevent.Source{Number: record.Extension, ID: record.ExtensionID}
+	switch record.Kind {
+	case callhistory.Queue:
+		s.Type = callevent.Queue
+	case callhistory.IVR:
+		s.Type = callevent.IVR
+	case callhistory.Extension:
+		if s != (callevent.Source{}) {
+			s.Type = callevent.Phone
+		}
+	}
+	return s
+}
+
+// sides says who is who. The extension may call with somebody else's number, so that only the other number tells whether the call is
+// internal.
+func sides(event *callevent.Event, record *callhistory.Record) {
+	own := record.Extension
+	from, to := callevent.Party{Number: record.From, Name: record.FromName}, callevent.Party{Number: record.To}
+	from.Local, to.Local = isExtension(record.From, own), isExtension(record.To, own)
+	if record.Flow == callhistory.In {
+		event.DID = record.DID
+		if own != "" {
+			to = callevent.Party{Number: own, Extension: own, ExtensionID: record.ExtensionID, Local: true}
+		}
+	} else {
+		if from.Number == "" {
+			from.Number = own
+		}
+		from.Extension, from.ExtensionID = own, record.ExtensionID
+		from.Local = from.Local || own != "" && to.Local
+		if event.Source == (callevent.Source{}) { // sent on to a number outside, by nobody in particular
+			event.Level, event.Transferred = callevent.LevelOutside, true
+		}
+	}
+	event.Caller, event.Called = from, to
+}
+
+// isExtension tells a number that has the form of the own extension: 1234*102, or where there is no asterisk at most four digits.
+func isExtension(number, own string) bool {
+	prefix, short, ok := strings.Cut(number, "*")
+	if ok || strings.Contains(own, "*") {
+		return digits(prefix) && digits(short)
+	}
+	const longest = 4
+	return len(number) <= longest && digits(number)
+}
+
+func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+// judge says who decides whether the caller was served. Queues and voice menus may say so themselves, by Bridged; where they do not, their
+// own answer says nothing of the caller, but without any leg that was tried he was perhaps served all the same.
+func (r reader) judge(event *callevent.Event) callevent.Verdict {
+	ofSystem := event.Source.Type == callevent.Queue || event.Source.Type == callevent.IVR
+	switch {
+	case event.Flow != callevent.FlowIn, event.Bridged != nil, event.Caller.Local && event.Called.Local, !ofSystem && r.verdict == callevent.VerdictNone:
+		return callevent.VerdictNone
+	case event.Status == callevent.StatusAnsweredElsewhere:
+		return callevent.VerdictNone
+	case event.Status != callevent.StatusAnswered && event.Status != callevent.StatusUnspecified:
+		return callevent.VerdictLegs
+	case ofSystem, event.Source == (callevent.Source{}):
+		return callevent.VerdictTriedLegs
+	default:
+		return callevent.VerdictNone
+	}
+}
