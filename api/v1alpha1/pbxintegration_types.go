@@ -685,6 +685,10 @@ type BackfillStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Records int32 `json:"records"`
+	// reads is how often the history was read: right after the outage, and later for calls that were not over then.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Reads int32 `json:"reads"`
 }
 
 // DiscoveryStatus tells of the extensions that were found on the PBX.

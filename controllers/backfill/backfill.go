@@ -129,11 +129,11 @@ func (s *Step) remembered(uid types.UID) *memory {
 
 // fill reads the calls of the last outage.
 func (s *Step) fill(ctx context.Context, p *v1alpha1.PBXIntegration) time.Duration {
-	outage, due := dueOutage(p)
+	outage, reads, due := dueOutage(p)
 	if !due {
 		return 0
 	}
-	if wait := outage.End.Add(s.Settle).Sub(s.Clock.Now()); wait > 0 {
+	if wait := readAt(outage, reads, s.Settle).Sub(s.Clock.Now()); wait > 0 {
 		return wait
 	}
 	longest := min(p.Spec.CallLegs.MaxDuration.Duration, longestCall)
@@ -145,10 +145,19 @@ func (s *Step) fill(ctx context.Context, p *v1alpha1.PBXIntegration) time.Durati
 	if err != nil {
 		return s.failed(p, outage, err)
 	}
-	p.Status.Backfill = &v1alpha1.BackfillStatus{Outage: outage, Records: int32(min(len(records), 1<<30))}
+	p.Status.Backfill = &v1alpha1.BackfillStatus{Outage: outage, Records: int32(min(len(records), 1<<30)), Reads: int32(reads) + 1}
 	s.condition(p, metav1.ConditionTrue, v1alpha1.ReasonBackfilled, fmt.Sprintf(
 		"the history of the PBX had %d legs for the outage from %s to %s", len(records), text(outage.Start), text(outage.End)))
-	return 0
+	return s.fillAgain(p)
+}
+
+// fillAgain is when the history is to be read once more.
+func (s *Step) fillAgain(p *v1alpha1.PBXIntegration) time.Duration {
+	outage, reads, due := dueOutage(p)
+	if !due {
+		return 0
+	}
+	return max(readAt(outage, reads, s.Settle).Sub(s.Clock.Now()), time.Second)
 }
 
 func text(t metav1.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -189,9 +189,22 @@ func TestCallsOfAnOutageAreRead(t *testing.T) {
 	if c := o.condition(); c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "2 legs") {
 		t.Errorf("condition %v does not tell of the two legs", c)
 	}
-	o.pass()
-	if len(o.asked) != 1 {
-		t.Errorf("the PBX was asked %d times for one outage", len(o.asked))
+}
+
+func TestHistoryIsReadAgainForCallsThatWentOn(t *testing.T) {
+	o := newOffice(t, ringMe)
+	o.clock.SetTime(after(3075))
+	if next := o.pass(); next != 5*time.Minute {
+		t.Errorf("next pass in %s, want that for late recordings in 5m", next)
+	}
+	o.remembers = []callhistory.Record{record("leg-of-a-long-call", "1234*101", 2990, 3050)}
+	for minute := range 120 {
+		o.clock.SetTime(after(3075 + 60*minute))
+		o.pass()
+	}
+	o.expectSent("leg-of-a-long-call of call-leg-of-a-long-call", "leg-of-a-long-call of call-leg-of-a-long-call")
+	if len(o.asked) != 3 {
+		t.Errorf("the PBX was asked %d times for one outage, want 3", len(o.asked))
 	}
 }
 

@@ -13,17 +13,32 @@ import (
 // clockTolerance is how far the clocks of the PBX and the receiver may differ, and what is lost to the full seconds of a history.
 const clockTolerance = 5 * time.Second
 
-// dueOutage is the outage whose calls are to be read, if there is one.
-func dueOutage(p *v1alpha1.PBXIntegration) (v1alpha1.Outage, bool) {
+// dueOutage is the outage whose calls are to be read, and how often they were read already; false if there is none.
+func dueOutage(p *v1alpha1.PBXIntegration) (outage v1alpha1.Outage, reads int, due bool) {
 	if p.Status.Events == nil || p.Status.Events.Outage == nil {
-		return v1alpha1.Outage{}, false
+		return outage, 0, false
 	}
-	outage := *p.Status.Events.Outage
+	outage = *p.Status.Events.Outage
 	if outage.End.Sub(outage.Start.Time) < p.Spec.Backfill.After.Duration {
-		return outage, false
+		return outage, 0, false
 	}
-	filled := p.Status.Backfill
-	return outage, filled == nil || !filled.Outage.Start.Equal(&outage.Start) || !filled.Outage.End.Equal(&outage.End)
+	if filled := p.Status.Backfill; filled != nil && filled.Outage.Start.Equal(&outage.Start) && filled.Outage.End.Equal(&outage.End) {
+		reads = int(filled.Reads)
+	}
+	return outage, reads, reads < maxReads
+}
+
+const (
+	// maxReads of a history for one outage. A history has finished calls only, and a leg may have ended in the outage of a call that went on.
+	maxReads = 3
+	// secondRead and thirdRead are that long after the outage.
+	secondRead = 10 * time.Minute
+	thirdRead  = time.Hour
+)
+
+// readAt is when the history is read for the n-th time.
+func readAt(outage v1alpha1.Outage, reads int, settle time.Duration) time.Time {
+	return outage.End.Add([maxReads]time.Duration{settle, secondRead, thirdRead}[reads])
 }
 
 // touching keeps the records of legs that were there during an outage: what ended before it had been told by events.
