@@ -190,7 +190,8 @@ type LinuxBoxDatabase struct {
 	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitzero"`
 	// query returns one row for each leg of the calls that began at $1 or later and before $2 (timestamptz), in the order of started_at. Its
 	// columns, of which all but the first two may be null: call_id, started_at, caller, called, line, answered_at, ended_at, duration_s, talk_s,
-	// result (ANSWERED, NO ANSWER, BUSY, FAILED, CANCEL), record_name. Default: a query of Asterisk's table cdr.
+	// result (ANSWERED, NO ANSWER, BUSY, FAILED, CANCEL), record_name. One of ended_at and duration_s is needed. Times without a zone are UTC:
+	// write AT TIME ZONE for local ones. Default: a query of Asterisk's table cdr.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=8192
 	// +optional

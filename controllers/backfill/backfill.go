@@ -187,6 +187,10 @@ func (s *Step) history(ctx context.Context, p *v1alpha1.PBXIntegration, from, to
 		return nil, err
 	}
 	records, err := pbx.History(ctx, from, to)
+	if errors.Is(err, pbxapi.ErrIncomplete) {
+		log.FromContext(ctx).Info("Some records of the history of the PBX are of no use and are left out", "cause", err.Error())
+		err = nil
+	}
 	if err != nil {
 		return nil, err
 	}

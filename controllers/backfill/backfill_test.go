@@ -350,6 +350,15 @@ func TestRowsOfADatabaseAreSentOnce(t *testing.T) {
 	o.expectSent("r of call-r", "s of call-s")
 }
 
+func TestABadRowDoesNotHoldUpTheOthers(t *testing.T) {
+	o := newOffice(t, linuxBox)
+	o.integration.Status.Events.Outage = nil
+	o.remembers = []callhistory.Record{record("r", "10", 3500, 3510)}
+	o.err = pbxapi.NewError(pbxapi.ErrIncomplete, "read the call history", "1 row has no call_id")
+	o.pass()
+	o.expectSent("r of call-r")
+}
+
 func TestRowsFromBeforeTheFirstEventAreNotOurs(t *testing.T) {
 	o := newOffice(t, linuxBox)
 	o.integration.Status.Events.Outage = nil

@@ -13,7 +13,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// ErrCredentialsMissing: a Secret with credentials is not there, or lacks a key.
+// ErrCredentialsMissing tells that a Secret with credentials is not there, or lacks a key.
 var ErrCredentialsMissing = errors.New("the credentials are missing")
 
 // ReadSecret returns a Secret, or the NotFound error of the API server: Get of secrets.Reader, or GetLast for a clean-up.

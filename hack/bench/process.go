@@ -18,11 +18,10 @@ import (
 
 // process is a program that runs beside this one.
 type process struct {
-	name     string
-	cmd      *exec.Cmd
-	log      string
-	farewell syscall.Signal
-	exited   chan struct{}
+	name   string
+	cmd    *exec.Cmd
+	log    string
+	exited chan struct{}
 }
 
 // command says what to run.
@@ -32,10 +31,6 @@ type command struct {
 	args []string
 	env  []string
 	dir  string
-	// user to run as; nil: the one of this process.
-	user *syscall.Credential
-	// stop is the signal that ends it; default SIGTERM.
-	stop syscall.Signal
 }
 
 const (
@@ -47,10 +42,7 @@ const (
 // start runs a command in a process group of its own, so that an interrupt at the terminal reaches this program only, which then stops
 // the others in order.
 func (b *bench) start(c command) (*process, error) {
-	p := &process{name: c.name, log: filepath.Join(b.dir, c.name+".log"), farewell: c.stop, exited: make(chan struct{})}
-	if p.farewell == 0 {
-		p.farewell = syscall.SIGTERM
-	}
+	p := &process{name: c.name, log: filepath.Join(b.dir, c.name+".log"), exited: make(chan struct{})}
 	log, err := os.Create(p.log)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", c.name, err)
@@ -58,7 +50,7 @@ func (b *bench) start(c command) (*process, error) {
 	p.cmd = exec.Command(c.path, c.args...) //nolint:noctx // stop ends it, in good order
 	p.cmd.Env, p.cmd.Dir = append(os.Environ(), c.env...), c.dir
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: c.user}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start %s: %w", c.name, err), log.Close())
 	}
@@ -72,7 +64,7 @@ func (b *bench) start(c command) (*process, error) {
 
 // stop ends the process and waits for that.
 func (p *process) stop() {
-	_ = p.cmd.Process.Signal(p.farewell) // it may have ended
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
 	case <-p.exited:
 	case <-time.After(stopTime):

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -47,7 +48,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if *database != "" {
-		if *pbx != "linuxbox" {
+		if !strings.EqualFold(*pbx, "linuxbox") {
 			return fmt.Errorf("a PBX of type %s has no database: --database is for linuxbox", *pbx)
 		}
 		cfg.LinuxBox.Database = *database

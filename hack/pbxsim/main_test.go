@@ -41,6 +41,13 @@ func TestRunServesUntilTheSignal(t *testing.T) {
 	}
 }
 
+func TestOnlyLinuxBoxHasADatabase(t *testing.T) {
+	err := run(t.Context(), []string{"--pbx", "voipnow", "--database", "postgres://u@127.0.0.1:1/x"})
+	if err == nil || !strings.Contains(err.Error(), "--database is for linuxbox") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // healthy polls for up to five seconds.
 func healthy(ctx context.Context, target string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

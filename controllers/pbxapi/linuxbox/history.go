@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -55,9 +56,9 @@ type History struct {
 
 var _ pbxapi.Historian = (*History)(nil)
 
-// NewHistory makes the access to the database at an address such as postgres://reader:secret@pbx.example.com/asterisk?sslmode=require, without
-// connecting to it. Lines are those of the PBX; without any, numbers of at most four digits are. It returns ErrInvalid for an address that
-// cannot be used.
+// NewHistory makes the access to the database at an address such as postgres://reader:secret@pbx.example.com/asterisk?sslmode=require,
+// without connecting to it. Own are the lines of the PBX; without any, numbers of at most four digits are. It returns ErrInvalid for an
+// address that cannot be used.
 func NewHistory(address string, database v1alpha1.LinuxBoxDatabase, own []string) (*History, error) {
 	secret := database.CredentialsSecretRef.Name
 	invalid := func(problem string) error {
@@ -108,8 +109,9 @@ func noHost(config *pgconn.Config) bool {
 	return false
 }
 
-// History runs the configured query in a transaction that can change nothing. Rows that cannot be used do not spoil the others: their number
-// and the first of them are told with ErrIncomplete, which comes together with the records of the good ones.
+// History runs the configured query in a transaction that can change nothing. Rows that cannot be used do not spoil the others: their
+// number and the first of them are told with ErrIncomplete, which comes together with the records of the good ones. Legs that have not
+// ended, as far as the row tells, are left to a later read.
 func (h *History) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -177,6 +179,9 @@ func (h *History) failure(err error) error {
 	}
 	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return h.refused(refusal)
+	}
+	if _, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok {
+		return errTooLarge
 	}
 	if errors.Is(err, context.Canceled) {
 		return pbxapi.TransportError(historyOp, context.Canceled)

@@ -17,6 +17,10 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/linuxbox"
+	simlinuxbox "github.com/pbx-operator/pbx-operator/hack/pbxsim/linuxbox"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/sim"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simtest"
 	"github.com/pbx-operator/pbx-operator/hack/postgres"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
@@ -105,8 +109,6 @@ func mustRead(t *testing.T, history *linuxbox.History) []callhistory.Record {
 	return records
 }
 
-func talk(seconds float64) *float64 { return &seconds }
-
 func TestScenariosInAsterisksRecords(t *testing.T) {
 	address := database(t, cdr+`;
 	INSERT INTO cdr (calldate, src, dst, channel, dstchannel, lastapp, duration, billsec, disposition, uniqueid, linkedid) VALUES
@@ -118,6 +120,7 @@ func TestScenariosInAsterisksRecords(t *testing.T) {
 	  ('2026-01-02 10:00:30', '2025550100', '2025550143', 'SIP/10-0000000a', 'SIP/trunk-0000000b', 'Dial', 9, 0, 'NO ANSWER', 'L4c', 'L4c'),
 	  ('2026-01-02 10:00:00', '10', '11', 'SIP/10-0000000c', 'SIP/11-0000000d', 'Dial', 35, 30, 'ANSWERED', 'L5', 'L5'),
 	  ('2026-01-02 10:00:40', '2025550143', 's', 'SIP/trunk-0000000e', '', 'BackGround', 20, 20, 'ANSWERED', 'IVR', 'IVR'),
+	  ('2026-01-02 10:00:50', '2025550143', '2025550177', 'SIP/trunk-00000021', 'SIP/trunk-00000022', 'Dial', 20, 15, 'ANSWERED', 'fwd', 'fwd'),
 	  ('2026-01-02 09:59:50', '2025550143', '2025550100', 'SIP/trunk-00000011', 'SIP/10-00000012', 'Dial', 10, 0, 'NO ANSWER', 'before', 'before'),
 	  ('2026-01-02 10:00:00', '2025550143', '2025550100', 'SIP/trunk-00000011', 'SIP/11-00000013', 'Dial', 10, 0, 'NO ANSWER', 'before.2', 'before'),
 	  ('2026-01-02 10:00:59', '2025550143', '2025550100', 'SIP/trunk-00000014', 'SIP/10-00000015', 'Dial', 10, 0, 'NO ANSWER', 'late', 'late'),
@@ -135,7 +138,7 @@ func TestScenariosInAsterisksRecords(t *testing.T) {
 		return r
 	}
 	answered := func(r callhistory.Record, after, seconds float64) callhistory.Record {
-		r.Result, r.Answer, r.TalkSeconds = callhistory.Answered, at(after), talk(seconds)
+		r.Result, r.Answer, r.TalkSeconds = callhistory.Answered, at(after), new(seconds)
 		return r
 	}
 	inner := func(line string, flow callhistory.Flow) callhistory.Record {
@@ -145,6 +148,8 @@ func TestScenariosInAsterisksRecords(t *testing.T) {
 	}
 	menu := answered(in("IVR", "", 40, 60, ""), 40, 20)
 	menu.Kind, menu.To, menu.DID = callhistory.IVR, "s", "s"
+	forwarded := answered(in("fwd", "", 50, 70, ""), 55, 15)
+	forwarded.Flow, forwarded.To, forwarded.DID = callhistory.Out, "2025550177", ""
 	want := []callhistory.Record{
 		answered(in("L1", "10", 0, 66, ""), 6, 60),
 		answered(out("L3", 0, 71, ""), 11, 60),
@@ -153,14 +158,14 @@ func TestScenariosInAsterisksRecords(t *testing.T) {
 		in("L2", "10", 5, 25, callhistory.NoAnswer),
 		in("L2", "11", 25, 45, callhistory.NoAnswer),
 		out("L4c", 30, 39, callhistory.NoAnswer),
-		menu,
+		menu, forwarded,
 		in("late", "10", 59, 69, callhistory.NoAnswer), in("late", "11", 69, 79, callhistory.NoAnswer),
 	}
 	if diff := cmp.Diff(want, mustRead(t, open(t, address, ""))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, r := range mustRead(t, open(t, address, "", "11", "o'12")) {
-		if r.Extension != "11" && r.Kind != callhistory.IVR {
+		if r.Extension == "10" {
 			t.Errorf("10 is none of the lines, and yet: %+v", r)
 		}
 	}
@@ -196,7 +201,7 @@ func TestTimeZones(t *testing.T) {
 func TestColumnsOfManyTypes(t *testing.T) {
 	want := callhistory.Record{
 		ID: "7/10/2026-01-02T10:00:00Z", CallID: "7", Kind: callhistory.Extension, Extension: "10", Flow: callhistory.In, From: "2025550143",
-		To: "10", DID: "2025550100", Start: ten, Answer: at(6), End: at(66.5), TalkSeconds: talk(60.5), Result: callhistory.Answered,
+		To: "10", DID: "2025550100", Start: ten, Answer: at(6), End: at(66.5), TalkSeconds: new(60.5), Result: callhistory.Answered,
 		RecordingID: "20260102-100000-2025550143-2025550100",
 	}
 	address := database(t, "CREATE TYPE outcome AS ENUM ('Answered', 'No answer')")
@@ -269,6 +274,7 @@ func TestABadRowDoesNotSpoilTheOthers(t *testing.T) {
 		"('k9', '2026-01-02 10:00:00', 'NaN', '1')":                               "call k9: column duration_s",
 		"('k9', '2026-01-02 10:00:00', '1', '00:00:01')":                          "call k9: column talk_s",
 		"('k9', '2026-01-02 10:00:00', '5', '20')":                                "call k9: column answered_at",
+		"('" + strings.Repeat("k", 101) + "', '2026-01-02 10:00:00', '1', '1')":   "column call_id: ",
 		"('k9', 'infinity', '1', '1')":                                            "call k9: column started_at",
 		"('k9', '2026-01-02 10:00:00', '" + strings.Repeat("x ", 300) + "', '1')": "call k9: column duration_s: \"x x x",
 	} {
@@ -286,7 +292,7 @@ func TestABadRowDoesNotSpoilTheOthers(t *testing.T) {
 
 func TestWrongQueries(t *testing.T) {
 	address := database(t, cdr+`; INSERT INTO cdr (calldate) VALUES ('2026-01-02 10:00:00');
-		CREATE TABLE hidden (); DROP ROLE IF EXISTS clerk; CREATE ROLE clerk LOGIN PASSWORD 'clerks-password'; GRANT SELECT ON cdr TO clerk`)
+		CREATE TABLE hidden (); CREATE SEQUENCE n; DROP ROLE IF EXISTS clerk; CREATE ROLE clerk LOGIN PASSWORD 'clerks-password'; GRANT SELECT ON cdr TO clerk`)
 	clerk := server.URL("testwrongqueries", "clerk", "clerks-password")
 	const columns = " AS call_id, now() AS started_at"
 	tests := map[string]struct {
@@ -298,17 +304,17 @@ func TestWrongQueries(t *testing.T) {
 		"unknown table":        {query: "SELECT 1 FROM calls", want: pbxapi.ErrInvalid, says: `relation "calls" does not exist`},
 		"no query":             {query: "SELEC 1", want: pbxapi.ErrInvalid, says: "syntax error"},
 		"column not returned":  {query: "SELECT uniqueid AS call_id, dst FROM cdr", want: pbxapi.ErrInvalid, says: "returns no column started_at, but call_id, dst"},
-		"nothing returned":     {query: "SET search_path = 'x'", want: pbxapi.ErrInvalid, says: "returns no column call_id"},
+		"nothing returned":     {query: "SET search_path = 'x'", want: pbxapi.ErrInvalid, says: "returns no column call_id, but nothing"},
 		"third parameter":      {query: "SELECT $3" + columns, want: pbxapi.ErrInvalid, says: "must use $1 and $2"},
 		"write":                {query: "DELETE FROM cdr", want: pbxapi.ErrInvalid, says: "must only read: cannot execute DELETE"},
 		"write within":         {query: "WITH d AS (DELETE FROM cdr RETURNING 1) SELECT 1" + columns + " FROM d", want: pbxapi.ErrInvalid, says: "must only read"},
 		"write, then":          {query: "COMMIT; DELETE FROM cdr", want: pbxapi.ErrInvalid, says: "multiple commands"},
 		"write in a block":     {query: "DO $$ BEGIN COMMIT; DELETE FROM cdr; END $$", want: pbxapi.ErrInvalid, says: "database.query"},
-		"write after a switch": {query: "WITH s AS MATERIALIZED (SELECT set_config('transaction_read_only', 'off', true)) SELECT nextval('n')" + columns + " FROM s", want: pbxapi.ErrInvalid, says: "database.query"},
+		"write after a switch": {query: "WITH s AS MATERIALIZED (SELECT set_config('transaction_read_only', 'off', true)) SELECT nextval('n')" + columns + " FROM s", want: pbxapi.ErrInvalid, says: "read-write mode must be set before any query"},
 		"lock":                 {query: "SELECT ''" + columns + " FROM cdr FOR UPDATE", want: pbxapi.ErrInvalid, says: "must only read"},
 		"not allowed":          {query: "SELECT 1 FROM hidden", address: clerk, want: pbxapi.ErrForbidden, says: "permission denied for table hidden"},
 		"too much":             {query: "SELECT repeat('x', 1000000)" + columns + " FROM generate_series(1, 1000)", want: pbxapi.ErrInvalid, says: "more than 32 MiB"},
-		"too much at once":     {query: "SELECT repeat('x', 100000000)" + columns, want: pbxapi.ErrUnreachable, says: "the database"},
+		"too much at once":     {query: "SELECT repeat('x', 40000000)" + columns, want: pbxapi.ErrInvalid, says: "more than 32 MiB"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -453,5 +459,44 @@ func TestHistoryOfAPBX(t *testing.T) {
 	with.Turn = func(context.Context) error { return &pbxapi.RateLimitedError{After: time.Second} }
 	if _, err := connect(t, with).History(t.Context(), ten, at(60)); !pbxapi.NotSent(err) {
 		t.Errorf("the rate limit is passed by: %v", err)
+	}
+}
+
+// A database that refuses its credentials stops no commands, and the other way round.
+func TestCommandsAndHistoryFailEachForItself(t *testing.T) {
+	address := database(t, cdr)
+	pbx := simtest.Start(t, sim.Config{PBX: "linuxbox", LinuxBox: simlinuxbox.Settings{RequireAuth: true}})
+	pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeLinuxBox: linuxbox.New}, pbxapi.Options{})
+	client := func(password, database string) *pbxapi.Client {
+		t.Helper()
+		s := withSecret(settings(pbx.URL), "username", pbx.ClientID, "password", password)
+		s.PBX.LinuxBox.Database = new(configured(""))
+		s.Credentials[pbxapi.KeyDatabaseURL] = []byte(database)
+		c, err := pool.Client(&v1alpha1.PBXIntegration{Spec: v1alpha1.PBXIntegrationSpec{PBX: s.PBX}}, s.Credentials)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	box := client(pbx.ClientSecret, server.URL("postgres", "nobody", "hunter2"))
+	for range 2 {
+		if _, err := box.History(t.Context(), ten, at(60)); !errors.Is(err, pbxapi.ErrUnauthorized) {
+			t.Errorf("history: %v", err)
+		}
+		if err := box.Hangup(t.Context(), pbxapi.Hangup{Extension: line("10")}); !errors.Is(err, pbxapi.ErrNotFound) {
+			t.Errorf("hang up: %v", err)
+		}
+	}
+	box = client("hunter2", address)
+	for range 2 {
+		if err := box.Hangup(t.Context(), pbxapi.Hangup{Extension: line("10")}); !errors.Is(err, pbxapi.ErrUnauthorized) {
+			t.Errorf("hang up: %v", err)
+		}
+		if _, err := box.History(t.Context(), ten, at(60)); err != nil {
+			t.Errorf("history: %v", err)
+		}
+	}
+	if n := routes(t, pbx)[simclient.LinuxBoxHangupRoute].Statuses[401]; n != 1 {
+		t.Errorf("refused credentials were tried %d times", n)
 	}
 }

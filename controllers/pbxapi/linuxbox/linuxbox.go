@@ -1,5 +1,5 @@
-// Package linuxbox speaks to the LinuxBox.cz PBX: the commands dial and hangup of "PBX API", and the PostgreSQL database that the vendor can
-// open. There is no management API: nothing can be listed or registered.
+// Package linuxbox speaks to the LinuxBox.cz PBX: the commands dial and hangup of "PBX API", and the PostgreSQL database that the vendor
+// can open. There is no management API: nothing can be listed or registered.
 //
 // The documents say nothing of answers and authentication. A command is taken as accepted when it is answered 2xx, as refused for good with
 // 4xx, and as unknown in its outcome with anything else.

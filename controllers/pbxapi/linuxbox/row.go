@@ -1,6 +1,7 @@
 package linuxbox
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -25,6 +26,15 @@ const (
 	columnTalk       = "talk_s"
 	columnResult     = "result"
 	columnRecordName = "record_name"
+	// columnOutside is true for the leg with which the PBX sent a call on to an outside number. It has no line.
+	columnOutside = "outside"
+)
+
+// Limits of what a receiver takes, in bytes. The id of a record is made of the first two.
+const (
+	callIDLength = 100
+	lineLength   = 64
+	textLength   = 256
 )
 
 // table is what a query returned, in the text form of PostgreSQL. A nil value is null.
@@ -57,7 +67,7 @@ func (l lines) records(rows table) ([]callhistory.Record, error) {
 	for _, column := range []string{columnCallID, columnStartedAt} {
 		if !slices.Contains(rows.columns, column) {
 			return nil, pbxapi.NewError(pbxapi.ErrInvalid, historyOp, fmt.Sprintf(
-				"spec.pbx.linuxBox.database.query returns no column %s, but %s", column, strings.Join(rows.columns, ", ")))
+				"spec.pbx.linuxBox.database.query returns no column %s, but %s", column, cmp.Or(strings.Join(rows.columns, ", "), "nothing")))
 		}
 	}
 	var records []callhistory.Record
@@ -98,7 +108,7 @@ type row struct {
 // named says which row it is whose value is wrong.
 func (r *row) named(index int) error {
 	if id := r.text(columnCallID); id != "" {
-		return fmt.Errorf("call %s: %w", id, r.err)
+		return fmt.Errorf("call %s: %w", shortened(id), r.err)
 	}
 	return fmt.Errorf("row %d: %w", index+1, r.err)
 }
@@ -107,6 +117,15 @@ func (r *row) fail(column, problem string) {
 	if r.err == nil {
 		r.err = fmt.Errorf("column %s: %s", column, problem)
 	}
+}
+
+// limited is text that may not be longer than so many bytes.
+func (r *row) limited(column string, length int) string {
+	text := r.text(column)
+	if len(text) > length {
+		r.fail(column, fmt.Sprintf("%q has %d bytes, %d are the most", shortened(text), len(text), length))
+	}
+	return text
 }
 
 // text is empty for null.
@@ -168,8 +187,8 @@ func shortened(text string) string {
 // record is the leg that a row tells of, unless it has not ended.
 func (l lines) record(r *row) (record callhistory.Record, ended bool) {
 	record = callhistory.Record{
-		CallID: r.text(columnCallID), From: r.text(columnCaller), To: r.text(columnCalled), RecordingID: r.text(columnRecordName),
-		Start: r.time(columnStartedAt), End: r.time(columnEndedAt),
+		CallID: r.limited(columnCallID, callIDLength), From: r.limited(columnCaller, textLength), To: r.limited(columnCalled, textLength),
+		RecordingID: r.limited(columnRecordName, textLength), Start: r.time(columnStartedAt), End: r.time(columnEndedAt),
 	}
 	if record.CallID == "" {
 		r.fail(columnCallID, "it is null or empty")
@@ -177,7 +196,8 @@ func (l lines) record(r *row) (record callhistory.Record, ended bool) {
 	if record.Start.IsZero() {
 		r.fail(columnStartedAt, "it is null or empty")
 	}
-	l.place(&record, r.text(columnLine))
+	outside, _ := strconv.ParseBool(r.text(columnOutside)) // anything else does not say so
+	l.place(&record, r.limited(columnLine, lineLength), outside)
 	talk, answer := r.seconds(columnTalk), r.time(columnAnsweredAt)
 	if duration := r.seconds(columnDuration); record.End.IsZero() && duration != nil {
 		record.End = after(record.Start, *duration)
@@ -221,11 +241,14 @@ func (r *row) within(answer, start, end time.Time, ended bool) time.Time {
 }
 
 // place says whose leg it is, and in which direction. Where the row names no line, the caller or the called number may be one. A leg of no
-// line is that of the PBX itself: a voice menu, or the queue of somebody who gave up before a line rang.
-func (l lines) place(record *callhistory.Record, line string) {
+// line is that of the PBX itself: a voice menu, or the queue of somebody who gave up before a line rang; unless it leads outside.
+func (l lines) place(record *callhistory.Record, line string, outside bool) {
 	record.Kind, record.Flow, record.Extension = callhistory.Extension, callhistory.In, line
 	switch {
 	case line != "":
+	case outside:
+		record.Flow = callhistory.Out
+		return
 	case l.has(record.From):
 		record.Extension = record.From
 	case l.has(record.To):
@@ -237,7 +260,7 @@ func (l lines) place(record *callhistory.Record, line string) {
 		record.Flow = callhistory.Out
 		return
 	}
-	if !l.has(record.To) {
+	if !l.has(record.To) && len(record.To) <= lineLength {
 		record.DID = record.To
 	}
 	if record.Extension != "" {

@@ -50,7 +50,7 @@ func TestHistoryOfTheSimulatedPBX(t *testing.T) {
 			"11 In 2025550143 11 Answered 60 of 60",
 		},
 		"L8":             {"10 In" + caller + "NoAnswer 4", "11 In" + caller + "Answered 60 of 64", "12 In" + caller + "NoAnswer 4"},
-		"L9":             {"10 In" + caller + "NoAnswer 19", " In 2025550143 2025550177 Answered 60 of 66"},
+		"L9":             {"10 In" + caller + "NoAnswer 19", " Out 2025550143 2025550177 Answered 60 of 66"},
 		"L10":            {"10 Out 10 2025550143 Answered 60 of 75"},
 		"L10-unanswered": {"10 Out 10 2025550143 NoAnswer 45"},
 		"L11":            {"10 In" + caller + "NoAnswer 7", "11 In" + caller + "Answered 60 of 60"},

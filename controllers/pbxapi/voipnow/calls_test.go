@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -131,6 +132,23 @@ func TestDialThatThePBXDidNotGet(t *testing.T) {
 	}
 	if n := running(t, pbx); n != 0 {
 		t.Errorf("%d calls", n)
+	}
+}
+
+// Where nothing was sent there is nothing to look for.
+func TestDialWithoutAConnection(t *testing.T) {
+	asked := 0
+	with := settings("https://pbx.example.com", "app", "secret")
+	with.HTTP.Transport = transport(func(r *http.Request) (*http.Response, error) {
+		if strings.HasPrefix(r.URL.Path, "/oauth/") {
+			return answerOf(r, http.StatusOK, `{"access_token":"t"}`), nil
+		}
+		asked++
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+	})
+	_, err := connect(t, with).Dial(t.Context(), clickToCall("n-1"))
+	if !errors.Is(err, pbxapi.ErrUnreachable) || !pbxapi.NotSent(err) || asked != 1 {
+		t.Errorf("got %v after %d requests, want ErrUnreachable after one", err, asked)
 	}
 }
 

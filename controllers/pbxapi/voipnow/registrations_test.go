@@ -136,15 +136,17 @@ func TestTheSameIDUnderTwoTypes(t *testing.T) {
 }
 
 func TestOneRequestPerList(t *testing.T) {
-	pbx, api := start(t, simvoipnow.Settings{})
-	if _, err := pbx.Sim.SetForeign(t.Context(), simclient.Foreign{Extension: "101", Count: 300}); err != nil {
-		t.Fatal(err)
-	}
-	if n := len(listed(t, api)); n != 300 {
-		t.Errorf("%d registrations, want 300", n)
-	}
-	if n := requests(t, pbx).Routes[simclient.VoipNowListEventsRoute].Count; n != 1 {
-		t.Errorf("%d requests, want 1", n)
+	for form, count := range map[string]int{simvoipnow.AnswerEntry: 300, simvoipnow.AnswerArray: 15} {
+		pbx, api := start(t, simvoipnow.Settings{ListAnswer: form})
+		if _, err := pbx.Sim.SetForeign(t.Context(), simclient.Foreign{Extension: "101", Count: count}); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(listed(t, api)); n != count {
+			t.Errorf("%s: %d registrations, want %d", form, n, count)
+		}
+		if n := requests(t, pbx).Routes[simclient.VoipNowListEventsRoute].Count; n != 1 {
+			t.Errorf("%s: %d requests, want 1", form, n)
+		}
 	}
 }
 
@@ -276,6 +278,28 @@ func TestLostAnswerToCreate(t *testing.T) {
 				t.Errorf("%d registrations on the PBX, want 1", n)
 			}
 		})
+	}
+}
+
+// Among registrations that look alike the one just made is told by type and URL.
+func TestCreatedWithoutAnIDAmongOthers(t *testing.T) {
+	_, api := start(t, simvoipnow.Settings{CreateAnswer: simvoipnow.AnswerNone})
+	for _, other := range []pbxapi.Registration{
+		{Event: v1alpha1.EventDialIn, URL: eventURL, Method: http.MethodPost},
+		{Event: v1alpha1.EventHangup, URL: "https://a.example.com/", Method: http.MethodPost}, // lists are ordered by URL
+	} {
+		if _, err := api.Register(t.Context(), phone, other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := api.Register(t.Context(), phone, hangup())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := hangup()
+	want.ID = "2/Ev0002"
+	if diff := cmp.Diff(want, made); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -477,10 +501,12 @@ func TestOnlySingleRegistrationsAreDeleted(t *testing.T) {
 		return http.StatusNoContent, ""
 	})
 	oddExtensions := []string{
-		"", "@self", "@me", "*", "7*", "*7", "7*7*7", "..", "7/..", "%2e%2e", "7?", "7#", " 7", "7\n", pbxapi.AccountOwner, pbxapi.AgentOwner("7"),
+		"", "@self", "@me", "*", "7*", "*7", "7*7*7", "..", "7/..", "%2e%2e", "7?", "7#", " 7", "7\n",
+		pbxapi.AccountOwner, pbxapi.AgentOwner("7"),
 	}
 	oddIDs := []string{
-		"", "/", "0", "0/", "/Ev1", "0/.", "0/..", "0//", "0/Ev1/", "0/Ev1/..", "../Ev1", "0/%2e%2e", "0/Ev1?", "0/Ev1#", "0/Ev 1", "0/Ev1\n", "-1/Ev1",
+		"", "/", "0", "0/", "/Ev1", "0/.", "0/..", "0//", "0/Ev1/", "0/Ev1/..",
+		"../Ev1", "0/%2e%2e", "0/Ev1?", "0/Ev1#", "0/Ev 1", "0/Ev1\n", "-1/Ev1",
 	}
 	for _, odd := range oddExtensions {
 		if err := api.Unregister(t.Context(), odd, "0/Ev1"); !errors.Is(err, pbxapi.ErrInvalid) {

@@ -116,7 +116,7 @@ func records(emitted []scenario.Notification, isLine func(string) bool) []cdr {
 		}
 		index[n.CallID].play(n)
 	}
-	var rows []cdr
+	rows := make([]cdr, 0, len(calls))
 	for _, c := range calls {
 		rows = append(rows, c.rows(isLine)...)
 	}
@@ -176,7 +176,7 @@ func (c *tape) close(of func(*side) bool) {
 
 // rows has one for each side; for a call of two lines there is one of both. A call that reached nobody was answered by the voice menu.
 func (c *tape) rows(isLine func(string) bool) []cdr {
-	var rows []cdr
+	rows := make([]cdr, 0, len(c.sides)+1)
 	for _, s := range c.sides {
 		if s.end.IsZero() {
 			s.end = c.now
