@@ -95,7 +95,8 @@ func (a access) replaced(pbx *pbxapi.Client) bool {
 	return a.integration.Spec.PBX.Type == v1alpha1.PBXTypeRingMe && pbx.ForgetExtensions()
 }
 
-// prepare makes sure that one request can be made for an extension now.
+// prepare makes sure that a command for an extension can be sent now. The check renews the access token where that is due, and finds out
+// whether the PBX answers at all while nothing is lost if it does not.
 func (a access) prepare(ctx context.Context, number string) (context.Context, *pbxapi.Client, pbxapi.Extension, error) {
 	pbx, err := a.pbx(ctx)
 	if err != nil {
@@ -106,8 +107,11 @@ func (a access) prepare(ctx context.Context, number string) (context.Context, *p
 		return ctx, nil, pbxapi.Extension{}, err
 	}
 	ctx, err = pbx.Admit(ctx, requests)
-	return ctx, pbx, extension, err
+	if err != nil {
+		return ctx, nil, pbxapi.Extension{}, err
+	}
+	return ctx, pbx, extension, pbx.Check(ctx)
 }
 
-// requests is how many a command takes: to look for the call to be ended, and to end it.
-const requests = 2
+// requests is how many a command takes: the check, to look for the call to be ended, and to end it.
+const requests = 3

@@ -104,12 +104,11 @@ var _ = Describe("A dial", func() {
 	})
 
 	It("finds an extension that has come back under another id", func(ctx SpecContext) {
-		s.start(ctx)
+		s.start(ctx, rescan(time.Nanosecond))
 		s.create(ctx, "first", dialling("1234*101", customer))
 		s.becomes(ctx, "first", v1alpha1.CommandSent, v1alpha1.ReasonCommandSent)
 		_, err := s.pbx.Sim.Renumber(ctx, 5101, "101")
 		Expect(err).NotTo(HaveOccurred())
-		time.Sleep(60 * time.Millisecond) //nolint:forbidigo // the least age of a list of extensions
 		s.create(ctx, "second", dialling("1234*101", customer))
 		s.becomes(ctx, "second", v1alpha1.CommandSent, v1alpha1.ReasonCommandSent)
 	})

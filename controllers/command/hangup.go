@@ -68,7 +68,8 @@ func (h *handler) hungUp(command *v1alpha1.CallCommand, err error) (lifecycle.Do
 
 // followHangup finds out what became of a hangup without an answer: the leg has ended or not.
 func (h *handler) followHangup(ctx context.Context, command *v1alpha1.CallCommand) (lifecycle.Done, error) {
-	lost := errors.New("the PBX gave no usable answer: whether it has ended the call is unknown. The command was not repeated; another does no harm")
+	lost := errors.New("the PBX gave no usable answer: whether it has ended the call is unknown. The command was not repeated;" +
+		" another does no harm")
 	if command.Spec.Hangup == nil || command.Spec.Hangup.LegRef == nil {
 		return lifecycle.Done{}, h.fail(command, v1alpha1.ReasonOutcomeUnknown, lost)
 	}
@@ -88,24 +89,24 @@ func (h *handler) followHangup(ctx context.Context, command *v1alpha1.CallComman
 // errUnusable marks a leg that cannot be the object of a command.
 var errUnusable = errors.New("unusable")
 
-// unusableLeg is an errUnusable in words.
-type unusableLeg struct{ reason, text string }
+// legError is an errUnusable in words.
+type legError struct{ reason, text string }
 
-func (e unusableLeg) Error() string { return e.text }
-func (unusableLeg) Unwrap() error   { return errUnusable }
+func (e legError) Error() string { return e.text }
+func (legError) Unwrap() error   { return errUnusable }
 
-// leg reads the leg that a command names. The error is an unusableLeg where there is none of the integration.
+// leg reads the leg that a command names. The error is a legError where there is none of the integration.
 func (h *handler) leg(ctx context.Context, command *v1alpha1.CallCommand, ref *v1alpha1.CallLegReference) (*v1alpha1.CallLeg, error) {
 	leg := &v1alpha1.CallLeg{}
 	err := h.live.Get(ctx, types.NamespacedName{Namespace: command.Namespace, Name: ref.Name}, leg)
 	if apierrors.IsNotFound(err) {
-		return nil, unusableLeg{v1alpha1.ReasonLegNotFound, fmt.Sprintf("there is no CallLeg %s in this namespace", ref.Name)}
+		return nil, legError{v1alpha1.ReasonLegNotFound, fmt.Sprintf("there is no CallLeg %s in this namespace", ref.Name)}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the CallLeg: %w", err)
 	}
 	if of := leg.Labels[v1alpha1.LabelIntegration]; of != command.Spec.IntegrationRef.Name {
-		return nil, unusableLeg{v1alpha1.ReasonInvalidSpec,
+		return nil, legError{v1alpha1.ReasonInvalidSpec,
 			fmt.Sprintf("CallLeg %s belongs to PBXIntegration %q, not to %q", ref.Name, of, command.Spec.IntegrationRef.Name)}
 	}
 	return leg, nil
@@ -113,7 +114,7 @@ func (h *handler) leg(ctx context.Context, command *v1alpha1.CallCommand, ref *v
 
 // unusable fails a command whose leg cannot be used.
 func (h *handler) unusable(command *v1alpha1.CallCommand, err error) error {
-	if problem, ok := errors.AsType[unusableLeg](err); ok {
+	if problem, ok := errors.AsType[legError](err); ok {
 		return h.fail(command, problem.reason, err)
 	}
 	return err

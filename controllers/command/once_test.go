@@ -93,7 +93,8 @@ var _ = Describe("An operator that is killed after any of its writes", func() {
 		Eventually(f.killed).Should(BeClosed())
 		doomed.stop()
 		Expect(s.calls(ctx)).To(HaveLen(calls))
-		Expect(s.get(ctx, Default, "dial").Status.CallID != "").To(Equal(ids))
+		hasID := s.get(ctx, Default, "dial").Status.CallID != ""
+		Expect(hasID).To(Equal(ids))
 
 		s.start(ctx)
 		if calls == 0 {
@@ -116,7 +117,7 @@ var _ = Describe("An operator that is killed after any of its writes", func() {
 		Entry("the fourth: that nothing was seen yet", 4, 1, true),
 	)
 
-	DescribeTable("hangs up once at most, and its successor tells what came of it", func(ctx SpecContext, writes, requests int, reason string) {
+	DescribeTable("hangs up once at most, and its successor tells of it", func(ctx SpecContext, writes, requests int, reason string) {
 		s := newSite(ctx)
 		_, err := s.pbx.Sim.Place(ctx, simclient.CallRequest{Scenario: "S1"})
 		Expect(err).NotTo(HaveOccurred())
@@ -208,7 +209,7 @@ func (d *disconnected) RoundTrip(request *http.Request) (*http.Response, error) 
 	return http.DefaultTransport.RoundTrip(request)
 }
 
-var _ = Describe("A PBX that takes no connection", func() {
+var _ = Describe("A PBX without a connection", func() {
 	It("is tried again, as nothing was sent", func(ctx SpecContext) {
 		s, way := newSite(ctx), &disconnected{}
 		way.down.Store(true)
@@ -217,6 +218,17 @@ var _ = Describe("A PBX that takes no connection", func() {
 		pending := s.becomes(ctx, "dial", v1alpha1.CommandPending, v1alpha1.ReasonPBXUnreachable)
 		Expect(pending.Status.SentTime).To(BeNil())
 		way.down.Store(false)
+		s.becomes(ctx, "dial", v1alpha1.CommandSent, v1alpha1.ReasonCommandSent)
+		Expect(s.calls(ctx)).To(HaveLen(1))
+	})
+
+	It("is not sent anything while it does not answer", func(ctx SpecContext) {
+		s := newSite(ctx)
+		s.faults(ctx, simclient.Fault{Kind: simclient.FaultResetAfter, Count: 8})
+		s.start(ctx)
+		s.create(ctx, "dial", dialling("1234*101", customer))
+		pending := s.becomes(ctx, "dial", v1alpha1.CommandPending, v1alpha1.ReasonPBXUnreachable)
+		Expect(pending.Status.SentTime).To(BeNil())
 		s.becomes(ctx, "dial", v1alpha1.CommandSent, v1alpha1.ReasonCommandSent)
 		Expect(s.calls(ctx)).To(HaveLen(1))
 	})
@@ -305,8 +317,7 @@ var _ = Describe("A command that changes while it is being sent", func() {
 		s := newSite(ctx)
 		s.start(ctx, through(meanwhile(func() {
 			defer GinkgoRecover()
-			patch := []byte(`{"metadata":{"labels":{"team":"sales"}}}`)
-			Expect(kube.Patch(ctx, s.command("dial", v1alpha1.CallCommandSpec{}), client.RawPatch("application/merge-patch+json", patch))).To(Succeed())
+			s.patch(ctx, "dial", `{"metadata":{"labels":{"team":"sales"}}}`)
 		})))
 		s.create(ctx, "dial", dialling("1234*101", customer))
 		sent := s.becomes(ctx, "dial", v1alpha1.CommandSent, v1alpha1.ReasonCommandSent)

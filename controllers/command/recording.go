@@ -31,8 +31,8 @@ func (h *handler) resolve(ctx context.Context, to access, command *v1alpha1.Call
 	note(command, []v1alpha1.CallLeg{*leg})
 	until := h.recordedBy(command, leg)
 	if leg.Status.RecordingID == "" {
-		return lifecycle.Done{}, h.unrecorded(command, until, "the leg has no recordingID: it comes with the hangup, or is looked up in the call history some"+
-			" minutes after it")
+		return lifecycle.Done{}, h.unrecorded(command, until,
+			"the leg has no recordingID: it comes with the hangup, or is looked up in the call history some minutes after it")
 	}
 	pbx, err := to.pbx(ctx)
 	if err != nil {

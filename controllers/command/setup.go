@@ -76,14 +76,12 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		Name: controllerName, Client: options.Client, Recorder: mgr.GetEventRecorder(controllerName), Metrics: options.Outcomes,
 		Clock: options.Clock, Interval: time.Hour, NoFinalizer: true, Handler: h,
 	}
+	backoff := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](options.BackoffBase, options.BackoffLimit)
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&v1alpha1.CallCommand{}, builder.WithPredicates(lifecycle.Asked())).
 		Watches(&v1alpha1.PBXIntegration{}, watch.EnqueueRequestsFromMapFunc(h.pendingOf), builder.WithPredicates(lifecycle.Asked())).
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: options.Workers,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](options.BackoffBase, options.BackoffLimit),
-		}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers, RateLimiter: backoff}).
 		Complete(reconciler)
 	if err != nil {
 		return fmt.Errorf("cannot set up the controller of CallCommands: %w", err)

@@ -165,13 +165,16 @@ func (s *site) credentials() *corev1.Secret {
 }
 
 func (s *site) integration(kind string) *v1alpha1.PBXIntegration {
-	ref := v1alpha1.SecretReference{Name: "head-office-pbx"}
-	pbx := v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe, RingMe: &v1alpha1.RingMe{URL: s.pbx.URL, CredentialsSecretRef: ref, RequestsPerMinute: 60000}}
+	const rate = 60000
+	url, ref := s.pbx.URL, v1alpha1.SecretReference{Name: "head-office-pbx"}
+	pbx := v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe, RingMe: &v1alpha1.RingMe{URL: url, CredentialsSecretRef: ref, RequestsPerMinute: rate}}
 	switch kind {
 	case "voipnow":
-		pbx = v1alpha1.PBX{Type: v1alpha1.PBXTypeVoipNow, VoipNow: &v1alpha1.VoipNow{URL: s.pbx.URL, CredentialsSecretRef: ref, RequestsPerMinute: 60000}}
+		pbx = v1alpha1.PBX{Type: v1alpha1.PBXTypeVoipNow, VoipNow: &v1alpha1.VoipNow{
+			URL: url, CredentialsSecretRef: ref, RequestsPerMinute: rate,
+		}}
 	case "linuxbox":
-		pbx = v1alpha1.PBX{Type: v1alpha1.PBXTypeLinuxBox, LinuxBox: &v1alpha1.LinuxBox{URL: s.pbx.URL, RequestsPerMinute: 60000}}
+		pbx = v1alpha1.PBX{Type: v1alpha1.PBXTypeLinuxBox, LinuxBox: &v1alpha1.LinuxBox{URL: url, RequestsPerMinute: rate}}
 	}
 	return &v1alpha1.PBXIntegration{ObjectMeta: s.meta("head-office"), Spec: v1alpha1.PBXIntegrationSpec{
 		PBX: pbx, Receiver: v1alpha1.Receiver{PublicURL: "https://calls.example.com"},
@@ -246,8 +249,13 @@ func message(command *v1alpha1.CallCommand) string { return lifecycle.Ready(comm
 // wake asks for a pass over a command.
 func (s *site) wake(ctx context.Context, name string) {
 	GinkgoHelper()
-	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationReconcile, time.Now().String())
-	Expect(kube.Patch(ctx, s.command(name, v1alpha1.CallCommandSpec{}), client.RawPatch("application/merge-patch+json", []byte(patch)))).To(Succeed())
+	s.patch(ctx, name, fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationReconcile, time.Now().String()))
+}
+
+func (s *site) patch(ctx context.Context, name, patch string) {
+	GinkgoHelper()
+	command := s.command(name, v1alpha1.CallCommandSpec{})
+	Expect(kube.Patch(ctx, command, client.RawPatch("application/merge-patch+json", []byte(patch)))).To(Succeed())
 }
 
 // leg is an outgoing leg of 101 to the customer, as a receiver writes it, unless changed.
@@ -395,6 +403,11 @@ type setting func(*settings)
 
 func through(transport http.RoundTripper) setting {
 	return func(s *settings) { s.pbx.Transport = transport }
+}
+
+// rescan is the least age at which a list of extensions is read again.
+func rescan(after time.Duration) setting {
+	return func(s *settings) { s.pbx.DirectoryRescan = after }
 }
 
 func throughClient(newClient client.NewClientFunc) setting {

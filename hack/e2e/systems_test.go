@@ -42,7 +42,7 @@ var (
 		},
 	}
 	voipNow = system{
-		simulator: "voipnow", speed: 10, untimed: true,
+		simulator: "voipnow", speed: 6, untimed: true,
 		pbx: func(url string) v1alpha1.PBX {
 			return v1alpha1.PBX{Type: v1alpha1.PBXTypeVoipNow, VoipNow: &v1alpha1.VoipNow{
 				URL: url, CredentialsSecretRef: credentials, RequestsPerMinute: 6000,

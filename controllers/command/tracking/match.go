@@ -161,7 +161,8 @@ func sameID(a, b string) bool { return a != "" && b != "" && plain(a) == plain(b
 func plain(id string) string {
 	const hexDigits = 32
 	id = strings.ToLower(strings.ReplaceAll(id, "-", ""))
-	if node := len(id) - hexDigits; node > 0 && strings.Trim(id[:node], "0123456789") == "" && strings.Trim(id[node:], "0123456789abcdef") == "" {
+	const decimal = "0123456789"
+	if node := len(id) - hexDigits; node > 0 && strings.Trim(id[:node], decimal) == "" && strings.Trim(id[node:], decimal+"abcdef") == "" {
 		return id[node:]
 	}
 	return id

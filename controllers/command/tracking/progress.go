@@ -89,8 +89,8 @@ func (v View) unseen() Progress {
 			"whether the PBX has taken the command is unknown; it is not repeated. Looking for a leg of "+v.call()+v.late())
 	case v.Dial.Confirmed:
 		return Progress{Phase: v1alpha1.CommandFailed, Reason: v1alpha1.ReasonNoCall, Message: fmt.Sprintf(
-			"the PBX has taken the command, but no leg of %s was seen within %s: the extension did not pick up, or its calls are not seen because it has"+
-				" no ExtensionMapping%s", v.call(), v.patience(), v.hidden())}
+			"the PBX has taken the command, but no leg of %s was seen within %s: the extension did not pick up, or its calls are not seen"+
+				" because it has no ExtensionMapping%s", v.call(), v.patience(), v.hidden())}
 	default:
 		return Progress{Phase: v1alpha1.CommandFailed, Reason: v1alpha1.ReasonOutcomeUnknown, Message: fmt.Sprintf(
 			"the PBX gave no usable answer, and no leg of %s was seen within %s. The call may have been made all the same, so the command was not"+
@@ -156,7 +156,8 @@ func (v View) completed() bool {
 func (v View) answered() bool {
 	for i := range v.Legs {
 		status := &v.Legs[i].Status
-		if v.outgoing(status) && (status.AnswerTime != nil || status.Phase == v1alpha1.PhaseAnswered || status.Result == v1alpha1.ResultAnswered) {
+		connected := status.AnswerTime != nil || status.Phase == v1alpha1.PhaseAnswered || status.Result == v1alpha1.ResultAnswered
+		if connected && v.outgoing(status) {
 			return true
 		}
 	}

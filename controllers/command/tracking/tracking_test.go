@@ -205,7 +205,8 @@ func TestNoCallBelongsToTwoDials(t *testing.T) {
 		}
 		legs := make([]v1alpha1.CallLeg, rapid.IntRange(0, 8).Draw(t, "legs"))
 		for i := range legs {
-			legs[i] = leg(fmt.Sprint("l", i), fmt.Sprint("k", rapid.IntRange(0, 5).Draw(t, "call")), float64(rapid.IntRange(-5, 170).Draw(t, "start")))
+			call, start := rapid.IntRange(0, 5).Draw(t, "call"), rapid.IntRange(-5, 170).Draw(t, "start")
+			legs[i] = leg(fmt.Sprint("l", i), fmt.Sprint("k", call), float64(start))
 		}
 		owner := map[string]string{}
 		for i := range dials {
@@ -270,6 +271,7 @@ func TestProgress(t *testing.T) {
 	sent := dial("u", func(d *tracking.Dial) { d.Confirmed = true })
 	unknown := dial("u")
 	seen := dial("u", func(d *tracking.Dial) { d.Confirmed, d.Legs = true, []string{"a"} })
+	hers := leg("b", "c1", 1, internal, of("1234*102"), to("1234*102"), answered)
 	source := func(s *v1alpha1.CallLegStatus) {
 		s.Direction, s.From, s.To = v1alpha1.DirectionInbound, "+12025550143", "1234*101"
 	}
@@ -281,25 +283,25 @@ func TestProgress(t *testing.T) {
 		// says is part of the message, and hides is not.
 		says, hides string
 	}{
-		"nothing was heard yet":                  {tracking.View{Dial: sent, CallLegs: live}, 1, "Sent CommandSent 1s", "has taken", "Completed"},
-		"nothing was heard, the outcome unknown": {tracking.View{Dial: unknown, CallLegs: live}, 59, "Sent OutcomeUnknown 1s", "not repeated", ""},
-		"nothing was heard for a minute":         {tracking.View{Dial: sent, CallLegs: live}, 60, "Failed NoCall 0s", "callLegs.scope External", ""},
-		"nothing was heard, all would be":        {tracking.View{Dial: sent, CallLegs: all}, 60, "Failed NoCall 0s", "did not pick up", "scope"},
+		"nothing was heard yet":              {tracking.View{Dial: sent, CallLegs: live}, 1, "Sent CommandSent 1s", "has taken", "Completed"},
+		"nothing was heard, outcome unknown": {tracking.View{Dial: unknown, CallLegs: live}, 59, "Sent OutcomeUnknown 1s", "not repeated", ""},
+		"nothing was heard for a minute":     {tracking.View{Dial: sent, CallLegs: live}, 60, "Failed NoCall 0s", "scope External", ""},
+		"nothing was heard, all would be":    {tracking.View{Dial: sent, CallLegs: all}, 60, "Failed NoCall 0s", "did not pick up", "scope"},
 		"nothing was heard for a minute, the outcome unknown": {
 			tracking.View{Dial: unknown, CallLegs: live}, 60, "Failed OutcomeUnknown 0s", "may have been made all the same", ""},
-		"nothing was heard, but is not expected yet": {tracking.View{Dial: sent, CallLegs: late}, 3600, "Sent CommandSent 5s", "at its end only", ""},
-		"nothing was heard in the end":               {tracking.View{Dial: sent, CallLegs: late}, 4*3600 + 120, "Failed NoCall 0s", "4h2m0s", ""},
-		"it rings":                                   {viewOf(sent, live, leg("a", "c1", 1)), 2, "Sent CommandSent 1s", "ringing", ""},
-		"it rings, and was found by matching":        {viewOf(unknown, live, leg("a", "c1", 1)), 2, "Sent CommandSent 1s", "ringing", ""},
-		"the extension is rung first":                {viewOf(sent, live, leg("a", "c1", 1, source)), 2, "Sent CommandSent 1s", "", ""},
+		"nothing was heard, nor expected":     {tracking.View{Dial: sent, CallLegs: late}, 3600, "Sent CommandSent 5s", "at its end only", ""},
+		"nothing was heard in the end":        {tracking.View{Dial: sent, CallLegs: late}, 4*3600 + 120, "Failed NoCall 0s", "4h2m0s", ""},
+		"it rings":                            {viewOf(sent, live, leg("a", "c1", 1)), 2, "Sent CommandSent 1s", "ringing", ""},
+		"it rings, and was found by matching": {viewOf(unknown, live, leg("a", "c1", 1)), 2, "Sent CommandSent 1s", "ringing", ""},
+		"the extension is rung first":         {viewOf(sent, live, leg("a", "c1", 1, source)), 2, "Sent CommandSent 1s", "", ""},
 		"the extension has picked up": {
 			viewOf(sent, live, leg("a", "c1", 1, source, answered)), 6, "Sent CommandSent 1s", "", ""},
 		"the number has answered": {viewOf(sent, live, leg("a", "c1", 1, answered)), 70, "Connected Connected 5s", "is connected", ""},
 		"a colleague has answered": {
-			viewOf(colleague(sent), all, leg("a", "c1", 1, internal, to("1234*102"), answered), leg("b", "c1", 1, internal, of("1234*102"), to("1234*102"), answered)),
+			viewOf(colleague(sent), all, leg("a", "c1", 1, internal, to("1234*102"), answered), hers),
 			30, "Connected Connected 1s", "", ""},
 		"only the colleague's leg is seen": {
-			viewOf(colleague(sent), all, leg("b", "c1", 1, internal, of("1234*102"), to("1234*102"), answered)), 30, "Connected Connected 1s", "", ""},
+			viewOf(colleague(sent), all, hers), 30, "Connected Connected 1s", "", ""},
 		"it was transferred, and goes on": {
 			viewOf(sent, live, leg("a", "c1", 1, completed(v1alpha1.ResultAnswered, 80)), leg("b", "c1", 80, of("1234*102"))),
 			90, "Connected Connected 5s", "", ""},

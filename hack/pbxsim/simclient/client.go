@@ -156,6 +156,11 @@ func (c *Client) Change(ctx context.Context, patch map[string]any) (ringme.Setti
 	return send[ringme.Settings](ctx, c, http.MethodPatch, "/sim/settings", patch)
 }
 
+// Patch sets the named members of the settings, whatever the PBX.
+func (c *Client) Patch(ctx context.Context, patch map[string]any) error {
+	return c.do(ctx, http.MethodPatch, "/sim/settings", patch, nil)
+}
+
 // KillTokens makes all OAuth tokens invalid before their time.
 func (c *Client) KillTokens(ctx context.Context) error {
 	return c.do(ctx, http.MethodPost, "/sim/tokens/kill", nil, nil)

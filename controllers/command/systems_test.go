@@ -1,0 +1,126 @@
+package command_test
+
+import (
+	"context"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/sim"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
+)
+
+// system is another PBX than RingMe.
+type system struct {
+	pbx, extension, number string
+	dial, hangup           string // routes
+	change                 func(*v1alpha1.PBXIntegration)
+	// identify gives a leg what the PBX's events would tell of the command.
+	identify func(*v1alpha1.CallCommand, *v1alpha1.CallLeg)
+}
+
+var (
+	voipNow = system{
+		pbx: "voipnow", extension: "0007*101", number: "12025550143",
+		dial: simclient.VoipNowSimpleCallRoute, hangup: "DELETE /phoneCalls/{user}/{extension}/{call}",
+		identify: func(command *v1alpha1.CallCommand, leg *v1alpha1.CallLeg) {
+			Expect(command.Status.CallBackID).NotTo(BeEmpty())
+			leg.Status.CallBackID = command.Status.CallBackID
+		},
+	}
+	linuxBox = system{
+		pbx: "linuxbox", extension: "10", number: "2025550143", dial: simclient.LinuxBoxDialRoute, hangup: simclient.LinuxBoxHangupRoute,
+		identify: func(*v1alpha1.CallCommand, *v1alpha1.CallLeg) {},
+	}
+	linuxBoxWithID = system{
+		pbx: "linuxbox", extension: "10", number: "2025550143", dial: simclient.LinuxBoxDialRoute, hangup: simclient.LinuxBoxHangupRoute,
+		change: func(i *v1alpha1.PBXIntegration) { i.Spec.PBX.LinuxBox.CustomCallID = v1alpha1.CustomCallIDAlways },
+		identify: func(command *v1alpha1.CallCommand, leg *v1alpha1.CallLeg) {
+			leg.Status.CallBackID, leg.Status.To = string(command.UID), "anything"
+		},
+	}
+)
+
+func (y system) site(ctx context.Context) *site {
+	GinkgoHelper()
+	s := newSiteWith(ctx, sim.Config{PBX: y.pbx}, func(i *v1alpha1.PBXIntegration) {
+		if y.change != nil {
+			y.change(i)
+		}
+	})
+	s.start(ctx)
+	return s
+}
+
+func (y system) leg(command *v1alpha1.CallCommand) func(*v1alpha1.CallLeg) {
+	return func(leg *v1alpha1.CallLeg) {
+		leg.Status.Extension, leg.Status.From, leg.Status.To = y.extension, y.extension, y.number
+		y.identify(command, leg)
+	}
+}
+
+var _ = Describe("On every PBX with commands", func() {
+	DescribeTable("a dial is followed to the end of its call", func(ctx SpecContext, y system) {
+		s := y.site(ctx)
+		s.create(ctx, "dial", dialling(y.extension, y.number))
+		sent := s.becomes(ctx, "dial", v1alpha1.CommandSent, v1alpha1.ReasonCommandSent)
+		leg := s.leg(ctx, "leg-1", "k1", y.leg(sent))
+		s.leg(ctx, "other", "k2", func(leg *v1alpha1.CallLeg) { leg.Status.Extension, leg.Status.To = y.extension, "2025550177" })
+		s.updateLeg(ctx, leg, s.answered)
+		connected := s.becomes(ctx, "dial", v1alpha1.CommandConnected, v1alpha1.ReasonConnected)
+		Expect(connected.Status.CallID).To(Equal("k1"))
+		s.updateLeg(ctx, leg, s.ended(v1alpha1.ResultAnswered))
+		finished := s.becomes(ctx, "dial", v1alpha1.CommandFinished, v1alpha1.ReasonFinished)
+		Expect(finished.Status.Legs).To(ConsistOf("leg-1"))
+		Expect(s.asked(ctx, y.dial)).To(Equal(1))
+	},
+		Entry("VoipNow", voipNow),
+		Entry("LinuxBox", linuxBox),
+		Entry("LinuxBox with custom_call_id", linuxBoxWithID),
+	)
+
+	DescribeTable("a dial whose answer is lost is sent once", func(ctx SpecContext, y system) {
+		s := y.site(ctx)
+		s.create(ctx, "hangup", hangingUp(y.extension)) // leaves a connection that can be used again
+		s.becomes(ctx, "hangup", v1alpha1.CommandFinished, v1alpha1.ReasonNoCall)
+		s.faults(ctx, simclient.Fault{Kind: simclient.FaultResetAfter, Path: "simple|dial", Count: 1})
+		s.create(ctx, "dial", dialling(y.extension, y.number))
+		Eventually(func(g Gomega) {
+			g.Expect(s.get(ctx, g, "dial").Status.Phase).To(Equal(v1alpha1.CommandSent))
+			g.Expect(message(s.get(ctx, g, "dial"))).NotTo(ContainSubstring("being sent"))
+		}).Should(Succeed())
+		Expect(s.asked(ctx, y.dial)).To(Equal(1))
+		Expect(s.calls(ctx)).To(HaveLen(1))
+		s.leg(ctx, "leg-1", "k1", s.ended(v1alpha1.ResultAnswered), func(leg *v1alpha1.CallLeg) {
+			y.leg(s.get(ctx, Default, "dial"))(leg)
+		})
+		s.becomes(ctx, "dial", v1alpha1.CommandFinished, v1alpha1.ReasonFinished)
+		Expect(s.asked(ctx, y.dial)).To(Equal(1))
+	},
+		Entry("VoipNow", voipNow),
+		Entry("LinuxBox", linuxBox),
+		Entry("LinuxBox with custom_call_id", linuxBoxWithID),
+	)
+
+	DescribeTable("a hangup ends the call", func(ctx SpecContext, y system) {
+		s := y.site(ctx)
+		s.create(ctx, "dial", dialling(y.extension, y.number))
+		s.becomes(ctx, "dial", v1alpha1.CommandSent, v1alpha1.ReasonCommandSent)
+		s.create(ctx, "hangup", hangingUp(y.extension))
+		s.becomes(ctx, "hangup", v1alpha1.CommandFinished, v1alpha1.ReasonFinished)
+		Expect(s.asked(ctx, y.hangup)).To(Equal(1))
+		Eventually(func() bool { return s.calls(ctx)[0].Done }).Should(BeTrue())
+	},
+		Entry("VoipNow", voipNow),
+		Entry("LinuxBox", linuxBox),
+	)
+
+	DescribeTable("an extension that the PBX does not know fails the dial", func(ctx SpecContext, y system) {
+		s := y.site(ctx)
+		s.create(ctx, "dial", dialling("99", y.number))
+		s.becomes(ctx, "dial", v1alpha1.CommandFailed, v1alpha1.ReasonExtensionNotFound)
+	},
+		Entry("LinuxBox", linuxBox),
+	)
+})
