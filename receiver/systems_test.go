@@ -132,13 +132,14 @@ func TestEverySystemFromRequestToLeg(t *testing.T) {
 			"Outbound 12025550100 > 12025550143 at 0007*101 of user-101: Answered",
 			"Outbound 12025550100 > 12025550143 at 0007*101 of user-101: Answered",
 		}},
-		{"Callable", []string{"C1", "C2", "C6", "C8", "C11"}, []string{
+		{"Callable", []string{"C1", "C2", "C3", "C6", "C8", "C11"}, []string{
 			"Inbound 442079460123 > 201 at 201 of user-201: Answered",
 			"Inbound 442079460123 > 201 at 201 of user-201: Answered",
 			"Inbound 442079460123 > 201 at 201 of user-201: Answered",
 			"Inbound 442079460123 > 202 at 202 of user-202: Answered",
 			"Inbound 442079460123 > 202@tenant.example.com at 202 of user-202: Answered",
 			"Inbound 442079460123 > 442079460900 at  of : Missed",
+			"Outbound 442079460900 > 442079460123 at 201 of user-201: Answered",
 		}},
 		{"LinuxBox", []string{"L1", "L1-b", "L2", "L3", "L6", "L10"}, []string{
 			"Inbound 2025550143 > 10 at 10 of user-10: Answered",

@@ -55,14 +55,16 @@ type Record struct {
 	CallID string `json:"callID"`
 	// Kind of the leg; default Extension.
 	Kind Kind `json:"kind,omitempty"`
-	// Extension that the leg belongs to, without a domain.
+	// Extension that the leg belongs to, without a domain. The record of a call from outside without extension is that of the whole call, of
+	// an outgoing one that of an outside number to which a call was sent on.
 	Extension   string `json:"extension,omitempty"`
 	ExtensionID string `json:"extensionID,omitempty"`
 	Flow        Flow   `json:"flow"`
-	From        string `json:"from,omitempty"`
-	FromName    string `json:"fromName,omitempty"`
-	To          string `json:"to,omitempty"`
-	DID         string `json:"did,omitempty"`
+	// From and To are the numbers. That of an extension has the form of Extension: a call between two extensions is known by it.
+	From     string `json:"from,omitempty"`
+	FromName string `json:"fromName,omitempty"`
+	To       string `json:"to,omitempty"`
+	DID      string `json:"did,omitempty"`
 	// Start is the first ring. UTC, as all times.
 	Start time.Time `json:"start"`
 	// Answer is zero for a leg that was not answered, or whose history does not say when.

@@ -23,6 +23,7 @@ type attempt struct {
 
 	direction   Direction
 	extension   string
+	user        string // where the leg's events do not tell
 	caller      *callevent.Party
 	called      *callevent.Party
 	remote      string
@@ -145,8 +146,9 @@ func (a *attempt) learn(facts *facts) {
 	}
 	a.direction = facts.entry
 	switch {
+	case a.direction == Outbound && a.extension == "":
+		a.extension, a.user = facts.caller.Extension, facts.user
 	case a.direction == Outbound:
-		a.extension = cmp.Or(a.extension, facts.caller.Extension)
 	case a.level == callevent.LevelExtension && !a.called.Local && !a.called.Own && a.called.Number != facts.called.Number:
 		a.direction, a.transferred, a.level = Outbound, true, callevent.LevelOutside
 	}
@@ -198,14 +200,14 @@ func (a *attempt) flow() Direction {
 	return Inbound
 }
 
-// otherSide is whom an outgoing leg calls, of which some events name the extension itself only.
+// otherSide is whom an outgoing leg calls, where the first event names the extension itself only.
 func (a *attempt) otherSide() *callevent.Party {
 	for _, e := range a.events {
 		if e.Called.Number != "" && e.Called.Extension != a.extension {
 			return &e.Called
 		}
 	}
-	return &callevent.Party{}
+	return a.called
 }
 
 func ownExtension(direction Direction, caller, called *callevent.Party) string {

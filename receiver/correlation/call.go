@@ -100,9 +100,9 @@ func (c *Call) LastReceived() time.Time {
 	return last
 }
 
-// canonical is the one total order of a call's events. It puts the events of the call as a whole first, the records of the history last, and
-// those of one leg together, in order of time; events of the same moment stand as they must have happened. Nothing in it depends on the order
-// of arrival.
+// canonical is the one total order of a call's events. It puts the events of the call as a whole first, the records of the history last,
+// and those of one leg together, in order of time; events of the same moment stand as they must have happened. Nothing in it depends on the
+// order of arrival.
 func canonical(a, b *event) int {
 	if n := place(a) - place(b); n != 0 {
 		return n

@@ -49,6 +49,31 @@
 // Calls are judged one by one. A transfer for which the PBX begins a call with an id of its own leaves two calls, each with its record;
 // nothing connects them.
 //
+// # Records of the PBX's history
+//
+// Calls that were not heard, because the receiver was away, are read from the PBX's history: an event of type History is the record of one
+// finished leg. Records are in the set like all events. Several versions of a record, such as one that knows the recording, are one: what
+// one says adds to the other.
+//
+// Each record completes at most one leg, and each leg is completed by at most one record: that of the same extension and direction whose
+// start is nearest, and within 5 s; else one that lasts at the same time, as the leg's first ring may be lost. An outgoing record completes
+// the leg of an extension that an API call rang first, where nothing of the outgoing leg was heard. The leg takes from its record only what
+// its events did not say: a lost ring, answer or hangup, the talk time, the recording, names. A result that the events only imply, because
+// the hangup has no status, or one that may be that of the call, gives way to the record's; a status of the hangup's own does not. Where
+// the hangup was lost, the record stands in for it.
+//
+// A record without such a leg is a leg of its own, with the record's id, until events tell of it after all; then that leg is gone, and
+// theirs takes its place. Records of queues and IVRs count as their hangups, unless those were heard, and so does the record of an
+// unanswered call where the PBX tells the end of every call, unless that was heard; they are waited for like hangups. A leg that nobody
+// answered is not the end of a call that was heard to begin: that is judged when its end is told, or after the longest time that it may
+// last.
+//
+// A leg is backfilled, and shows the record among its events, after the others, only if it would be another one without records. Times
+// count as equal within a second, as histories know full seconds only: a history that says nothing new changes nothing.
+//
+// What a history does not say cannot be restored: that a call was a web call-back, and so nobody's own doing; which leg a transferred call
+// came out of; the ids for commands. Where a PBX repeats word by word that it does not know how a leg ended, the next ring says more.
+//
 // # Revisions
 //
 // All legs of a call carry one revision: the number of its distinct events and ticks. It grows with the set and so with every change of

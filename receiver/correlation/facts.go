@@ -13,6 +13,7 @@ type facts struct {
 	did            string
 	inbound        bool      // the call came from outside
 	entry          Direction // of the leg with which the call entered; empty where the PBX tells of none
+	user           string    // of the extension with which it entered
 	over           time.Time // when the call ended with all its legs
 	pickup         time.Time // when the call was taken from another phone
 	routed         []*event  // the CallStart events, in order of time
@@ -67,6 +68,7 @@ func (f *facts) enter(e *event) {
 	if f.caller == nil {
 		f.caller, f.called = &e.Caller, &e.Called
 	}
+	f.user = cmp.Or(f.user, e.Source.User)
 }
 
 // undecided tells an event that ends the caller's side without anybody having taken the call, as far as it says.

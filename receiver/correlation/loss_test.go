@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,4 +140,36 @@ func TestConsumersFollow(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An outgoing call whose beginning was not heard is one all the same.
+func TestOutgoingCallWhoseBeginningIsLost(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		pbx, name string
+		lost      func(i int, e callevent.Event) bool
+		want      string
+	}{
+		{"linuxbox", "L3", func(i int, _ callevent.Event) bool { return i < 2 }, "10/1 10 → 2025550143 Outbound Answered"},
+		{"voipnow", "V11", func(_ int, e callevent.Event) bool { return e.Type == callevent.DialOut },
+			"0007*101/In/1 0007*101 → 12025550143 Outbound Answered"},
+	} {
+		s, err := scenario.Find(tc.pbx, tc.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := calls{}
+		for i, e := range systems[tc.pbx].hear(t, s, full) {
+			if !tc.lost(i, e) {
+				c.add(e)
+			}
+		}
+		var got []string
+		for _, leg := range c.legs(correlation.DefaultRules()) {
+			got = append(got, strings.Join(strings.Fields(fmt.Sprint(leg.LegID, " ", leg.Extension, " → ", leg.To, " ", leg.Direction, " ", leg.Result)), " "))
+		}
+		if !slices.Equal(got, []string{tc.want}) {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
 }

@@ -98,7 +98,7 @@ func (c *Call) fold(space []attempt) folded {
 		attempts = mergeSources(attempts)
 	}
 	if len(records) > 0 {
-		attempts = append(attempts, own.remember(records, attempts, &facts)...)
+		attempts = append(attempts, remember(records, attempts, &own, &facts)...)
 	}
 	f := folded{facts: facts, attempts: attempts}
 	f.relate(&facts)
@@ -208,6 +208,7 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 		leg.ControlID = cmp.Or(leg.ControlID, e.ControlID)
 		byUser = byUser || e.ByUser
 	}
+	leg.User = cmp.Or(leg.User, a.user)
 	if a.remote != "" {
 		leg.From = a.remote
 		if a.caller.Number != a.remote {
@@ -305,18 +306,28 @@ func (f *folded) tick(c *Call, rules Rules) *callevent.Event {
 }
 
 // graceTick decides a call that seems to be missed. It waits while a phone rings that began to ring after the last IVR or queue had given
-// the caller up: he has moved on. Where only the history has given him up, it waits for any: the history may know the call's beginning only.
+// the caller up: he has moved on. Where only the history has given him up, it waits for any: the history may know but the call's beginning.
 func (f *folded) graceTick(c *Call, rules Rules) *callevent.Event {
 	if f.waiting.deciding == nil || c.graceOver() || f.taken(rules) {
 		return nil
 	}
-	last := f.waiting.last
+	last, remembered := f.waiting.last, f.waiting.deciding.Record != nil
 	for i := range f.attempts {
-		if a := &f.attempts[i]; a.level != callevent.LevelEntry && a.open() && a.direction == Inbound && (f.waiting.deciding.Record != nil || !a.start.Before(last)) {
+		a := &f.attempts[i]
+		if a.level != callevent.LevelEntry && a.open() && a.direction == Inbound && (remembered || !a.start.Before(last)) {
 			return nil
 		}
 	}
-	return newTick(callevent.GraceOver, f.waiting.deciding.CallID, "", c.lastHangup().Add(rules.GracePeriod))
+	return newTick(callevent.GraceOver, f.waiting.deciding.CallID, "", f.graceOver(c, rules))
+}
+
+// graceOver is when the grace period ends: after the last hangup, or where that of the call is still to come as late as a call may last.
+func (f *folded) graceOver(c *Call, rules Rules) time.Time {
+	events, _ := c.split()
+	if w := &f.waiting; w.deciding.Record != nil && !w.left && len(events) > 0 && f.facts.over.IsZero() {
+		return c.LastReceived().Add(max(rules.MaxDuration, rules.GracePeriod))
+	}
+	return c.lastHangup().Add(rules.GracePeriod)
 }
 
 func newTick(t callevent.Type, callID, legID string, due time.Time) *callevent.Event {

@@ -58,7 +58,7 @@ func (e *event) amended(by *event) *event {
 }
 
 // remember lets the records complete the legs that events told of and the caller's own side, and returns the legs that no event told of.
-func (w *waiting) remember(records []*event, attempts []attempt, facts *facts) []attempt {
+func remember(records []*event, attempts []attempt, own *waiting, facts *facts) []attempt {
 	records = versions(records)
 	legs := slices.DeleteFunc(slices.Clone(records), func(r *event) bool { return r.ofSystem() || r.ofWholeCall() })
 	untold := adopt(attempts, legs)
@@ -70,7 +70,7 @@ func (w *waiting) remember(records []*event, attempts []attempt, facts *facts) [
 	}
 	facts.tried = facts.tried || len(legs) > 0
 	for _, r := range records {
-		w.hearOf(r, facts)
+		own.hearOf(r, facts)
 	}
 	return more
 }
@@ -146,9 +146,12 @@ func (a *attempt) meets(r *event) (pair, bool) {
 	if distance := a.start.Sub(r.Time).Abs(); a.dialled && distance <= near {
 		return pair{distance: distance}, true
 	}
-	last := a.end
-	if last.IsZero() {
-		last = a.events[len(a.events)-1].Time
+	last := a.events[len(a.events)-1].Time
+	switch {
+	case a.hangup != nil:
+		last = a.hangup.Time
+	case !a.closing.over.IsZero():
+		last = a.closing.over
 	}
 	p := pair{fit: byTime, distance: last.Sub(r.Record.End).Abs()}
 	if opening(a.events).Type == callevent.HasAnswered { // nothing tells when
@@ -189,6 +192,7 @@ func (a *attempt) guessed() bool {
 
 // adopt joins a record with the leg.
 func (a *attempt) adopt(r *event) {
+	a.shown = a.within(ScopeExternal)
 	switch {
 	case a.guessed():
 		a.direction, a.caller, a.called = "", &r.Caller, &r.Called
@@ -231,7 +235,7 @@ func (a *attempt) vouched() bool {
 	if a.hangup == nil {
 		return false
 	}
-	switch a.hangup.Status { //nolint:exhaustive // the others say nothing
+	switch a.hangup.Status {
 	case callevent.StatusBusy, callevent.StatusCancelled, callevent.StatusNoAnswer, callevent.StatusFailed:
 		return true
 	case callevent.StatusAnswered:
@@ -284,6 +288,7 @@ func (w *waiting) hearOf(r *event, facts *facts) {
 		h.Type, h.identity, facts.inbound = callevent.CallEnd, &whole, true
 	}
 	w.events, w.backfilled = append(w.events, r), true
+	w.left = w.left || r.ofSystem() || r.ofWholeCall()
 	w.hear(h, facts)
 }
 

@@ -17,6 +17,7 @@ type waiting struct {
 	last      time.Time // when the last of those that can decide was sent
 
 	backfilled bool // the history tells of it
+	left       bool // the history tells that he left, and not only of a leg after which the call may have gone on
 }
 
 // ofWaiting tells whether a leg's events belong to an IVR or a queue. Where the URL does not tell, Bridged does: only they send it.

@@ -45,6 +45,8 @@ type calls struct {
 	// done holds finished calls in the order in which they may be forgotten, and some that have come alive again; leaving those to be
 	// forgotten as soon as their positions are written.
 	done, leaving []*call
+	// finished is how many of the calls in memory are.
+	finished int
 	// forgotten are the keys of the calls that may be in the LEGS log without being in memory.
 	forgotten generations
 }
@@ -171,10 +173,12 @@ func (cs *calls) outcome(c *call, rules correlation.Rules, now time.Time) correl
 
 func (cs *calls) noteFinished(c *call, finished bool, now time.Time) {
 	switch {
-	case !finished:
+	case !finished && !c.finished.IsZero():
 		c.finished = time.Time{}
-	case c.finished.IsZero():
+		cs.finished--
+	case finished && c.finished.IsZero():
 		c.finished = now
+		cs.finished++
 		cs.done = append(cs.done, c)
 	}
 }
@@ -289,9 +293,15 @@ func (cs *calls) replay(rules correlation.Rules, now time.Time, force bool) {
 	}
 }
 
-// drop takes a call out of memory.
+// drop takes a call out of memory. One that was finished several times comes here as often.
 func (cs *calls) drop(c *call) {
+	if cs.byID[c.id] != c {
+		return
+	}
 	cs.schedule(c, nil)
+	if !c.finished.IsZero() {
+		cs.finished--
+	}
 	delete(cs.byID, c.id)
 	cs.forgotten.add(journal.CallKey(c.id))
 }

@@ -48,6 +48,6 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 func (m *Metrics) progress(cs *calls, through uint64, events int) {
 	m.processed.Set(float64(through))
 	m.memoryCalls.Set(float64(len(cs.byID)))
-	m.openCalls.Set(float64(max(len(cs.byID)-len(cs.done), 0)))
+	m.openCalls.Set(float64(len(cs.byID) - cs.finished))
 	m.events.Add(float64(events))
 }

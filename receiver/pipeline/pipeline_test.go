@@ -141,6 +141,9 @@ func (b *bench) run(found []delivery, then func(b *bench)) {
 		then(b)
 	}
 	b.settle()
+	if open := len(b.pipeline.calls.byID) - b.pipeline.calls.finished; open != 0 {
+		b.t.Errorf("%d calls are open at the end", open)
+	}
 }
 
 // TestRestartsDoNotShow loses power at random moments. The legs must be those of a receiver that never stopped.
@@ -241,6 +244,34 @@ func lateEnd(t *testing.T, pbx string, s scenario.Scenario) {
 	}
 	if diff := cmp.Diff(want, restarted); diff != "" {
 		t.Errorf("after a restart (-want +got):\n%s", diff)
+	}
+}
+
+// Whatever of a call is lost, it does not stay in memory, nor hold the log, for ever.
+func TestNoPartOfACallStaysForEver(t *testing.T) {
+	for _, pbx := range systems {
+		all, err := scenario.All(pbx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range all {
+			played := s.Play("seed", epoch)
+			for i := range played {
+				b := newBenchOf(t, pbx)
+				b.clock = played[i].At
+				b.arrive(entryOf(pbx, played[i]))
+				b.pass()
+				b.settle()
+				if n := len(b.pipeline.calls.byID); n != 0 {
+					t.Fatalf("%s %s: a call of which only event %d came (%s) is in memory after 20 hours", pbx, s.Name, i+1, played[i].EventType)
+				}
+				for _, leg := range b.log.content() {
+					if leg.Phase != correlation.Completed {
+						t.Errorf("%s %s: event %d alone makes a leg that never ends: %+v", pbx, s.Name, i+1, leg)
+					}
+				}
+			}
+		}
 	}
 }
 

@@ -72,7 +72,7 @@ func (r reader) event(record *callhistory.Record, received time.Time) callevent.
 		received = record.End
 	}
 	event := callevent.Event{
-		ID: "history/" + record.ID + "/" + digest(record), Type: callevent.History, CallID: record.CallID, LegID: "history/" + record.ID,
+		ID: "history/" + record.ID + "/" + said(record), Type: callevent.History, CallID: record.CallID, LegID: legID(record.ID),
 		Time: record.Start, Received: received, Record: &callevent.Record{Answer: record.Answer, End: record.End},
 		Source: source(record), Flow: flows[record.Flow], Status: statuses[record.Result], WireStatus: string(record.Result),
 		RecordingID: record.RecordingID, Bridged: record.Bridged, Transferred: record.Transferred,
@@ -86,27 +86,35 @@ func (r reader) event(record *callhistory.Record, received time.Time) callevent.
 	return event
 }
 
-// digest stands for all that a record says: one that says more later is another event.
-func digest(record *callhistory.Record) string {
+// legID is that of the leg, if no event told of it.
+func legID(id string) string {
+	const longest = 200
+	if len(id) > longest {
+		id = digest([]byte(id))
+	}
+	return "history/" + id
+}
+
+// said stands for all that a record says: one that says more later is another event.
+func said(record *callhistory.Record) string {
 	text, _ := json.Marshal(record) // times and numbers were read from JSON
+	return digest(text)
+}
+
+func digest(text []byte) string {
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
 }
 
-// source is the extension; the receiver knows whose it is.
+// source is the extension; the receiver knows whose it is. Without one, a record tells of the PBX as a whole.
 func source(record *callhistory.Record) callevent.Source {
-	s := callevent.Source{Number: record.Extension, ID: record.ExtensionID}
-	switch record.Kind {
-	case callhistory.Queue:
-		s.Type = callevent.Queue
-	case callhistory.IVR:
-		s.Type = callevent.IVR
-	case callhistory.Extension:
-		if s != (callevent.Source{}) {
-			s.Type = callevent.Phone
-		}
+	if record.Extension == "" && record.ExtensionID == "" {
+		return callevent.Source{}
 	}
-	return s
+	types := map[callhistory.Kind]callevent.SourceType{
+		callhistory.Extension: callevent.Phone, callhistory.Queue: callevent.Queue, callhistory.IVR: callevent.IVR,
+	}
+	return callevent.Source{Type: types[record.Kind], Number: record.Extension, ID: record.ExtensionID}
 }
 
 // sides says who is who. The extension may call with somebody else's number, so that only the other number tells whether the call is
@@ -150,7 +158,9 @@ func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == 
 func (r reader) judge(event *callevent.Event) callevent.Verdict {
 	ofSystem := event.Source.Type == callevent.Queue || event.Source.Type == callevent.IVR
 	switch {
-	case event.Flow != callevent.FlowIn, event.Bridged != nil, event.Caller.Local && event.Called.Local, !ofSystem && r.verdict == callevent.VerdictNone:
+	case event.Flow != callevent.FlowIn, event.Bridged != nil, !ofSystem && r.verdict == callevent.VerdictNone:
+		return callevent.VerdictNone
+	case event.Caller.Local && event.Called.Local:
 		return callevent.VerdictNone
 	case event.Status == callevent.StatusAnsweredElsewhere:
 		return callevent.VerdictNone

@@ -27,7 +27,7 @@ var statuses = map[callhistory.Result]callevent.Status{
 
 // Limits of what can be shown in a CallLeg, in bytes.
 const (
-	idLength    = 200 // what makes it a leg id comes to that
+	idLength    = 512 // which is shown as its digest where it is too long
 	textLength  = 256
 	shortLength = 64
 )
