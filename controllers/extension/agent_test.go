@@ -200,6 +200,32 @@ var _ = Describe("A queue agent", func() {
 		t.becomesRegistered(ctx, "ann")
 	})
 
+	It("is let go when nothing is left to be asked of the PBX", func(ctx SpecContext) {
+		s := newSiteOf(ctx, ringMeWithAgents)
+		s.start(ctx, deadline(2*time.Second))
+		mapping := s.create(ctx, "ann")
+		s.becomesRegistered(ctx, "ann")
+		s.fault(ctx, simclient.Fault{Kind: simclient.FaultStatus, Status: http.StatusServiceUnavailable})
+		s.disappears(ctx, mapping)
+		s.tellsOfLeftovers(ctx, "and queue agent 77 of the PBX (ids 10001, 10002, 10003, 10004, 10005, 10006)")
+	})
+
+	It("is found when the status of a deleted mapping was lost", func(ctx SpecContext) {
+		s := newSiteOf(ctx, ringMeWithAgents)
+		first := s.start(ctx)
+		mapping := s.create(ctx, "ann")
+		s.becomesRegistered(ctx, "ann")
+		first.stop()
+		bare := s.get(ctx, Default, "ann")
+		bare.Status = v1alpha1.ExtensionMappingStatus{}
+		Expect(kube.Status().Update(ctx, bare)).To(Succeed())
+		Expect(kube.Delete(ctx, mapping)).To(Succeed())
+		s.start(ctx)
+		s.disappears(ctx, mapping)
+		s.agentCarries(ctx, nil)
+		s.carriesNothing(ctx, 5101)
+	})
+
 	It("that takes no more registrations is named", func(ctx SpecContext) {
 		s := newSiteOf(ctx, ringMeWithAgents)
 		_, err := s.pbx.Sim.Change(ctx, map[string]any{"eventLimit": 4})

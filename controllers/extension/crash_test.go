@@ -176,9 +176,7 @@ var changes = map[string]change{
 		prepare: annIsRegistered,
 		act: func(ctx context.Context, s *site) {
 			s.tamper(ctx)
-			s.edit(ctx, "ann", func(m *v1alpha1.ExtensionMapping) {
-				m.Annotations = map[string]string{v1alpha1.AnnotationReconcile: "now"}
-			})
+			s.wake(ctx, "ann")
 		},
 		settle: annIsRegisteredOn("101"),
 	},

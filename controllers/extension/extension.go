@@ -244,7 +244,7 @@ func (h *handler) register(ctx context.Context, to access, mapping *v1alpha1.Ext
 		return lifecycle.Done{}, err
 	}
 	mapping.Status.KeyGeneration = to.ring.Current().Generation
-	return p.done(before, owners), nil
+	return p.done(before), nil
 }
 
 // gone is the outcome for an extension that the PBX disowns: deleted, or deleted and made anew under another id.

@@ -38,7 +38,8 @@ var _ = Describe("A PBX that is configured by hand", func() {
 			Expect(kube.Delete(ctx, &corev1.Secret{ObjectMeta: s.meta(name)})).To(Succeed()) // it takes none
 		}
 		s.start(ctx)
-		ann, queue := s.create(ctx, "ann"), s.create(ctx, "sales", at("900", v1alpha1.ExtensionQueue), func(m *v1alpha1.ExtensionMapping) { m.Spec.User = nil })
+		ann := s.create(ctx, "ann")
+		queue := s.create(ctx, "sales", at("900", v1alpha1.ExtensionQueue), func(m *v1alpha1.ExtensionMapping) { m.Spec.User = nil })
 		mapped := s.becomes(ctx, "ann", metav1.ConditionTrue, v1alpha1.ReasonMapped)
 		Expect(lifecycle.Ready(mapped).Message).To(Equal("extension 101 is mapped to user ann;" +
 			" its events come by the event URL of PBXIntegration head-office, which is entered on the PBX by hand"))

@@ -26,7 +26,8 @@ type owner struct {
 func (a access) owners(mapping *v1alpha1.ExtensionMapping) []owner {
 	at := recorded(mapping)
 	owners := []owner{{
-		id: at.extensionID, name: extensionName(mapping), desired: a.desired(mapping, a.events(mapping)), limit: pbxapi.EventLimit(a.integration.Spec.PBX),
+		id: at.extensionID, name: extensionName(mapping), desired: a.desired(mapping, a.events(mapping)),
+		limit: pbxapi.EventLimit(a.integration.Spec.PBX),
 	}}
 	if at.agentID != "" {
 		owners = append(owners, owner{

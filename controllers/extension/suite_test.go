@@ -264,6 +264,14 @@ func (s *site) edit(ctx context.Context, name string, change func(*v1alpha1.Exte
 	}).Should(Succeed())
 }
 
+// wake asks for a pass over a mapping.
+func (s *site) wake(ctx context.Context, name string) {
+	GinkgoHelper()
+	s.edit(ctx, name, func(m *v1alpha1.ExtensionMapping) {
+		m.Annotations = map[string]string{v1alpha1.AnnotationReconcile: "now"}
+	})
+}
+
 func (s *site) editIntegration(ctx context.Context, change func(*v1alpha1.PBXIntegration)) {
 	GinkgoHelper()
 	Eventually(func(g Gomega) {

@@ -20,7 +20,9 @@ type pass struct {
 	to      access
 	mapping *v1alpha1.ExtensionMapping
 
-	confirmed                 bool
+	confirmed bool
+	// settled are the owners that carry what is desired of them.
+	settled                   []owner
 	registered                int
 	created, updated, removed int
 	// again is when to look again, because an agent turned out to be gone.
@@ -88,10 +90,14 @@ func (p *pass) work(ctx context.Context, o owner) error {
 	w := &work{pass: p, owner: o, current: current, limit: o.limit}
 	err = w.converge(ctx)
 	w.report()
-	if err == nil && len(w.blocked) > 0 {
+	switch {
+	case err != nil:
+		return err
+	case len(w.blocked) > 0:
 		return lifecycle.Terminal{Reason: v1alpha1.ReasonEventLimitReached, Err: w.limitError(), After: p.handler.retry(p.mapping)}
 	}
-	return err
+	p.settled = append(p.settled, o)
+	return nil
 }
 
 // converge plans and carries out. Where the PBX turns out to differ from what it said, a new plan is made: with the limit that it has
@@ -220,8 +226,8 @@ func declaredLimit(integration *v1alpha1.PBXIntegration, o owner) int {
 }
 
 // done sums up a pass that reached its end. was is the mapping at its beginning.
-func (p *pass) done(was *v1alpha1.ExtensionMapping, owners []owner) lifecycle.Done {
-	done := lifecycle.Done{Reason: v1alpha1.ReasonRegistered, Message: p.summary(owners), After: p.again}
+func (p *pass) done(was *v1alpha1.ExtensionMapping) lifecycle.Done {
+	done := lifecycle.Done{Reason: v1alpha1.ReasonRegistered, Message: p.summary(), After: p.again}
 	changed := p.created+p.updated+p.removed > 0
 	ready := lifecycle.Ready(was)
 	lookTwice := ready != nil && ready.Reason == v1alpha1.ReasonPBXUnreachable || changed && lifecycle.IsReady(was)
@@ -239,11 +245,11 @@ func (p *pass) done(was *v1alpha1.ExtensionMapping, owners []owner) lifecycle.Do
 }
 
 // summary tells where the events come from.
-func (p *pass) summary(owners []owner) string {
-	var parts []string
-	for _, o := range owners {
+func (p *pass) summary() string {
+	parts := make([]string, 0, len(p.settled))
+	for _, o := range p.settled {
 		if len(o.desired) == 0 {
-			parts = append(parts, fmt.Sprintf("the events of %s come by the registrations of PBXIntegration %s for all phones of the account,"+
+			parts = append(parts, fmt.Sprintf("the events of %s come by the registrations of PBXIntegration %s for all phones of the account:"+
 				" it needs none of its own", o.name, p.to.integration.Name))
 			continue
 		}

@@ -227,7 +227,8 @@ func accountOutcome(err error) error {
 	case errors.Is(err, pbxapi.ErrLimitReached):
 		return lifecycle.Terminalf(v1alpha1.ReasonEventLimitReached,
 			"the PBX takes no more account-wide registrations: %w; remove unused ones there, or %s", err, instead)
-	case errors.Is(err, pbxapi.ErrForbidden), errors.Is(err, pbxapi.ErrRejected), errors.Is(err, pbxapi.ErrNotFound), errors.Is(err, pbxapi.ErrNotSupported):
+	case errors.Is(err, pbxapi.ErrForbidden), errors.Is(err, pbxapi.ErrRejected),
+		errors.Is(err, pbxapi.ErrNotFound), errors.Is(err, pbxapi.ErrNotSupported):
 		return lifecycle.Terminalf(v1alpha1.ReasonPBXRefused, "%w; %s", err, instead)
 	case errors.Is(err, pbxapi.ErrUnreachable):
 		return lifecycle.Transient{Reason: v1alpha1.ReasonPBXUnreachable, Err: err}
@@ -368,5 +369,6 @@ func leftOnAccount(ids []string, why error) string {
 	if len(ids) > 0 {
 		known = "ids " + strings.Join(ids, ", ")
 	}
-	return fmt.Sprintf("account-wide registrations may be left on the PBX (%s): remove them there if they are not wanted. Reason: %s", known, why)
+	return fmt.Sprintf("account-wide registrations may be left on the PBX (%s): remove them there if they are not wanted. Reason: %s",
+		known, why)
 }

@@ -35,19 +35,22 @@ const foreignURL = "https://crm.example.com/hook?id=7"
 func newAccount(ctx context.Context) account {
 	GinkgoHelper()
 	a := account{simtest.Start(GinkgoT(), sim.Config{})}
-	other, err := pbx.simulated.Client(newIntegration("elsewhere", a.wanted(v1alpha1.RegistrationAccount), func(p *v1alpha1.PBXIntegration) {
-		p.UID = types.UID(a.URL)
-	}), a.credentials())
+	elsewhere := newIntegration("elsewhere", a.wanted(v1alpha1.RegistrationAccount))
+	elsewhere.UID = types.UID(a.URL)
+	other, err := pbx.simulated.Client(elsewhere, a.credentials())
 	Expect(err).NotTo(HaveOccurred())
 	_, err = other.Register(ctx, pbxapi.AccountOwner, pbxapi.Registration{Event: v1alpha1.EventHangup, URL: foreignURL, Method: http.MethodPost})
 	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func(ctx SpecContext) {
-		Expect(a.held(ctx, Default)).To(ContainElement("POST hangup "+foreignURL), "a registration of somebody else is gone")
-		requests, err := a.Sim.Requests(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(requests.CollectionDeletes).To(BeZero())
-	})
+	DeferCleanup(a.inspect)
 	return a
+}
+
+// inspect checks what must hold at the end of every test.
+func (a account) inspect(ctx context.Context) {
+	Expect(a.held(ctx, Default)).To(ContainElement("POST hangup "+foreignURL), "a registration of somebody else is gone")
+	requests, err := a.Sim.Requests(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(requests.CollectionDeletes).To(BeZero())
 }
 
 func (a account) credentials() map[string][]byte {
@@ -173,7 +176,12 @@ var _ = Describe("The registrations of a whole account", func() {
 		a := newAccount(ctx)
 		a.fault(ctx, simclient.Fault{Method: http.MethodPost, Path: "phone_events", Kind: simclient.FaultResetAfter, Count: 2})
 		p := a.create(ctx)
-		for range 3 {
+		for lost := 1; lost <= 2; lost++ {
+			Eventually(func(g Gomega) {
+				faults, err := a.Sim.Faults(ctx)
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(faults).To(ConsistOf(HaveField("Hits", BeNumerically(">=", lost))))
+			}).Should(Succeed())
 			now.advance(10 * time.Second)
 			nudge(ctx, p)
 		}
@@ -224,7 +232,8 @@ var _ = Describe("The registrations of a whole account", func() {
 		}
 		other, err := pbx.simulated.Client(p, a.credentials())
 		Expect(err).NotTo(HaveOccurred())
-		_, err = other.Register(ctx, pbxapi.AccountOwner, pbxapi.Registration{Event: v1alpha1.EventAnswer, URL: urlUnder(ctx, p, 1), Method: http.MethodPost})
+		double := pbxapi.Registration{Event: v1alpha1.EventAnswer, URL: urlUnder(ctx, p, 1), Method: http.MethodPost}
+		_, err = other.Register(ctx, pbxapi.AccountOwner, double)
 		Expect(err).NotTo(HaveOccurred())
 		now.advance(time.Hour)
 		newMapping(ctx, p, "ann") // any change asks for the next pass
@@ -304,7 +313,11 @@ var _ = Describe("The registrations of a whole account", func() {
 		report(ctx, bob, 6, 1, metav1.ConditionFalse, v1alpha1.ReasonPBXUnreachable)
 		settled(p.Namespace)
 		Expect(a.held(ctx, Default)).To(HaveLen(6))
+		report(ctx, ann, 0, 1, metav1.ConditionTrue, v1alpha1.ReasonRegistered)
 		report(ctx, bob, 6, 1, metav1.ConditionTrue, v1alpha1.ReasonRegistered)
+		settled(p.Namespace)
+		Expect(a.held(ctx, Default)).To(HaveLen(6))
+		report(ctx, ann, 4, 1, metav1.ConditionTrue, v1alpha1.ReasonRegistered)
 		a.carriesNothing(ctx)
 		counts(ctx, p, nil)
 		shows(ctx, p, ready, metav1.ConditionTrue, v1alpha1.ReasonReconciled)

@@ -63,6 +63,7 @@ func (c *Controller) reconcileEventURL(ctx context.Context, p *v1alpha1.PBXInteg
 	}
 	secret, err := c.ownSecret(ctx, p, eventURLSecretKey(p))
 	if err != nil {
+		p.Status.EventURLSecretRef = nil
 		return err
 	}
 	p.Status.EventURLSecretRef = &v1alpha1.SecretReference{Name: EventURLSecretName(p.Name)}
@@ -81,8 +82,12 @@ func (c *Controller) reconcileEventURL(ctx context.Context, p *v1alpha1.PBXInteg
 
 // toEnter tells the administrator what to do on the PBX.
 func toEnter(p *v1alpha1.PBXIntegration) string {
-	if perPath(p) {
-		return fmt.Sprintf("enter the URLs from Secret %s on the PBX (one key for each event, such as %s)", EventURLSecretName(p.Name), pathEvents[0])
+	switch {
+	case p.Status.EventURLSecretRef == nil:
+		return "wait for the Secret with the event URL"
+	case perPath(p):
+		return fmt.Sprintf("enter the URLs from Secret %s on the PBX (one key for each event, such as %s)",
+			EventURLSecretName(p.Name), pathEvents[0])
 	}
 	return fmt.Sprintf("enter the URL from Secret %s (key %s) on the PBX", EventURLSecretName(p.Name), KeyEventURL)
 }
@@ -107,8 +112,9 @@ func (c *Controller) reportEvents(p *v1alpha1.PBXIntegration, ring eventurl.Ring
 		return message
 	}
 	if p.Status.Events == nil || p.Status.Events.FirstTime == nil {
-		c.condition(p, v1alpha1.ConditionEventsReceived, metav1.ConditionFalse, v1alpha1.ReasonAwaitingFirstEvent, "no event has come yet: "+toEnter(p))
-		return message + "; no event has come yet: " + toEnter(p) + ". Ready does not wait for it"
+		missing := "no event has come yet: " + toEnter(p)
+		c.condition(p, v1alpha1.ConditionEventsReceived, metav1.ConditionFalse, v1alpha1.ReasonAwaitingFirstEvent, missing)
+		return message + "; " + missing + ". Ready does not wait for it"
 	}
 	first := fmt.Sprintf("the first event came at %s", p.Status.Events.FirstTime.UTC().Format(time.RFC3339))
 	if awaited(p) && done.Notice.Reason == "" {

@@ -113,7 +113,7 @@ func (c *Controller) lastRing(ctx context.Context, p *v1alpha1.PBXIntegration) (
 	}
 	ring, err := eventurl.ParseRing(secret.Data)
 	if err != nil || !metav1.IsControlledBy(secret, p) {
-		return nil, errNoKeys //nolint:nilerr // a ring that cannot be read is as good as none
+		return nil, errNoKeys // a ring that cannot be read is as good as none
 	}
 	return ring, nil
 }

@@ -86,7 +86,8 @@ func (c *Controller) judge(p *v1alpha1.PBXIntegration, answer error) error {
 	credentials := nameCredentials(p.Spec.PBX)
 	switch {
 	case answer == nil:
-		c.condition(p, v1alpha1.ConditionPBXReachable, metav1.ConditionTrue, v1alpha1.ReasonPBXReachable, "the PBX answers and accepts the credentials")
+		message := "the PBX answers and accepts the credentials"
+		c.condition(p, v1alpha1.ConditionPBXReachable, metav1.ConditionTrue, v1alpha1.ReasonPBXReachable, message)
 		return nil
 	case errors.As(answer, &limited):
 		return lifecycle.RateLimited{After: limited.After, Err: errors.New("the PBX was asked enough for now; the check follows later")}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -48,10 +49,24 @@ func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) 
 		done.After = soonest(done.After, next)
 		errs = append(errs, err)
 	}
-	if done.After >= c.Interval {
-		done.After = 0 // the ordinary interval comes first
-	}
+	done.After = c.next(done.After, errs)
 	return done, worst(errs...)
+}
+
+// next is when to look again, zero for the ordinary interval: as soon as any part of the pass wants that, whichever outcome Ready speaks of.
+func (c *Controller) next(after time.Duration, errs []error) time.Duration {
+	for _, err := range errs {
+		if waiting, ok := errors.AsType[lifecycle.Waiting](err); ok {
+			after = soonest(after, waiting.After)
+		}
+		if limited, ok := errors.AsType[lifecycle.RateLimited](err); ok {
+			after = soonest(after, limited.After)
+		}
+	}
+	if after >= c.Interval {
+		return 0
+	}
+	return after
 }
 
 // count tells how many mappings there are, and how many of them are Ready.

@@ -79,13 +79,13 @@ var _ = Describe("Steps of other packages", func() {
 		shows(ctx, p, ready, metav1.ConditionTrue, v1alpha1.ReasonReconciled)
 	})
 
-	It("are called again in time although something else is amiss", func(ctx SpecContext) {
+	DescribeTable("are called again in time although something else is amiss", func(ctx SpecContext, wish time.Duration, outcome error) {
 		p := deploy(ctx)
 		calls := make(chan bool, 1000)
 		pbx.answer(p, func(map[string][]byte) error { return pbxapi.NewError(pbxapi.ErrForbidden, "check", "") })
 		stepOf(0, p, func(*v1alpha1.PBXIntegration) (time.Duration, error) {
 			calls <- true
-			return 200 * time.Millisecond, nil
+			return wish, outcome
 		})
 		poke(ctx, p)
 		shows(ctx, p, stalled, metav1.ConditionTrue, v1alpha1.ReasonPBXRefused)
@@ -93,7 +93,10 @@ var _ = Describe("Steps of other packages", func() {
 			Eventually(calls).Should(Receive())
 		}
 		stepOf(0, p, func(*v1alpha1.PBXIntegration) (time.Duration, error) { return 0, nil })
-	})
+	},
+		Entry("when they wish it", 200*time.Millisecond, nil),
+		Entry("when they wait", time.Duration(0), lifecycle.Waitingf(v1alpha1.ReasonProgressing, 200*time.Millisecond, "under way")),
+	)
 
 	It("rest while the integration is suspended", func(ctx SpecContext) {
 		p := deploy(ctx)

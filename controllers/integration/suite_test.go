@@ -55,7 +55,8 @@ var (
 	config *rest.Config // of the manager
 	pbx    = &exchange{
 		answers: map[types.UID]func(map[string][]byte) error{}, asked: map[types.UID]int{},
-		simulated: pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New}, pbxapi.Options{Pause: 50 * time.Millisecond}),
+		simulated: pbxapi.NewPool(
+			map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New}, pbxapi.Options{Pause: 50 * time.Millisecond}),
 	}
 	steps  = []integration.Step{&step{}, &step{}}
 	writes = &ledger{count: map[string]int{}}
