@@ -156,6 +156,7 @@ func (c *call) withdraw(legs []correlation.Leg) []correlation.Leg {
 			leg.End = leg.Events[n-1].Time
 		}
 		leg.Phase, leg.Result, leg.Recorded, leg.Revision = correlation.Completed, correlation.Unknown, false, int64(c.events.Len())
+		leg.Answer, leg.Talk = time.Time{}, 0
 		legs = append(legs, leg)
 	}
 	return legs

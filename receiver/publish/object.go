@@ -111,12 +111,12 @@ func microTime(t time.Time) *metav1.MicroTime {
 	return &shown
 }
 
-// talkTime is in seconds throughout, so that a column of them can be read and sorted.
+// talkTime is in seconds throughout, so that a column of them can be read and sorted; to the millisecond, as times of receipt are no better.
 func talkTime(leg correlation.Leg) string {
 	if leg.Result != correlation.Answered {
 		return ""
 	}
-	return strconv.FormatFloat(max(leg.Talk, 0).Seconds(), 'f', -1, 64) + "s"
+	return strconv.FormatFloat(max(leg.Talk, 0).Round(time.Millisecond).Seconds(), 'f', -1, 64) + "s"
 }
 
 // hash shortens an id of any form to what a name and a label may hold: 100 bits.
