@@ -17,8 +17,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 )
 
-// tamper changes our registrations on extension 101 as an administrator may: one is deleted, one gets another method, and the others are
-// disabled, where the PBX knows that (VoipNow).
+// tamper changes our registrations on extension 101 as an administrator may: one is deleted, others get another method or are, where the
+// PBX knows that (VoipNow), disabled.
 func (s *site) tamper(ctx context.Context) {
 	GinkgoHelper()
 	extension := s.number("101")
@@ -31,9 +31,10 @@ func (s *site) tamper(ctx context.Context) {
 	ours := slices.DeleteFunc(list, func(r pbxapi.Registration) bool { return !strings.HasPrefix(r.URL, publicURL) })
 	Expect(ours).To(HaveLen(len(s.all)))
 	Expect(administrator.Unregister(ctx, extension, ours[0].ID)).To(Succeed())
-	ours[1].Method = http.MethodGet
 	for i, r := range ours[1:] {
-		r.Disabled = s.suffixed && i > 0
+		if r.Disabled = s.suffixed && i > 0; !r.Disabled {
+			r.Method = http.MethodGet
+		}
 		Expect(administrator.Update(ctx, extension, r)).To(Succeed())
 	}
 }
