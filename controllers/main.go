@@ -109,7 +109,7 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 		Secrets:     reader,
 		PBXes:       pbxes{pool},
 		Workload:    options.workload(),
-		Steps:       steps(mgr, to),
+		Steps:       steps(mgr, to, options.selected()),
 		Recorder:    mgr.GetEventRecorder("pbx-integration"),
 		Metrics:     outcomes,
 		Clock:       clock.RealClock{},
@@ -179,11 +179,12 @@ func (a access) client(ctx context.Context, p *v1alpha1.PBXIntegration) (*pbxapi
 	return a.pool.Client(p, credentials)
 }
 
-// steps are those of an integration's reconciliation that look into the PBX.
-func steps(mgr manager.Manager, to access) []integration.Step {
-	find := discovery.New(mgr.GetClient(), func(ctx context.Context, p *v1alpha1.PBXIntegration) (discovery.PBX, error) {
-		return to.client(ctx, p)
-	}, clock.RealClock{})
+// steps are those of an integration's reconciliation that look into the PBX. Mappings that they make inherit some labels of the integration.
+func steps(mgr manager.Manager, to access, inherited []string) []integration.Step {
+	find := discovery.New(discovery.Config{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, Inherited: inherited,
+		Connect: func(ctx context.Context, p *v1alpha1.PBXIntegration) (discovery.PBX, error) { return to.client(ctx, p) },
+	})
 	fill := backfill.New(backfill.Config{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{},
 		Connect: func(ctx context.Context, p *v1alpha1.PBXIntegration) (backfill.Historian, error) {

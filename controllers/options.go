@@ -107,6 +107,16 @@ func (o *options) workload() workload.Settings {
 	}
 }
 
+// selected are the labels by which this manager picks its objects.
+func (o *options) selected() []string {
+	requirements, _ := o.selector.Requirements()
+	keys := make([]string, len(requirements))
+	for i, requirement := range requirements {
+		keys[i] = requirement.Key()
+	}
+	return keys
+}
+
 // leaderElectionID is the name of the lease. Managers with different selectors are different shards, and each has its own.
 func (o *options) leaderElectionID() string {
 	if o.selector.Empty() {

@@ -561,10 +561,11 @@ type Discovery struct {
 	// +listType=set
 	// +optional
 	Types []ExtensionType `json:"types,omitempty"`
-	// numbers are patterns of the numbers to take, with * for any characters and \* for a star, such as "1234\*1*". Default: all.
+	// numbers are patterns of the numbers to take, with * for any characters and ? for any one; \* is a star, as in "1234\*1*". Default: all.
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:Pattern=`^([0-9A-Za-z#+._*?-]|\\\*)+$`
 	// +listType=set
 	// +optional
 	Numbers []string `json:"numbers,omitempty"`
@@ -605,6 +606,7 @@ type Backfill struct {
 }
 
 // PBXIntegrationSpec is what the user wants.
+// +kubebuilder:validation:XValidation:rule="!has(self.discovery) || self.pbx.type in ['RingMe', 'VoipNow']",message="discovery is for RingMe and VoipNow: the other PBXs do not tell which extensions they have"
 type PBXIntegrationSpec struct {
 	// pbx is the telephone system.
 	// +required
@@ -705,7 +707,8 @@ type DiscoveryStatus struct {
 
 // PBXIntegrationStatus is what was observed.
 type PBXIntegrationStatus struct {
-	// conditions are Ready, PBXReachable and ReceiverAvailable; Reconciling and Stalled while they apply.
+	// conditions are Ready, PBXReachable and ReceiverAvailable; EventsReceived for a PBX that is configured by hand; ExtensionsDiscovered and
+	// Backfilled once there is something to say; Reconciling and Stalled while they apply.
 	// +listType=map
 	// +listMapKey=type
 	// +patchStrategy=merge

@@ -156,6 +156,8 @@ var creations = map[string]creation{
 	"LinuxBox credentials for nothing":         {linuxBox, `{"spec":{"pbx":{"linuxBox":{"credentialsSecretRef":{"name":"box"}}}}}`, "credentialsSecretRef is for url, which is not set"},
 	"recordings that are all the same":         {linuxBox, `{"spec":{"pbx":{"linuxBox":{"recordingURL":"https://rec.example.com/"}}}}`, "recordingURL must contain {record_name}"},
 	"discovery of everything":                  {base: voipNow, patch: `{"spec":{"discovery":{"types":["Phone","IVR","Queue"],"numbers":["0007\\*1*"]}}}`},
+	"discovery on a PBX that does not tell":    {callable, `{"spec":{"discovery":{}}}`, "discovery is for RingMe and VoipNow"},
+	"discovery by half a class":                {voipNow, `{"spec":{"discovery":{"numbers":["[0-9"]}}}`, "spec.discovery.numbers"},
 	"discovery of nothing":                     {voipNow, `{"spec":{"discovery":{"types":[]}}}`, "should have at least 1 items"},
 	"discovery all the time":                   {voipNow, `{"spec":{"discovery":{"interval":"1s"}}}`, "interval must be between 30s and 24h"},
 	"extensions that never vanish":             {voipNow, `{"spec":{"discovery":{"gracePeriod":"169h"}}}`, "gracePeriod must be between 0s and 168h"},

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,9 +63,8 @@ const (
 	longestCall = 4 * time.Hour
 	// recordingInterval is between two looks for late recordings.
 	recordingInterval = 5 * time.Minute
-	// databaseInterval is between two looks into a database, databaseWindow how far they go back.
+	// databaseInterval is between two looks into a database. They go back as far as a call may last.
 	databaseInterval = time.Minute
-	databaseWindow   = time.Hour
 )
 
 // Step backfills integrations.
@@ -94,7 +94,7 @@ func New(config Config) *Step {
 // alone: the events of today do not depend on it.
 func (s *Step) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (time.Duration, error) {
 	if p.Spec.Backfill.Mode == v1alpha1.BackfillDisabled {
-		s.forget(p.UID)
+		s.Forget(p.UID)
 		lifecycle.RemoveCondition(p, v1alpha1.ConditionBackfilled)
 		return 0, nil
 	}
@@ -112,7 +112,8 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
-func (s *Step) forget(uid types.UID) {
+// Forget drops what is remembered of an integration that is gone.
+func (s *Step) Forget(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.memory, uid)
@@ -139,7 +140,9 @@ func (s *Step) fill(ctx context.Context, p *v1alpha1.PBXIntegration) time.Durati
 	longest := min(p.Spec.CallLegs.MaxDuration.Duration, longestCall)
 	records, err := s.history(ctx, p, outage.Start.Add(-longest), outage.End.Time)
 	if err == nil {
-		records = touching(records, outage)
+		records, err = s.ofCalls(ctx, p, touching(records, outage), outage)
+	}
+	if err == nil {
 		err = s.send(ctx, p, records)
 	}
 	if err != nil {
@@ -180,7 +183,7 @@ func (s *Step) condition(p *v1alpha1.PBXIntegration, status metav1.ConditionStat
 	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionBackfilled, status, reason, message)
 }
 
-// history lists the legs that concern an integration, with the call ids that its events have.
+// history lists the legs that concern an integration.
 func (s *Step) history(ctx context.Context, p *v1alpha1.PBXIntegration, from, to time.Time) ([]callhistory.Record, error) {
 	pbx, err := s.Connect(ctx, p)
 	if err != nil {
@@ -199,7 +202,13 @@ func (s *Step) history(ctx context.Context, p *v1alpha1.PBXIntegration, from, to
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the mappings: %w", err)
 	}
-	records = belonging(records, p, mappings.Items)
+	return belonging(records, p, mappings.Items), nil
+}
+
+// ofCalls gives records the call ids that the events have, on a PBX whose history has none.
+func (s *Step) ofCalls(
+	ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record, outage v1alpha1.Outage,
+) ([]callhistory.Record, error) {
 	if p.Spec.PBX.Type != v1alpha1.PBXTypeVoipNow || len(records) == 0 {
 		return records, nil
 	}
@@ -207,8 +216,7 @@ func (s *Step) history(ctx context.Context, p *v1alpha1.PBXIntegration, from, to
 	if err != nil {
 		return nil, err
 	}
-	claim(records, legs)
-	return records, nil
+	return claim(records, legs, outage), nil
 }
 
 // legs are the CallLegs of an integration.
@@ -228,7 +236,7 @@ func (s *Step) send(ctx context.Context, p *v1alpha1.PBXIntegration, records []c
 	return s.Receiver.Send(ctx, p, records)
 }
 
-// complete reads what events leave open, in calls that are not of an outage. It fails in silence, and tries again.
+// complete reads what events leave open, in calls that are not of an outage.
 func (s *Step) complete(ctx context.Context, p *v1alpha1.PBXIntegration) time.Duration {
 	interval, look := s.completion(p)
 	if look == nil {
@@ -239,11 +247,32 @@ func (s *Step) complete(ctx context.Context, p *v1alpha1.PBXIntegration) time.Du
 		return wait
 	}
 	if err := look(ctx, p, known); err != nil {
-		log.FromContext(ctx).Info("Cannot complete call legs from the history of the PBX; trying again", "cause", err.Error())
-		return retry
+		return s.incomplete(p, err)
 	}
-	known.looked = now
+	if known.looked = now; isIncomplete(p) {
+		lifecycle.RemoveCondition(p, v1alpha1.ConditionBackfilled)
+	}
 	return interval
+}
+
+// incompleteMessage begins the message of the condition that tells of legs that could not be completed.
+const incompleteMessage = "call legs cannot be completed from the history of the PBX: "
+
+// incomplete tells of trouble that concerns no outage, unless there is worse to tell.
+func (s *Step) incomplete(p *v1alpha1.PBXIntegration, err error) time.Duration {
+	if limited, ok := errors.AsType[*pbxapi.RateLimitedError](err); ok {
+		return max(limited.After, time.Second)
+	}
+	if current := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionBackfilled); current == nil ||
+		current.Status == metav1.ConditionTrue || isIncomplete(p) {
+		s.condition(p, metav1.ConditionFalse, v1alpha1.ReasonBackfillFailed, incompleteMessage+err.Error())
+	}
+	return retry
+}
+
+func isIncomplete(p *v1alpha1.PBXIntegration) bool {
+	current := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionBackfilled)
+	return current != nil && strings.HasPrefix(current.Message, incompleteMessage)
 }
 
 type lookup func(ctx context.Context, p *v1alpha1.PBXIntegration, known *memory) error
@@ -295,13 +324,14 @@ func (m *memory) note(late, existing []v1alpha1.CallLeg) {
 	m.tried = tried
 }
 
-// completeFromDatabase sends the rows of the last hour that are new. Calls from before the first event are none of ours.
+// completeFromDatabase sends the rows that are new. Calls from before the first event are none of ours.
 func (s *Step) completeFromDatabase(ctx context.Context, p *v1alpha1.PBXIntegration, known *memory) error {
 	if p.Status.Events == nil || p.Status.Events.FirstTime == nil {
 		return nil
 	}
 	now := s.Clock.Now()
-	from := now.Add(-databaseWindow)
+	oldest := now.Add(-min(p.Spec.CallLegs.MaxDuration.Duration, longestCall))
+	from := oldest
 	if first := p.Status.Events.FirstTime.Add(-clockTolerance); first.After(from) {
 		from = first
 	}
@@ -309,7 +339,7 @@ func (s *Step) completeFromDatabase(ctx context.Context, p *v1alpha1.PBXIntegrat
 	if err != nil {
 		return err
 	}
-	fresh, sent, err := unseen(records, known.sent, now.Add(-databaseWindow))
+	fresh, sent, err := unseen(records, known.sent, oldest)
 	if err != nil {
 		return err
 	}

@@ -303,10 +303,18 @@ func answered(until int) func(*v1alpha1.CallLegStatus) {
 }
 
 func TestRecordsWithoutCallIDsFindTheirCalls(t *testing.T) {
-	o := newOffice(t, voipNow, leg("a", "V1", "1234*101", 2999), leg("b", "V2", "1234*101", 2500))
-	o.remembers = []callhistory.Record{record("x", "1234*101", 3001, 3040), record("y", "1234*101", 3020, 3030)}
-	o.pass()
-	o.expectSent("x of V1", "y of call-y")
+	o := newOffice(t, voipNow, leg("a", "V1", "1234*101", 2990), leg("b", "V2", "1234*101", 2500))
+	o.remembers = []callhistory.Record{
+		record("known", "1234*101", 2992, 3040),
+		record("told-of-itself", "1234*101", 2960, 3005),
+		record("within", "1234*101", 3020, 3030),
+		record("went-on", "1234*101", 3050, 3090),
+	}
+	for minute := range 120 {
+		o.clock.SetTime(after(3075 + 60*minute))
+		o.pass()
+	}
+	o.expectSent("known of V1", "within of call-within")
 }
 
 func TestLateRecordingsAreLookedFor(t *testing.T) {
@@ -314,6 +322,7 @@ func TestLateRecordingsAreLookedFor(t *testing.T) {
 	o.integration.Status.Events.Outage = nil
 	known := record("r", "1234*101", 2000, 2100)
 	known.CallID, known.RecordingID = "c1", "5101-R1"
+	known.Start = after(1500) // the call began in a queue
 	other := record("s", "1234*101", 2001, 2100)
 	other.RecordingID = "5101-R2"
 	o.remembers = []callhistory.Record{known, other}
@@ -357,6 +366,21 @@ func TestABadRowDoesNotHoldUpTheOthers(t *testing.T) {
 	o.err = pbxapi.NewError(pbxapi.ErrIncomplete, "read the call history", "1 row has no call_id")
 	o.pass()
 	o.expectSent("r of call-r")
+}
+
+func TestDatabaseOutOfReachIsTold(t *testing.T) {
+	o := newOffice(t, linuxBox)
+	o.integration.Status.Events.Outage = nil
+	o.err = pbxapi.NewError(pbxapi.ErrUnauthorized, "read the call history", "")
+	o.pass()
+	if c := o.condition(); c == nil || c.Reason != v1alpha1.ReasonBackfillFailed {
+		t.Errorf("condition %v: want BackfillFailed", c)
+	}
+	o.err = nil
+	o.pass()
+	if c := o.condition(); c != nil {
+		t.Errorf("condition %v after it worked", c)
+	}
 }
 
 func TestRowsFromBeforeTheFirstEventAreNotOurs(t *testing.T) {

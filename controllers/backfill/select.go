@@ -25,11 +25,19 @@ func dueOutage(p *v1alpha1.PBXIntegration) (outage v1alpha1.Outage, reads int, d
 	if filled := p.Status.Backfill; filled != nil && filled.Outage.Start.Equal(&outage.Start) && filled.Outage.End.Equal(&outage.End) {
 		reads = int(filled.Reads)
 	}
-	return outage, reads, reads < maxReads
+	return outage, reads, reads < readsOf(p.Spec.PBX.Type)
+}
+
+// readsOf is how often a history is read for one outage. A history has finished calls only, and a leg may have ended in the outage of a
+// call that went on. The records of VoipNow are single legs: those that ended in the outage are all there the first time.
+func readsOf(pbx v1alpha1.PBXType) int {
+	if pbx == v1alpha1.PBXTypeVoipNow {
+		return 1
+	}
+	return maxReads
 }
 
 const (
-	// maxReads of a history for one outage. A history has finished calls only, and a leg may have ended in the outage of a call that went on.
 	maxReads = 3
 	// secondRead and thirdRead are that long after the outage.
 	secondRead = 10 * time.Minute
@@ -84,24 +92,38 @@ func kindOf(extension v1alpha1.ExtensionType) callhistory.Kind {
 }
 
 // claim gives the records of a history that has no call ids (VoipNow: CDR) those of the calls that they are about, as far as events have
-// told of them: the leg of the same extension and direction that began at the same time.
-func claim(records []callhistory.Record, legs []v1alpha1.CallLeg) {
+// told of them: the leg of the same extension and direction that began at the same time. A leg that began before the outage has told of
+// itself: where it is not found, because its CallLeg has gone or was not written yet, the record is left out, or the call would count twice.
+// So is one that ended after the outage, because its hangup was heard.
+func claim(records []callhistory.Record, legs []v1alpha1.CallLeg, outage v1alpha1.Outage) []callhistory.Record {
 	claimed := map[int]bool{}
-	for i := range records {
-		best, distance := -1, clockTolerance+1
-		for at := range legs {
-			if claimed[at] || !couldBe(records[i], legs[at].Status) {
-				continue
-			}
-			if d := legs[at].Status.StartTime.Sub(records[i].Start).Abs(); d < distance {
-				best, distance = at, d
-			}
+	kept := records[:0]
+	for _, record := range records {
+		if record.End.After(outage.End.Time) {
+			continue
 		}
-		if best >= 0 {
-			claimed[best] = true
-			records[i].CallID = legs[best].Status.CallID
+		if at := nearest(record, legs, claimed); at >= 0 {
+			claimed[at], record.CallID = true, legs[at].Status.CallID
+		} else if record.Start.Before(outage.Start.Time) {
+			continue
+		}
+		kept = append(kept, record)
+	}
+	return kept
+}
+
+// nearest is the leg that a record is about, or -1.
+func nearest(record callhistory.Record, legs []v1alpha1.CallLeg, claimed map[int]bool) int {
+	best, distance := -1, clockTolerance+1
+	for at := range legs {
+		if claimed[at] || !couldBe(record, legs[at].Status) {
+			continue
+		}
+		if d := legs[at].Status.StartTime.Sub(record.Start).Abs(); d < distance {
+			best, distance = at, d
 		}
 	}
+	return best
 }
 
 func couldBe(record callhistory.Record, leg v1alpha1.CallLegStatus) bool {
@@ -141,7 +163,7 @@ func lateRecordings(legs []v1alpha1.CallLeg, tried map[string]int, now time.Time
 	return late
 }
 
-// span is the time in which legs began.
+// span is the time in which the calls of legs began. A leg may begin long after its call: in a queue, or by a transfer.
 func span(legs []v1alpha1.CallLeg) (from, to time.Time) {
 	for _, leg := range legs {
 		begin := leg.Status.StartTime.Time
@@ -152,7 +174,7 @@ func span(legs []v1alpha1.CallLeg) (from, to time.Time) {
 			to = begin
 		}
 	}
-	return from.Add(-clockTolerance), to.Add(clockTolerance)
+	return from.Add(-longestCall), to.Add(clockTolerance)
 }
 
 // withRecording keeps the records of these legs' calls that name a recording.

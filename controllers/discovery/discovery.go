@@ -30,11 +30,20 @@ type PBX interface {
 // Connect gives access to the PBX of an integration.
 type Connect func(ctx context.Context, p *v1alpha1.PBXIntegration) (PBX, error)
 
+// Config is what the step works with.
+type Config struct {
+	// Client is cached; Live reads past the cache, which may hold some of the mappings only.
+	Client  client.Client
+	Live    client.Reader
+	Connect Connect
+	Clock   clock.PassiveClock
+	// Inherited are the labels of an integration that its mappings must have as well, for a manager that sees only objects with certain labels.
+	Inherited []string
+}
+
 // Step discovers the extensions of integrations that ask for it.
 type Step struct {
-	client  client.Client
-	connect Connect
-	clock   clock.PassiveClock
+	Config
 
 	mu    sync.Mutex
 	lists map[types.UID]list
@@ -49,8 +58,8 @@ type list struct {
 }
 
 // New makes the step. lifecycle.IndexMappings must have been called.
-func New(cached client.Client, connect Connect, clock clock.PassiveClock) *Step {
-	return &Step{client: cached, connect: connect, clock: clock, lists: map[types.UID]list{}}
+func New(config Config) *Step {
+	return &Step{Config: config, lists: map[types.UID]list{}}
 }
 
 // retry is when to ask again after a failure.
@@ -69,8 +78,12 @@ func (s *Step) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (time.
 	if err != nil {
 		return retry, s.failed(p, err)
 	}
-	plan := Decide(p, found, mappings, s.clock.Now())
-	if err := s.carryOut(ctx, plan); err != nil {
+	plan := Decide(p, found, mappings, s.Clock.Now())
+	changed, err := s.carryOut(ctx, p, plan)
+	if changed {
+		s.noteChange(p)
+	}
+	if err != nil {
 		return retry, s.failed(p, err)
 	}
 	s.report(p, plan)
@@ -79,8 +92,8 @@ func (s *Step) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (time.
 
 // off removes what discovery has made.
 func (s *Step) off(ctx context.Context, p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) error {
-	s.forget(p.UID)
-	if err := s.carryOut(ctx, Decide(p, nil, mappings, s.clock.Now())); err != nil {
+	s.Forget(p.UID)
+	if _, err := s.carryOut(ctx, p, Decide(p, nil, mappings, s.Clock.Now())); err != nil {
 		return err
 	}
 	p.Status.Discovery = nil
@@ -90,18 +103,18 @@ func (s *Step) off(ctx context.Context, p *v1alpha1.PBXIntegration, mappings []v
 
 func (s *Step) mappings(ctx context.Context, p *v1alpha1.PBXIntegration) ([]v1alpha1.ExtensionMapping, error) {
 	var list v1alpha1.ExtensionMappingList
-	err := s.client.List(ctx, &list, client.InNamespace(p.Namespace), client.MatchingFields{lifecycle.IndexIntegration: p.Name})
+	err := s.Client.List(ctx, &list, client.InNamespace(p.Namespace), client.MatchingFields{lifecycle.IndexIntegration: p.Name})
 	return list.Items, err
 }
 
 // extensions asks the PBX, or repeats its last answer while that is fresh.
 func (s *Step) extensions(ctx context.Context, p *v1alpha1.PBXIntegration) ([]pbxapi.Extension, error) {
 	question := fmt.Sprintf("%d %s", p.Generation, p.Annotations[v1alpha1.AnnotationReconcile])
-	now := s.clock.Now()
+	now := s.Clock.Now()
 	if last, ok := s.last(p.UID); ok && last.question == question && now.Sub(last.at) < p.Spec.Discovery.Interval.Duration {
 		return last.found, nil
 	}
-	pbx, err := s.connect(ctx, p)
+	pbx, err := s.Connect(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -122,29 +135,58 @@ func (s *Step) last(uid types.UID) (list, bool) {
 	return last, ok
 }
 
-func (s *Step) forget(uid types.UID) {
+// Forget drops what is remembered of an integration that is gone.
+func (s *Step) Forget(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.lists, uid)
 }
 
-// carryOut makes the changes of a plan. A mapping that somebody else has made or deleted meanwhile is no failure.
-func (s *Step) carryOut(ctx context.Context, plan Plan) error {
-	errs := make([]error, 0, len(plan.Delete)+len(plan.Vanished)+len(plan.Returned)+len(plan.Create))
+// carryOut makes the changes of a plan, and tells whether there were any. A mapping that somebody else has deleted meanwhile is no failure.
+func (s *Step) carryOut(ctx context.Context, p *v1alpha1.PBXIntegration, plan Plan) (changed bool, err error) {
+	var errs []error
+	done := func(err error) {
+		changed = changed || err == nil
+		errs = append(errs, client.IgnoreNotFound(err))
+	}
 	for _, mapping := range plan.Delete {
 		uid := mapping.UID
-		errs = append(errs, client.IgnoreNotFound(s.client.Delete(ctx, mapping, client.Preconditions{UID: &uid})))
+		done(s.Client.Delete(ctx, mapping, client.Preconditions{UID: &uid}))
 	}
 	for _, mapping := range plan.Vanished {
-		errs = append(errs, s.mark(ctx, mapping, s.clock.Now().UTC().Format(time.RFC3339)))
+		done(s.mark(ctx, mapping, s.Clock.Now().UTC().Format(time.RFC3339)))
 	}
 	for _, mapping := range plan.Returned {
-		errs = append(errs, s.mark(ctx, mapping, ""))
+		done(s.mark(ctx, mapping, ""))
 	}
 	for _, mapping := range plan.Create {
-		errs = append(errs, client.IgnoreAlreadyExists(s.client.Create(ctx, mapping)))
+		made, err := s.create(ctx, p, mapping)
+		changed = changed || made
+		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return changed, errors.Join(errs...)
+}
+
+// create makes a mapping, unless the cache is behind and it is there. A mapping of something else may have its name.
+func (s *Step) create(ctx context.Context, p *v1alpha1.PBXIntegration, mapping *v1alpha1.ExtensionMapping) (made bool, err error) {
+	for _, label := range s.Inherited {
+		if value, ok := p.Labels[label]; ok {
+			mapping.Labels[label] = value
+		}
+	}
+	err = s.Client.Create(ctx, mapping)
+	if !apierrors.IsAlreadyExists(err) {
+		return err == nil, err
+	}
+	existing := &v1alpha1.ExtensionMapping{}
+	if err := s.Live.Get(ctx, client.ObjectKeyFromObject(mapping), existing); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	if isFor(existing, p, mapping.Spec.Extension.Number) {
+		return false, nil
+	}
+	return false, fmt.Errorf("extension %s gets no mapping, because ExtensionMapping %s is that of another one: write a mapping for it, or rename that",
+		mapping.Spec.Extension.Number, mapping.Name)
 }
 
 // mark notes since when an extension is gone; an empty text takes the note away.
@@ -155,27 +197,31 @@ func (s *Step) mark(ctx context.Context, mapping *v1alpha1.ExtensionMapping, sin
 	} else {
 		metav1.SetMetaDataAnnotation(&mapping.ObjectMeta, v1alpha1.AnnotationVanished, since)
 	}
-	return client.IgnoreNotFound(s.client.Patch(ctx, mapping, client.MergeFrom(before)))
+	return s.Client.Patch(ctx, mapping, client.MergeFrom(before))
+}
+
+// noteChange writes down that an extension came or went.
+func (s *Step) noteChange(p *v1alpha1.PBXIntegration) {
+	if p.Status.Discovery == nil {
+		p.Status.Discovery = &v1alpha1.DiscoveryStatus{}
+	}
+	changed := metav1.NewTime(s.Clock.Now())
+	p.Status.Discovery.LastChangeTime = &changed
 }
 
 // report writes down what was found. A number that stays the same costs no write.
 func (s *Step) report(p *v1alpha1.PBXIntegration, plan Plan) {
-	now := s.clock.Now()
 	if p.Status.Discovery == nil {
 		p.Status.Discovery = &v1alpha1.DiscoveryStatus{}
 	}
-	if len(plan.Create)+len(plan.Delete)+len(plan.Vanished)+len(plan.Returned) > 0 {
-		changed := metav1.NewTime(now)
-		p.Status.Discovery.LastChangeTime = &changed
-	}
 	p.Status.Discovery.Extensions = int32(min(plan.Wanted, 1<<30))
-	lifecycle.SetCondition(p, now, v1alpha1.ConditionExtensionsDiscovered, metav1.ConditionTrue, v1alpha1.ReasonDiscovered,
+	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionExtensionsDiscovered, metav1.ConditionTrue, v1alpha1.ReasonDiscovered,
 		"every extension that spec.discovery asks for has a mapping")
 }
 
 // next is the end of the interval or of a grace period, whichever comes first.
 func (s *Step) next(p *v1alpha1.PBXIntegration, plan Plan) time.Duration {
-	now := s.clock.Now()
+	now := s.Clock.Now()
 	next := p.Spec.Discovery.Interval.Duration
 	if last, ok := s.last(p.UID); ok {
 		next -= now.Sub(last.at)
@@ -204,6 +250,6 @@ func (s *Step) failed(p *v1alpha1.PBXIntegration, err error) error {
 	if errors.Is(err, pbxapi.ErrNotSupported) {
 		reason = v1alpha1.ReasonNotSupported
 	}
-	lifecycle.SetCondition(p, s.clock.Now(), v1alpha1.ConditionExtensionsDiscovered, metav1.ConditionFalse, reason, err.Error())
+	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionExtensionsDiscovered, metav1.ConditionFalse, reason, err.Error())
 	return outcome
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,7 +58,10 @@ func newOffice(t *testing.T) *office {
 	}
 	o.client = fake.NewClientBuilder().WithScheme(scheme).
 		WithIndex(&v1alpha1.ExtensionMapping{}, lifecycle.IndexIntegration, byIntegration).Build()
-	o.step = discovery.New(o.client, func(context.Context, *v1alpha1.PBXIntegration) (discovery.PBX, error) { return o, nil }, o.clock)
+	o.step = discovery.New(discovery.Config{
+		Client: o.client, Live: o.client, Clock: o.clock, Inherited: []string{"shard"},
+		Connect: func(context.Context, *v1alpha1.PBXIntegration) (discovery.PBX, error) { return o, nil },
+	})
 	o.extensions = []pbxapi.Extension{phone("1234*101"), phone("1234*102"), {Number: "1234*900", Type: v1alpha1.ExtensionQueue}}
 	return o
 }
@@ -139,10 +143,41 @@ func TestExtensionsBecomeMappings(t *testing.T) {
 	}
 }
 
+func TestAShardSeesTheMappingsThatItMakes(t *testing.T) {
+	o := newOffice(t)
+	o.integration.Labels = map[string]string{"shard": "a", "other": "b"}
+	o.mustPass()
+	labels := o.mapping("head-office-1234-101").Labels
+	if labels["shard"] != "a" || labels["other"] != "" {
+		t.Errorf("labels %v: want those that the manager selects by", labels)
+	}
+}
+
+func TestATakenNameIsTold(t *testing.T) {
+	o := newOffice(t)
+	other := &v1alpha1.ExtensionMapping{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "telephony", Name: "head-office-1234-101"},
+		Spec: v1alpha1.ExtensionMappingSpec{
+			IntegrationRef: v1alpha1.IntegrationReference{Name: "branch"}, Extension: v1alpha1.Extension{Number: "7"},
+		},
+	}
+	if err := o.client.Create(context.Background(), other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.pass(); err == nil {
+		t.Error("nothing tells that 1234*101 has no mapping")
+	}
+	c := meta.FindStatusCondition(o.integration.Status.Conditions, v1alpha1.ConditionExtensionsDiscovered)
+	if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "head-office-1234-101") {
+		t.Errorf("condition %v does not name the mapping in the way", c)
+	}
+	expect(t, o.numbers(), "1234*102", "7")
+}
+
 func TestTypesAndNumbersChoose(t *testing.T) {
 	o := newOffice(t)
 	o.integration.Spec.Discovery.Types = append(o.integration.Spec.Discovery.Types, v1alpha1.ExtensionQueue)
-	o.integration.Spec.Discovery.Numbers = []string{`1234\*9*`, "1234*2", "["}
+	o.integration.Spec.Discovery.Numbers = []string{`1234\*9*`, "1234*2"}
 	expect(t, o.mustPass(), "1234*102", "1234*900")
 	if o.mapping("head-office-1234-900").Spec.User != nil {
 		t.Error("a queue has no user")

@@ -82,8 +82,7 @@ func (d *decision) wants(number string, kind v1alpha1.ExtensionType) bool {
 	return len(asked.Numbers) == 0 || slices.ContainsFunc(asked.Numbers, func(pattern string) bool { return matches(pattern, number) })
 }
 
-// matches compares with a pattern in which * stands for any characters. The spec's own validation leaves no other way for it to be wrong
-// than a stray backslash or bracket, which matches nothing.
+// matches compares with a pattern in which * stands for any characters.
 func matches(pattern, number string) bool {
 	ok, err := path.Match(pattern, number)
 	return ok && err == nil
@@ -141,6 +140,11 @@ func newMapping(p *v1alpha1.PBXIntegration, extension pbxapi.Extension) *v1alpha
 		mapping.Spec.User = &v1alpha1.User{Name: slug, DisplayName: clip(extension.Name)}
 	}
 	return mapping
+}
+
+// isFor tells whether a mapping is that of an extension of this integration, whoever wrote it.
+func isFor(mapping *v1alpha1.ExtensionMapping, p *v1alpha1.PBXIntegration, number string) bool {
+	return mapping.Spec.IntegrationRef.Name == p.Name && mapping.Spec.Extension.Number == number
 }
 
 // slugOf makes a number fit for the name of an object: 1234*101 becomes 1234-101. What could be made of two numbers gets a hash.

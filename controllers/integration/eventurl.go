@@ -71,7 +71,11 @@ func (c *Controller) reconcileEventURL(ctx context.Context, p *v1alpha1.PBXInteg
 	if secret != nil {
 		wanted = secret.DeepCopy()
 	}
-	wanted.Labels = workload.Labels(p.Name)
+	wanted.Labels = maps.Clone(wanted.Labels) // others may have put theirs on it
+	if wanted.Labels == nil {
+		wanted.Labels = map[string]string{}
+	}
+	maps.Copy(wanted.Labels, workload.Labels(p.Name))
 	wanted.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(p, v1alpha1.GroupVersion.WithKind("PBXIntegration"))}
 	wanted.Data = eventURLs(p, ring)
 	if secret != nil && maps.Equal(secret.Labels, wanted.Labels) && maps.EqualFunc(secret.Data, wanted.Data, bytes.Equal) {

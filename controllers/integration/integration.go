@@ -82,6 +82,8 @@ type Step interface {
 	// Reconcile does the step, and tells when it wishes to be called again at the latest; zero is no wish. Its errors are the outcomes of
 	// package lifecycle. It is not called for an integration that is suspended, or that is being deleted.
 	Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (next time.Duration, err error)
+	// Forget drops what is kept for an integration that is gone.
+	Forget(uid types.UID)
 }
 
 // Config is what the controller works with.

@@ -9,6 +9,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -29,6 +30,9 @@ func (s *step) Reconcile(_ context.Context, p *v1alpha1.PBXIntegration) (time.Du
 	}
 	return 0, nil
 }
+
+// Forget implements integration.Step.
+func (s *step) Forget(uid types.UID) { s.outcomes.Delete(uid) }
 
 // stepOf sets what a step does from now on.
 func stepOf(at int, p *v1alpha1.PBXIntegration, do outcome) {
