@@ -179,7 +179,7 @@ var _ = Describe("Backfill", func() {
 			"Inbound " + customer + " 1234*101 ann Completed Cancelled",
 			"Inbound " + customer + " 1234*900 Completed Missed recorded",
 		}}},
-		"VoipNow": {voipNow, expectation{"V4", []string{"Outbound 12025550100 12025550143 ann Completed Answered recorded"}}},
+		"VoipNow": {voipNow, expectation{"V5", []string{"Outbound 12025550100 12025550143 ann Completed Busy"}}},
 	} {
 		It("reads the calls of an outage from the history, on "+name, func(ctx context.Context) {
 			s := newSiteOf(ctx, expected.system)
