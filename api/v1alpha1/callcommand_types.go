@@ -132,7 +132,9 @@ type CallCommandStatus struct {
 	RecordingURL string `json:"recordingURL,omitempty"`
 }
 
-// CallCommand has the PBX do something, once. Deleting it neither ends its call nor takes anything back.
+// CallCommand has the PBX do something, once. Deleting it neither ends its call nor takes anything back. A command that is deleted and made
+// again (by a GitOps tool after its TTL, or by a restore from a backup) happens again, so commands do not belong in manifests that something
+// re-applies.
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=callcommands,shortName=callcmd,categories=pbx

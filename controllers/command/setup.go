@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -36,21 +37,13 @@ type Options struct {
 }
 
 func (o Options) withDefaults(mgr ctrl.Manager) Options {
-	o.Workers = orElse(o.Workers, 4)
-	o.BackoffBase = orElse(o.BackoffBase, time.Second)
-	o.BackoffLimit = orElse(o.BackoffLimit, 15*time.Second)
-	o.Clock = orElse[clock.PassiveClock](o.Clock, clock.RealClock{})
-	o.Client = orElse(o.Client, mgr.GetClient())
-	o.Reader = orElse(o.Reader, mgr.GetAPIReader())
+	o.Workers = cmp.Or(o.Workers, 4)
+	o.BackoffBase = cmp.Or(o.BackoffBase, time.Second)
+	o.BackoffLimit = cmp.Or(o.BackoffLimit, 15*time.Second)
+	o.Clock = cmp.Or[clock.PassiveClock](o.Clock, clock.RealClock{})
+	o.Client = cmp.Or(o.Client, mgr.GetClient())
+	o.Reader = cmp.Or(o.Reader, mgr.GetAPIReader())
 	return o
-}
-
-func orElse[V comparable](value, fallback V) V {
-	var zero V
-	if value == zero {
-		return fallback
-	}
-	return value
 }
 
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=callcommands,verbs=get;list;watch;delete

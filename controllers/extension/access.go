@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -52,41 +51,48 @@ func (h *handler) integrationOf(ctx context.Context, mapping *v1alpha1.Extension
 	return integration, nil
 }
 
-// readSecret is Get of secrets.Reader, or GetLast for a clean-up.
-type readSecret func(context.Context, types.NamespacedName) (*corev1.Secret, error)
-
 // errMissing marks that a Secret, or something in it, is not there.
 var errMissing = errors.New("missing")
 
 // access gathers what is needed to work on the PBX. Without a Secret the outcome is Waiting, and is errMissing.
-func (h *handler) access(ctx context.Context, integration *v1alpha1.PBXIntegration, read readSecret) (access, error) {
-	credentials := pbxapi.CredentialsSecret(integration.Spec.PBX)
-	secret, err := read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: credentials})
+func (h *handler) access(ctx context.Context, integration *v1alpha1.PBXIntegration, read pbxapi.ReadSecret) (access, error) {
+	pbx, err := h.connect(ctx, integration, read)
 	if err != nil {
-		return access{}, missing(err, v1alpha1.ReasonCredentialsMissing, "Secret %s with the credentials of PBXIntegration %s", credentials, integration.Name)
+		return access{}, err
 	}
-	pbx, err := h.pool.Client(integration, secret.Data)
-	if err != nil {
-		return access{}, lifecycle.Waiting{Reason: v1alpha1.ReasonCredentialsMissing, After: missingRetry, Err: absence{err.Error()}}
+	keys := fmt.Sprintf("Secret %s with the event URL keys of PBXIntegration %s", eventurl.SecretName(integration.Name), integration.Name)
+	secret, err := read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: eventurl.SecretName(integration.Name)})
+	if apierrors.IsNotFound(err) {
+		return access{}, missing(v1alpha1.ReasonIntegrationNotReady, keys+" is missing")
 	}
-	keys := eventurl.SecretName(integration.Name)
-	secret, err = read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: keys})
 	if err != nil {
-		return access{}, missing(err, v1alpha1.ReasonIntegrationNotReady, "Secret %s with the event URL keys of PBXIntegration %s", keys, integration.Name)
+		return access{}, fmt.Errorf("cannot read %s: %w", keys, err)
 	}
 	ring, err := eventurl.ParseRing(secret.Data)
 	if err != nil {
-		return access{}, lifecycle.Waiting{Reason: v1alpha1.ReasonIntegrationNotReady, After: missingRetry, Err: absence{err.Error()}}
+		return access{}, missing(v1alpha1.ReasonIntegrationNotReady, err.Error())
 	}
 	return access{integration: integration, pbx: pbx, ring: ring.InForce(integration.Status.KeyGeneration)}, nil
 }
 
-func missing(err error, reason, format string, args ...any) error {
-	what := fmt.Sprintf(format, args...)
-	if !apierrors.IsNotFound(err) {
-		return fmt.Errorf("cannot read %s: %w", what, err)
+// connect is the client of the PBX.
+func (h *handler) connect(ctx context.Context, integration *v1alpha1.PBXIntegration, read pbxapi.ReadSecret) (*pbxapi.Client, error) {
+	credentials, err := pbxapi.Credentials(ctx, read, integration)
+	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
+		return nil, missing(v1alpha1.ReasonCredentialsMissing, err.Error())
 	}
-	return lifecycle.Waiting{Reason: reason, After: missingRetry, Err: absence{what + " is missing"}}
+	if err != nil {
+		return nil, err
+	}
+	pbx, err := h.pool.Client(integration, credentials)
+	if err != nil {
+		return nil, missing(v1alpha1.ReasonCredentialsMissing, err.Error())
+	}
+	return pbx, nil
+}
+
+func missing(reason, what string) error {
+	return lifecycle.Waiting{Reason: reason, After: missingRetry, Err: absence{what}}
 }
 
 // absence is an errMissing in words.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -65,13 +66,28 @@ func (h *handler) refuseDuplicate(ctx context.Context, mapping *v1alpha1.Extensi
 		}
 		for i := range rivals.Items {
 			if prevails(&rivals.Items[i], mapping) {
-				return lifecycle.Terminalf(v1alpha1.ReasonDuplicateMapping,
-					"extension %s is mapped already by the older ExtensionMapping %s: delete one of the two, or map another extension",
-					mapping.Spec.Extension.Number, rivals.Items[i].Name)
+				return h.duplicate(mapping, &rivals.Items[i])
 			}
 		}
 	}
 	return nil
+}
+
+// duplicate is the outcome for a mapping whose extension a rival keeps. Discovery deletes its own mapping of a number that a hand-written
+// one names, so that nobody has to do anything then.
+func (h *handler) duplicate(mapping, rival *v1alpha1.ExtensionMapping) error {
+	number := mapping.Spec.Extension.Number
+	if discovered(rival) && !discovered(mapping) && rival.Spec.Extension.Number == number {
+		return lifecycle.Waitingf(v1alpha1.ReasonDuplicateMapping, h.options.CleanUpRetry,
+			"extension %s is still mapped by the discovered ExtensionMapping %s: waiting for discovery to delete that one", number, rival.Name)
+	}
+	return lifecycle.Terminalf(v1alpha1.ReasonDuplicateMapping,
+		"extension %s is mapped already by the older ExtensionMapping %s: delete one of the two, or map another extension", number, rival.Name)
+}
+
+// discovered tells whether discovery made a mapping. A copy of such a mapping has the label, but not the owner.
+func discovered(mapping *v1alpha1.ExtensionMapping) bool {
+	return mapping.Labels[v1alpha1.LabelDiscovered] != "" && metav1.GetControllerOf(mapping) != nil
 }
 
 // prevails tells whether rival keeps the extension. One that is being deleted gives it up.

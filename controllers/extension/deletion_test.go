@@ -83,7 +83,7 @@ var _ = Describe("Deletion", func() {
 		s.deleteSecrets(ctx)
 		s.start(ctx)
 		s.disappears(ctx, mapping)
-		s.tellsOfLeftovers(ctx, "Secret head-office-pbx")
+		s.tellsOfLeftovers(ctx, `there is no Secret "head-office-pbx"`)
 	})
 
 	It("completes at the deadline when the PBX is dead, and names the ids", func(ctx SpecContext) {

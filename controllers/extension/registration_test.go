@@ -453,7 +453,7 @@ var _ = Describe("An integration that is not ready", func() {
 		s.start(ctx)
 		s.create(ctx, "ann")
 		waiting := s.becomes(ctx, "ann", metav1.ConditionFalse, v1alpha1.ReasonCredentialsMissing)
-		Expect(lifecycle.Ready(waiting).Message).To(ContainSubstring("Secret head-office-pbx with the credentials of PBXIntegration head-office is missing"))
+		Expect(lifecycle.Ready(waiting).Message).To(ContainSubstring(`there is no Secret "head-office-pbx": create it with the keys clientID and clientSecret`))
 		incomplete := s.credentials()
 		delete(incomplete.Data, "clientSecret")
 		Expect(kube.Create(ctx, incomplete)).To(Succeed())

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -24,7 +24,11 @@ func (h *handler) Finalize(ctx context.Context, mapping *v1alpha1.ExtensionMappi
 	if err != nil {
 		return lifecycle.Done{}, err
 	}
-	notice, err := h.withdraw(ctx, mapping, integration, mapping.DeletionTimestamp)
+	since, err := h.handOver(ctx, mapping, integration)
+	if err != nil {
+		return lifecycle.Done{}, err
+	}
+	notice, err := h.withdraw(ctx, mapping, integration, since)
 	if err != nil {
 		return lifecycle.Done{}, err
 	}
@@ -36,7 +40,7 @@ func (h *handler) Finalize(ctx context.Context, mapping *v1alpha1.ExtensionMappi
 func (h *handler) release(
 	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration,
 ) (lifecycle.Done, error) {
-	notice, err := h.withdraw(ctx, mapping, integration, integration.DeletionTimestamp)
+	notice, err := h.withdraw(ctx, mapping, integration, integration.DeletionTimestamp.Time)
 	if err != nil {
 		return lifecycle.Done{}, err
 	}
@@ -53,7 +57,7 @@ func (h *handler) release(
 
 // withdraw removes all registrations of a mapping, and tells of those that are left for good.
 func (h *handler) withdraw(
-	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration, since *metav1.Time,
+	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration, since time.Time,
 ) (lifecycle.Notice, error) {
 	switch {
 	case neverRegistered(mapping):
@@ -77,7 +81,7 @@ func (h *handler) withdraw(
 	if err = h.removeEverywhere(ctx, to, mapping); err == nil {
 		return lifecycle.Notice{}, nil
 	}
-	remaining := h.options.DeletionDeadline - h.clock.Since(since.Time)
+	remaining := h.options.DeletionDeadline - h.clock.Since(since)
 	switch {
 	case ownCeiling(err):
 		return lifecycle.Notice{}, outcomeOf(mapping, err)

@@ -1,6 +1,7 @@
 package extension
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -37,7 +38,7 @@ type Options struct {
 	// Retry is when to look again at what somebody has to change on the PBX: an event limit, a missing extension; jittered. Default: 2 min.
 	Retry time.Duration
 	// DeletionDeadline is for how long the removal of registrations is tried after a deletion. Then the object is let go, and an Event
-	// names what is left. Default: 2 min.
+	// names what is left. A mapping that another one takes over from waits for it first, for as long again at most. Default: 2 min.
 	DeletionDeadline time.Duration
 	// CleanUpRetry is how often the removal is tried until then. Default: 10 s.
 	CleanUpRetry time.Duration
@@ -54,25 +55,17 @@ type Options struct {
 }
 
 func (o Options) withDefaults(mgr ctrl.Manager) Options {
-	o.Workers = orElse(o.Workers, 8)
-	o.Interval = orElse(o.Interval, 10*time.Minute)
-	o.Retry = orElse(o.Retry, 2*time.Minute)
-	o.DeletionDeadline = orElse(o.DeletionDeadline, 2*time.Minute)
-	o.CleanUpRetry = orElse(o.CleanUpRetry, 10*time.Second)
-	o.BackoffBase = orElse(o.BackoffBase, time.Second)
-	o.BackoffLimit = orElse(o.BackoffLimit, 5*time.Minute)
-	o.Clock = orElse[clock.PassiveClock](o.Clock, clock.RealClock{})
-	o.Client = orElse(o.Client, mgr.GetClient())
-	o.Reader = orElse(o.Reader, mgr.GetAPIReader())
+	o.Workers = cmp.Or(o.Workers, 8)
+	o.Interval = cmp.Or(o.Interval, 10*time.Minute)
+	o.Retry = cmp.Or(o.Retry, 2*time.Minute)
+	o.DeletionDeadline = cmp.Or(o.DeletionDeadline, 2*time.Minute)
+	o.CleanUpRetry = cmp.Or(o.CleanUpRetry, 10*time.Second)
+	o.BackoffBase = cmp.Or(o.BackoffBase, time.Second)
+	o.BackoffLimit = cmp.Or(o.BackoffLimit, 5*time.Minute)
+	o.Clock = cmp.Or[clock.PassiveClock](o.Clock, clock.RealClock{})
+	o.Client = cmp.Or(o.Client, mgr.GetClient())
+	o.Reader = cmp.Or(o.Reader, mgr.GetAPIReader())
 	return o
-}
-
-func orElse[V comparable](value, fallback V) V {
-	var zero V
-	if value == zero {
-		return fallback
-	}
-	return value
 }
 
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=extensionmappings,verbs=get;list;watch;patch
@@ -161,15 +154,18 @@ func reachable(integration *v1alpha1.PBXIntegration) bool {
 }
 
 func secretsOf(integration *v1alpha1.PBXIntegration) []types.NamespacedName {
-	return []types.NamespacedName{
-		{Namespace: integration.Namespace, Name: pbxapi.CredentialsSecret(integration.Spec.PBX)},
-		{Namespace: integration.Namespace, Name: eventurl.SecretName(integration.Name)},
+	keys := []types.NamespacedName{{Namespace: integration.Namespace, Name: eventurl.SecretName(integration.Name)}}
+	for _, name := range pbxapi.CredentialSecrets(integration.Spec.PBX) {
+		keys = append(keys, types.NamespacedName{Namespace: integration.Namespace, Name: name})
 	}
+	return keys
 }
 
 func everyone(*v1alpha1.ExtensionMapping) bool { return true }
 
 func unready(mapping *v1alpha1.ExtensionMapping) bool { return !lifecycle.IsReady(mapping) }
+
+func terminating(mapping *v1alpha1.ExtensionMapping) bool { return !mapping.DeletionTimestamp.IsZero() }
 
 func (h *handler) enqueue(ctx context.Context, integration client.Object, q queue, which func(*v1alpha1.ExtensionMapping) bool) {
 	for _, request := range h.mappingsOf(ctx, integration.GetNamespace(), integration.GetName(), which) {
@@ -214,20 +210,29 @@ func (h *handler) mappingsOfKeys(ctx context.Context, secret client.Object) []re
 }
 
 // whenClaimsChange asks for a pass over those that a change of another mapping's claims concerns: rivals for an extension that it now
-// wants, and, when it gave one up, those that were refused.
+// wants; when it gave one up, those that were refused; those being deleted that it takes over from; and, when it is gone, those that it
+// has left room for.
 func (h *handler) whenClaimsChange() watch.EventHandler {
 	return watch.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
-			h.claimed(ctx, e.Object, claimsOf(e.Object), q)
+			h.claimed(ctx, e.Object, claimsOf(e.Object), everyone, q)
 		},
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
 			was, is := claimsOf(e.ObjectOld), claimsOf(e.ObjectNew)
-			h.claimed(ctx, e.ObjectNew, without(is, was), q)
+			h.claimed(ctx, e.ObjectNew, without(is, was), everyone, q)
 			if len(without(was, is)) > 0 {
 				h.givenUp(ctx, e.ObjectNew, q)
 			}
+			if !takesOver(e.ObjectOld) && takesOver(e.ObjectNew) {
+				h.claimed(ctx, e.ObjectNew, is, terminating, q)
+			}
 		},
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { h.givenUp(ctx, e.Object, q) },
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+			h.givenUp(ctx, e.Object, q)
+			if mapping, ok := e.Object.(*v1alpha1.ExtensionMapping); ok {
+				h.claimed(ctx, mapping, claims(mapping), short, q)
+			}
+		},
 	}
 }
 
@@ -240,8 +245,10 @@ func claimsOf(obj client.Object) []string {
 	return claims(mapping)
 }
 
-func (h *handler) claimed(ctx context.Context, by client.Object, claims []string, q queue) {
-	others := func(rival *v1alpha1.ExtensionMapping) bool { return rival.UID != by.GetUID() }
+func (h *handler) claimed(
+	ctx context.Context, by client.Object, claims []string, which func(*v1alpha1.ExtensionMapping) bool, q queue,
+) {
+	others := func(rival *v1alpha1.ExtensionMapping) bool { return rival.UID != by.GetUID() && which(rival) }
 	for _, claim := range claims {
 		for _, request := range h.requests(ctx, by.GetNamespace(), client.MatchingFields{indexClaims: claim}, others) {
 			q.Add(request)

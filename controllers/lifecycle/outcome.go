@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -147,8 +148,8 @@ func outcomeOf(done Done, err error) outcome {
 	if err == nil {
 		return outcome{
 			kind:    kindDone,
-			reason:  orElse(done.Reason, v1alpha1.ReasonReconciled),
-			message: orElse(done.Message, "everything is as the spec asks for"),
+			reason:  cmp.Or(done.Reason, v1alpha1.ReasonReconciled),
+			message: cmp.Or(done.Message, "everything is as the spec asks for"),
 			after:   done.After,
 			notice:  done.Notice,
 		}
@@ -177,24 +178,16 @@ func failure(err error) outcome {
 	case errors.As(err, &terminal):
 		return outcome{kind: kindTerminal, reason: terminal.Reason, after: terminal.After}
 	case errors.As(err, &waiting):
-		return outcome{kind: kindWaiting, reason: waiting.Reason, after: orElse(waiting.After, defaultWait)}
+		return outcome{kind: kindWaiting, reason: waiting.Reason, after: cmp.Or(waiting.After, defaultWait)}
 	case errors.As(err, &limited):
 		return outcome{
 			kind:   kindRateLimited,
-			reason: orElse(limited.Reason, v1alpha1.ReasonRateLimited),
-			after:  orElse(limited.After, defaultWait),
+			reason: cmp.Or(limited.Reason, v1alpha1.ReasonRateLimited),
+			after:  cmp.Or(limited.After, defaultWait),
 		}
 	case errors.As(err, &transient):
 		return outcome{kind: kindTransient, reason: transient.Reason}
 	default:
 		return outcome{kind: kindTransient, reason: v1alpha1.ReasonInternalError}
 	}
-}
-
-func orElse[V comparable](value, fallback V) V {
-	var zero V
-	if value == zero {
-		return fallback
-	}
-	return value
 }

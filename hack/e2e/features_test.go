@@ -260,11 +260,11 @@ var _ = Describe("RingMe's account-wide registration", func() {
 	It("brings the states of queue agents from the PBX", func(ctx context.Context) {
 		s := newSite(ctx)
 		s.connect(ctx)
-		// An agent is available to begin with; only a change is told.
+		// An agent is logged out to begin with; only a change is told.
 		for _, state := range []struct {
 			status string
 			want   v1alpha1.AgentState
-		}{{"logged_out", v1alpha1.AgentLoggedOut}, {"available", v1alpha1.AgentAvailable}} {
+		}{{"available", v1alpha1.AgentAvailable}, {"logged_out", v1alpha1.AgentLoggedOut}} {
 			_, err := s.pbx.SetAgent(ctx, simclient.AgentState{Extension: "1234*101", Status: state.status})
 			Expect(err).NotTo(HaveOccurred())
 			Eventually(func(g Gomega) {
