@@ -143,7 +143,13 @@ func (c *cluster) feel(ctx context.Context, running *sync.WaitGroup, r *receiver
 	if c.watch == nil {
 		return
 	}
-	p := &pulse{path: pulsePath(r.options.dataDir), now: time.Now, ready: r.ready, show: c.watch.ShowOutage, log: r.logger}
+	p := &pulse{
+		path: pulsePath(r.options.dataDir), now: time.Now, ready: r.ready, show: c.watch.ShowOutage, log: r.logger,
+		covered: func() bool {
+			integration, ok := c.watch.Integration()
+			return ok && r.options.covered(integration.Spec.Receiver)
+		},
+	}
 	running.Go(func() { p.run(ctx) })
 }
 

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"time"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
 // options are the flags of serve.
@@ -69,6 +71,11 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 // writes tells whether this receiver correlates and publishes. A log has one writer: of several pods it is always the same one, and a
 // StatefulSet never runs two pods of one name.
 func (o *options) writes() bool { return o.writer == "" || o.writer == o.pod }
+
+// covered tells whether others take events into the same log while this receiver is away.
+func (o *options) covered(receiver v1alpha1.Receiver) bool {
+	return o.natsURL != "" && o.writer != "" && receiver.Replicas > 1
+}
 
 func (o *options) check(rest []string) error {
 	switch {

@@ -55,7 +55,9 @@ type pulse struct {
 	now   func() time.Time
 	ready func() error
 	show  func(ctx context.Context, start, end time.Time) error
-	log   *slog.Logger
+	// covered tells that other receivers take events while this one is away.
+	covered func() bool
+	log     *slog.Logger
 
 	beat  beat
 	taken bool // events were taken when that was last looked at
@@ -104,17 +106,26 @@ func (p *pulse) look(ctx context.Context) {
 		p.beat, p.taken = p.beat.resume(p.now()), true
 	}
 	p.keep()
-	if over := p.beat.Unshown; over != nil {
-		limited, cancel := context.WithTimeout(ctx, showTimeout)
-		defer cancel()
-		if err := p.show(limited, over.Start, over.End); err != nil {
-			p.log.Warn("an outage is not shown yet", "start", over.Start, "end", over.End, "error", err)
-			return
-		}
-		p.log.Info("no events were taken for a while", "start", over.Start, "end", over.End)
+	if over := p.beat.Unshown; over != nil && p.tell(ctx, *over) {
 		p.beat.Unshown = nil
 		p.keep()
 	}
+}
+
+// tell shows an outage, or that there was none because other receivers took the events; false if it has to be tried again.
+func (p *pulse) tell(ctx context.Context, over outage) bool {
+	if p.covered() {
+		p.log.Info("other receivers took the events while this one was away: no outage", "start", over.Start, "end", over.End)
+		return true
+	}
+	limited, cancel := context.WithTimeout(ctx, showTimeout)
+	defer cancel()
+	if err := p.show(limited, over.Start, over.End); err != nil {
+		p.log.Warn("an outage is not shown yet", "start", over.Start, "end", over.End, "error", err)
+		return false
+	}
+	p.log.Info("no events were taken for a while", "start", over.Start, "end", over.End)
+	return true
 }
 
 // end notes that the last events were taken just now.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
@@ -21,13 +22,14 @@ type patient struct {
 	clock time.Time
 	ill   error
 	away  error
+	alone bool
 	shown []outage
 	pulse *pulse
 }
 
 func newPatient(t *testing.T) *patient {
 	t.Helper()
-	return &patient{dir: t.TempDir(), clock: time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)}
+	return &patient{alone: true, dir: t.TempDir(), clock: time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)}
 }
 
 // start is a start of the receiver; what was there before is as good as killed.
@@ -35,6 +37,7 @@ func (p *patient) start(t *testing.T) {
 	t.Helper()
 	p.pulse = &pulse{
 		path: pulsePath(p.dir), now: func() time.Time { return p.clock }, ready: func() error { return p.ill }, show: p.show, log: discard(),
+		covered: func() bool { return !p.alone },
 	}
 	p.pulse.load()
 	p.pulse.look(t.Context())
@@ -127,6 +130,40 @@ func TestOutageWithoutARestart(t *testing.T) {
 	p.ill = nil
 	p.after(t, 5*time.Second)
 	p.expect(t, outage{p.at(0), p.at(15)})
+}
+
+// While others take events there is no outage, and none is made up later.
+func TestNoOutageWhileOthersTakeEvents(t *testing.T) {
+	p := newPatient(t)
+	p.alone = false
+	p.start(t)
+	p.clock = p.at(30)
+	p.start(t)
+	p.alone = true
+	p.after(t, 5*time.Second)
+	p.expect(t)
+	p.clock = p.at(60)
+	p.start(t)
+	p.expect(t, outage{p.at(35), p.at(60)})
+}
+
+func TestOthersTakeEventsIntoOneLog(t *testing.T) {
+	shared := options{natsURL: "nats://nats", writer: "office-receiver-0"}
+	for _, tc := range []struct {
+		name     string
+		options  options
+		replicas int32
+		want     bool
+	}{
+		{"embedded log", options{}, 1, false},
+		{"external log, one receiver", shared, 1, false},
+		{"external log, several receivers", shared, 2, true},
+		{"external log, no writer named", options{natsURL: "nats://nats"}, 2, false},
+	} {
+		if got := tc.options.covered(v1alpha1.Receiver{Replicas: tc.replicas}); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
 }
 
 func TestUnreadableNoteIsNoOutage(t *testing.T) {

@@ -142,6 +142,12 @@ type VoipNow struct {
 	// +kubebuilder:validation:MaxLength=20
 	// +optional
 	UserID string `json:"userID,omitempty"`
+	// timeZone of the times without an offset in the PBX's call records, by its IANA name, such as Europe/Prague.
+	// +default="UTC"
+	// +kubebuilder:validation:Pattern=`^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$`
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	TimeZone string `json:"timeZone,omitempty"`
 	// requestsPerMinute is a ceiling for everything this integration asks of the PBX.
 	// +default=120
 	// +kubebuilder:validation:Minimum=1
@@ -190,19 +196,27 @@ type LinuxBoxDatabase struct {
 	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitzero"`
 	// query returns one row for each leg of the calls that began at $1 or later and before $2 (timestamptz), in the order of started_at. Its
 	// columns, of which all but the first two may be null: call_id, started_at, caller, called, line, answered_at, ended_at, duration_s, talk_s,
-	// result (ANSWERED, NO ANSWER, BUSY, FAILED, CANCEL), record_name. One of ended_at and duration_s is needed. Times without a zone are UTC:
-	// write AT TIME ZONE for local ones. Default: a query of Asterisk's table cdr.
+	// result (ANSWERED, NO ANSWER, BUSY, FAILED, CANCEL), record_name, outside. The last is true for a leg without a line with which the PBX
+	// sent a call on to an outside number. One of ended_at and duration_s is needed. Times without a zone are in timeZone. Default: a query of
+	// Asterisk's table cdr.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=8192
 	// +optional
 	Query string `json:"query,omitempty"`
+	// timeZone of the times without an offset in the PBX's database, by its IANA name, such as Europe/Prague. Asterisk writes local time
+	// unless it is told otherwise.
+	// +default="UTC"
+	// +kubebuilder:validation:Pattern=`^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$`
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	TimeZone string `json:"timeZone,omitempty"`
 }
 
 // LinuxBox says how a LinuxBox.cz PBX was set up: the vendor agrees all names with each customer. The event URL to enter there is in the
 // Secret that status.eventURLSecretRef names.
 // +kubebuilder:validation:XValidation:rule="!has(self.credentialsSecretRef) || has(self.url)",message="credentialsSecretRef is for url, which is not set"
 type LinuxBox struct {
-	// url of the PBX for the commands dial and hangup. Without it there are no commands.
+	// url of the PBX for the commands dial and hangup. Without it there are no commands, and PBXReachable tells of the database.
 	// +kubebuilder:validation:MinLength=8
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be an http or https URL with a host"

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
@@ -21,9 +23,10 @@ const hangupWindow = time.Minute
 // hangup sends a hangup that was not sent.
 func (h *handler) hangup(ctx context.Context, to access, command *v1alpha1.CallCommand) (lifecycle.Done, error) {
 	request := pbxapi.Hangup{Extension: pbxapi.Extension{Number: command.Spec.Hangup.Extension}}
+	var leg *v1alpha1.CallLeg
 	if ref := command.Spec.Hangup.LegRef; ref != nil {
-		leg, err := h.leg(ctx, command, ref)
-		if err != nil {
+		var err error
+		if leg, err = h.leg(ctx, command, ref); err != nil {
 			return lifecycle.Done{}, h.unusable(command, err)
 		}
 		note(command, []v1alpha1.CallLeg{*leg})
@@ -40,8 +43,35 @@ func (h *handler) hangup(ctx context.Context, to access, command *v1alpha1.CallC
 	if err != nil {
 		return lifecycle.Done{}, h.unprepared(command, err, h.persistence(command))
 	}
+	if leg != nil && to.integration.Spec.PBX.Type == v1alpha1.PBXTypeLinuxBox {
+		if err := h.onlyCall(ctx, command, leg); err != nil {
+			return lifecycle.Done{}, err
+		}
+	}
 	request.Extension = extension
 	return h.once(ctx, command, func() (lifecycle.Done, error) { return h.hungUp(command, pbx.Hangup(ctx, request)) })
+}
+
+// onlyCall fails a command for a call whose extension is in another one, too: a LinuxBox cannot be told which of them to end.
+func (h *handler) onlyCall(ctx context.Context, command *v1alpha1.CallCommand, leg *v1alpha1.CallLeg) error {
+	open := fields.AndSelectors(
+		fields.OneTermEqualSelector("status.extension", leg.Status.Extension),
+		fields.OneTermNotEqualSelector("status.phase", string(v1alpha1.PhaseCompleted)),
+	)
+	var legs v1alpha1.CallLegList
+	err := h.live.List(ctx, &legs, client.InNamespace(command.Namespace), client.Limit(legsPage), client.MatchingFieldsSelector{Selector: open},
+		client.MatchingLabels{v1alpha1.LabelIntegration: command.Spec.IntegrationRef.Name})
+	if err != nil {
+		return fmt.Errorf("cannot look for other calls of the extension: %w", err)
+	}
+	for i := range legs.Items {
+		if legs.Items[i].Status.CallID != leg.Status.CallID {
+			return h.fail(command, v1alpha1.ReasonNotSupported, fmt.Errorf("extension %s is in another call, too (CallLeg %s), and a PBX of type"+
+				" LinuxBox cannot be told which one to end: hang up the extension instead of the leg, or wait for the other call to end",
+				leg.Status.Extension, legs.Items[i].Name))
+		}
+	}
+	return nil
 }
 
 // callOf is the call of a leg. RingMe knows it by the id of the leg, too (Current Calls).

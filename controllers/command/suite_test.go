@@ -397,6 +397,7 @@ type settings struct {
 	command   command.Options
 	pbx       pbxapi.Options
 	newClient client.NewClientFunc
+	voipNow   pbxapi.Factory
 }
 
 type setting func(*settings)
@@ -410,6 +411,10 @@ func rescan(after time.Duration) setting {
 	return func(s *settings) { s.pbx.DirectoryRescan = after }
 }
 
+func withVoipNow(factory pbxapi.Factory) setting {
+	return func(s *settings) { s.voipNow = factory }
+}
+
 func throughClient(newClient client.NewClientFunc) setting {
 	return func(s *settings) { s.newClient = newClient }
 }
@@ -418,6 +423,7 @@ func throughClient(newClient client.NewClientFunc) setting {
 func (s *site) start(ctx context.Context, with ...setting) *operator {
 	GinkgoHelper()
 	how := settings{
+		voipNow: voipnow.New,
 		command: command.Options{BackoffBase: 5 * time.Millisecond, BackoffLimit: 200 * time.Millisecond, Clock: s.clock},
 		pbx: pbxapi.Options{
 			Timeout: 5 * time.Second, Pause: 100 * time.Millisecond, DirectoryRescan: 50 * time.Millisecond, BadCredentialRetry: time.Hour,
@@ -453,7 +459,7 @@ func (s *site) manager(ctx context.Context, how settings) (ctrl.Manager, error) 
 		return nil, err
 	}
 	pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{
-		v1alpha1.PBXTypeRingMe: ringme.New, v1alpha1.PBXTypeVoipNow: voipnow.New, v1alpha1.PBXTypeLinuxBox: linuxbox.New,
+		v1alpha1.PBXTypeRingMe: ringme.New, v1alpha1.PBXTypeVoipNow: how.voipNow, v1alpha1.PBXTypeLinuxBox: linuxbox.New,
 	}, how.pbx)
 	return mgr, command.SetupWithManager(ctx, mgr, pool, how.command)
 }

@@ -7,6 +7,8 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/voipnow"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/sim"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 )
@@ -42,14 +44,14 @@ var (
 	}
 )
 
-func (y system) site(ctx context.Context) *site {
+func (y system) site(ctx context.Context, with ...setting) *site {
 	GinkgoHelper()
 	s := newSiteWith(ctx, sim.Config{PBX: y.pbx}, func(i *v1alpha1.PBXIntegration) {
 		if y.change != nil {
 			y.change(i)
 		}
 	})
-	s.start(ctx)
+	s.start(ctx, with...)
 	return s
 }
 
@@ -59,6 +61,51 @@ func (y system) leg(command *v1alpha1.CallCommand) func(*v1alpha1.CallLeg) {
 		y.identify(command, leg)
 	}
 }
+
+// vague is a PBX that cannot find the call that is to be ended.
+type vague struct{ pbxapi.API }
+
+func (vague) Dial(context.Context, pbxapi.Dial) (pbxapi.Call, error) { return pbxapi.Call{}, nil }
+
+func (vague) Hangup(context.Context, pbxapi.Hangup) error {
+	return pbxapi.NewError(pbxapi.ErrNotSupported, "hang up", "which call is meant is unknown")
+}
+
+var _ = Describe("The hangup of a leg", func() {
+	It("fails where the PBX cannot tell its call from others", func(ctx SpecContext) {
+		s := voipNow.site(ctx, withVoipNow(func(settings pbxapi.Settings) (pbxapi.API, error) {
+			api, err := voipnow.New(settings)
+			return vague{api}, err
+		}))
+		s.leg(ctx, "leg-1", "k1", func(leg *v1alpha1.CallLeg) { leg.Status.Extension = voipNow.extension })
+		s.create(ctx, "hangup", hangingUpLeg("leg-1"))
+		failed := s.becomes(ctx, "hangup", v1alpha1.CommandFailed, v1alpha1.ReasonNotSupported)
+		Expect(message(failed)).To(ContainSubstring("which call is meant is unknown"))
+	})
+
+	It("does not end another call of a LinuxBox", func(ctx SpecContext) {
+		s := linuxBox.site(ctx)
+		on := func(extension string) func(*v1alpha1.CallLeg) {
+			return func(leg *v1alpha1.CallLeg) { leg.Status.Extension = extension }
+		}
+		s.leg(ctx, "leg-1", "k1", on("10"))
+		other := s.leg(ctx, "other", "k2", on("10"), s.answered)
+		s.create(ctx, "hangup", hangingUpLeg("leg-1"))
+		failed := s.becomes(ctx, "hangup", v1alpha1.CommandFailed, v1alpha1.ReasonNotSupported)
+		Expect(message(failed)).To(And(ContainSubstring("CallLeg other"), ContainSubstring("hang up the extension instead")))
+		Expect(failed.Status.SentTime).To(BeNil())
+		Expect(s.asked(ctx, linuxBox.hangup)).To(BeZero())
+
+		By("waiting for the other call to end; a leg of the same call, and calls of others, do not matter")
+		s.updateLeg(ctx, other, s.ended(v1alpha1.ResultAnswered))
+		s.leg(ctx, "same", "k1", on("10"))
+		s.leg(ctx, "elsewhere", "k3", on("11"))
+		s.leg(ctx, "foreign", "k4", on("10"), func(leg *v1alpha1.CallLeg) { leg.Labels[v1alpha1.LabelIntegration] = "branch-office" })
+		s.create(ctx, "again", hangingUpLeg("leg-1"))
+		s.becomes(ctx, "again", v1alpha1.CommandFinished, v1alpha1.ReasonNoCall)
+		Expect(s.asked(ctx, linuxBox.hangup)).To(Equal(1))
+	})
+})
 
 var _ = Describe("On every PBX with commands", func() {
 	DescribeTable("a dial is followed to the end of its call", func(ctx SpecContext, y system) {

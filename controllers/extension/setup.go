@@ -154,9 +154,10 @@ func reachable(integration *v1alpha1.PBXIntegration) bool {
 }
 
 func secretsOf(integration *v1alpha1.PBXIntegration) []types.NamespacedName {
-	keys := []types.NamespacedName{{Namespace: integration.Namespace, Name: eventurl.SecretName(integration.Name)}}
-	for _, name := range pbxapi.CredentialSecrets(integration.Spec.PBX) {
-		keys = append(keys, types.NamespacedName{Namespace: integration.Namespace, Name: name})
+	names := append(pbxapi.CredentialSecrets(integration.Spec.PBX), eventurl.SecretName(integration.Name))
+	keys := make([]types.NamespacedName, len(names))
+	for i, name := range names {
+		keys[i] = types.NamespacedName{Namespace: integration.Namespace, Name: name}
 	}
 	return keys
 }
@@ -220,7 +221,8 @@ func (h *handler) whenClaimsChange() watch.EventHandler {
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
 			was, is := claimsOf(e.ObjectOld), claimsOf(e.ObjectNew)
 			h.claimed(ctx, e.ObjectNew, without(is, was), everyone, q)
-			if len(without(was, is)) > 0 {
+			if gone := without(was, is); len(gone) > 0 {
+				h.claimed(ctx, e.ObjectNew, gone, everyone, q) // one that is about to be refused is no refused one yet
 				h.givenUp(ctx, e.ObjectNew, q)
 			}
 			if !takesOver(e.ObjectOld) && takesOver(e.ObjectNew) {

@@ -78,6 +78,9 @@ func (c *Client) ForgetAgents() bool { return c.agents.forget() }
 
 // Check makes one cheap authenticated request.
 func (c *Client) Check(ctx context.Context) error {
+	if database, ok := c.api.(DatabaseHistorian); ok && database.ChecksDatabase() {
+		return c.api.Check(ctx)
+	}
 	return c.call(func() error { return c.api.Check(ctx) })
 }
 

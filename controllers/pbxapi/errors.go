@@ -107,14 +107,14 @@ func (e *Error) Unwrap() []error {
 type RateLimitedError struct {
 	// After is how long to wait.
 	After time.Duration
-	// ByPBX tells that the PBX itself refused (HTTP 429), not the ceiling of the integration.
+	// ByPBX tells that the PBX itself refused (HTTP 429, for some also 503), not the ceiling of the integration.
 	ByPBX bool
 }
 
 // Error has no number in it: a text that changed with every attempt would be written to a status each time.
 func (e *RateLimitedError) Error() string {
 	if e.ByPBX {
-		return "the PBX limits the rate of requests (HTTP 429); waiting for it to take more"
+		return "the PBX takes no more requests for now (HTTP 429 or 503); waiting for it to take more"
 	}
 	return "requestsPerMinute of the integration is used up; waiting for a turn"
 }

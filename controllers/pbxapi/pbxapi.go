@@ -110,7 +110,8 @@ type Historian interface {
 // DatabaseHistorian is a Historian that reads a database beside the management API: trouble with the one says nothing of the other.
 type DatabaseHistorian interface {
 	Historian
-	HistoryFromDatabase()
+	// ChecksDatabase tells that Check asks the database, for want of anything else.
+	ChecksDatabase() bool
 }
 
 // AgentLister is a PBX with queue agents.

@@ -56,7 +56,8 @@
 // one says adds to the other.
 //
 // Each record completes at most one leg, and each leg is completed by at most one record: that of the same extension and direction whose
-// start is nearest, and within 5 s; else one that lasts at the same time, as the leg's first ring may be lost. An outgoing record completes
+// start is nearest, and within 5 s; else one that lasts at the same time, as the leg's first ring may be lost. Where several are possible,
+// a leg that was heard takes the record that says that it ended in the same way after as long a time. An outgoing record completes
 // the leg of an extension that an API call rang first, where nothing of the outgoing leg was heard. The leg takes from its record only what
 // its events did not say: a lost ring, answer or hangup, the talk time, the recording, names. A result that the events only imply, because
 // the hangup has no status, or one that may be that of the call, gives way to the record's; a status of the hangup's own does not. Where
@@ -67,6 +68,11 @@
 // unanswered call where the PBX tells the end of every call, unless that was heard; they are waited for like hangups. A leg that nobody
 // answered is not the end of a call that was heard to begin: that is judged when its end is told, or after the longest time that it may
 // last.
+//
+// A history may go by another clock, such as one in local time. A record from before the beginning, or after the end, of a call joins
+// nothing, where the PBX tells of these and they were heard. Nor does one that finds no leg by the time, but tells of one that was heard
+// from beginning to end: the same extension and direction, as long within 2 s, and answered or not like it. Of a ring that nobody
+// answered it must be off by a time zone, as an extension may be rung twice for the same time. Such records stay in the set.
 //
 // A leg is backfilled, and shows the record among its events, after the others, only if it would be another one without records. Times
 // count as equal within a second, as histories know full seconds only: a history that says nothing new changes nothing.

@@ -268,6 +268,98 @@ func TestHistoryOfWhatWasHeard(t *testing.T) {
 	}
 }
 
+// A history that goes by another clock, such as one in local time, makes no calls of those that were heard.
+func TestHistoryOfAnotherClock(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(6, 7))
+	rules := correlation.DefaultRules()
+	for _, p := range remembered(t) {
+		if strings.HasPrefix(p.name, "voipnow/") { // its records have no call ids: the controller finds their legs by the time
+			continue
+		}
+		heard := calls{}
+		heard.add(p.events...)
+		heard.add(p.ticks...)
+		want := gists(recorded(heard.legs(rules)))
+		for _, by := range []time.Duration{time.Hour, -time.Hour, 30 * time.Second} {
+			askew := p
+			askew.records = shifted(p.records, by)
+			c := calls{}
+			c.add(p.events...)
+			c.add(askew.records...)
+			c.pass(rules)
+			if got := gists(recorded(c.legs(rules))); !slices.EqualFunc(want, got, gist.alike) {
+				t.Errorf("%s by %v:\nwant %+v\ngot  %+v", p.name, by, want, got)
+			}
+			askew.checkOrders(t, "nothing", rng)
+		}
+	}
+}
+
+// alike leaves out the talk time: of a leg whose answer was not heard only the records tell it.
+func (g gist) alike(other gist) bool {
+	g.talk = other.talk
+	return g == other
+}
+
+// Only what events told of in full is taken for heard.
+func TestRecordsAtOtherTimes(t *testing.T) {
+	t.Parallel()
+	whole := func(kind callevent.Type, s float64) callevent.Event {
+		return callevent.Event{ID: string(kind), Type: kind, CallID: "C1", Time: at(s), Received: at(s), Flow: callevent.FlowIn}
+	}
+	begin, over := whole(callevent.CallStart, 0), whole(callevent.CallEnd, 60)
+	first := []callevent.Event{ring("1234*101", "L1", 0), hangup("1234*101", "L1", 20, callevent.StatusNoAnswer)}
+	talk := []callevent.Event{ring("1234*101", "L1", 0), answer("1234*101", "L1", 6), hangup("1234*101", "L1", 20, callevent.StatusAnswered)}
+	unheard, other := "history/r1 1234*101 Completed Answered recorded", "history/r1 1234*101 Completed NoAnswer"
+	rung, talked := "L1 1234*101 Completed NoAnswer", "L1 1234*101 Completed Answered recorded"
+	answered := func(from, to float64) callhistory.Record {
+		r := recall("r1", "1234*101", from, to, callhistory.Answered)
+		r.Answer = at(from + 6)
+		return r
+	}
+	for _, tc := range []struct {
+		name   string
+		heard  []callevent.Event
+		record callhistory.Record
+		want   []string
+	}{
+		{"after the end", []callevent.Event{begin, over}, answered(66, 90), nil},
+		{"about the end", []callevent.Event{begin, over}, answered(64, 90), []string{unheard}},
+		{"before the beginning", []callevent.Event{begin, over}, answered(-30, -6), nil},
+		{"about the beginning", []callevent.Event{begin, over}, answered(-30, -4), []string{unheard}},
+		{"in a beginning that was not heard", []callevent.Event{over}, answered(-30, -6), []string{unheard}},
+		{"in an end that was not heard", []callevent.Event{begin}, answered(66, 90), []string{unheard}},
+		{"another talk after the one that was heard", talk, answered(40, 70), []string{talked, unheard}},
+		{"the talk that was heard", talk, answered(40, 60), []string{talked}},
+		{"a talk after one whose end was not heard", talk[:2], answered(40, 60), []string{"L1 1234*101 Answered ", unheard}},
+		{"another ring", first, recall("r1", "1234*101", 40, 60, callhistory.NoAnswer), []string{rung, other}},
+		{"the ring that was heard, in local time", first, recall("r1", "1234*101", 3600, 3620, callhistory.NoAnswer), []string{rung}},
+		{"a talk as long as the ring that was heard", first, answered(3600, 3620), []string{rung, unheard}},
+		{"somebody else's talk", talk, recall("r1", "1234*102", 3600, 3620, callhistory.Answered),
+			[]string{talked, "history/r1 1234*102 Completed Answered recorded"}},
+	} {
+		c := call(append(slices.Clone(tc.heard), remember(t, tc.record)...)...)
+		expect(t, tc.name, c, correlation.DefaultRules(), tc.want...)
+	}
+}
+
+func recorded(legs []correlation.Leg) []correlation.Leg {
+	return slices.DeleteFunc(slices.Clone(legs), func(l correlation.Leg) bool { return !l.Recorded })
+}
+
+func shifted(records []callevent.Event, by time.Duration) []callevent.Event {
+	moved := slices.Clone(records)
+	for i := range moved {
+		record := *moved[i].Record
+		if moved[i].Time, record.End = moved[i].Time.Add(by), record.End.Add(by); !record.Answer.IsZero() {
+			record.Answer = record.Answer.Add(by)
+		}
+		moved[i].Record = &record
+	}
+	return moved
+}
+
 // Records and events are one set: no order and no repetition shows.
 func TestHistoryInAnyOrder(t *testing.T) {
 	t.Parallel()

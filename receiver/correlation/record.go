@@ -11,6 +11,9 @@ import (
 // near is by how much the start of a leg may differ from that in the history: the clocks differ, and the history knows full seconds only.
 const near = 5 * time.Second
 
+// zone is the least by which the times of two time zones differ.
+const zone = 15 * time.Minute
+
 // split parts the set into the events and the records of the PBX's history, of which most calls have none.
 func (c *Call) split() (events, records []*event) {
 	n := len(c.events)
@@ -59,7 +62,7 @@ func (e *event) amended(by *event) *event {
 
 // remember lets the records complete the legs that events told of and the caller's own side, and returns the legs that no event told of.
 func remember(records []*event, attempts []attempt, own *waiting, facts *facts) []attempt {
-	records = versions(records)
+	records = slices.DeleteFunc(versions(records), facts.outside)
 	legs := slices.DeleteFunc(slices.Clone(records), func(r *event) bool { return r.ofSystem() || r.ofWholeCall() })
 	untold := adopt(attempts, legs)
 	more := make([]attempt, 0, len(untold))
@@ -82,9 +85,20 @@ func (e *event) ofSystem() bool {
 // ofWholeCall tells the record of a call from outside of which the history does not say whom it reached.
 func (e *event) ofWholeCall() bool { return sender(e) == "" && e.Verdict != callevent.VerdictNone }
 
+// outside tells a record whose time has nothing to do with a call whose end was heard: the history goes by another clock, such as local
+// time. Before the first event there may be more of a call whose beginning was not heard.
+func (f *facts) outside(r *event) bool {
+	if f.over.IsZero() {
+		return false
+	}
+	early := len(f.routed) > 0 && r.Record.End.Before(f.routed[0].Time.Add(-near))
+	return early || r.Time.After(f.over.Add(near))
+}
+
 // pair is a leg and a record that may be of the same attempt.
 type pair struct {
 	leg, record int
+	alike       bool // the leg was heard, and went as the record says
 	fit         fit
 	distance    time.Duration
 }
@@ -98,20 +112,31 @@ const (
 	bySource     // the record is of the call that the extension was rung for
 )
 
-// adopt gives each leg the record that is nearest to it, and returns the records of legs that no event told of.
+// nearer orders pairs, the best first.
+func nearer(a, b pair) int {
+	switch {
+	case a.alike && !b.alike:
+		return -1
+	case b.alike && !a.alike:
+		return 1
+	default:
+		return cmp.Or(cmp.Compare(a.fit, b.fit), cmp.Compare(a.distance, b.distance))
+	}
+}
+
+// adopt gives each leg the record that is nearest to it, and returns the records of legs that no event told of. Those of another clock are
+// of no use.
 func adopt(attempts []attempt, records []*event) []*event {
 	var pairs []pair
 	for i := range attempts {
 		for j, r := range records {
 			if p, ok := attempts[i].compare(r); ok {
-				p.leg, p.record = i, j
+				p.leg, p.record, p.alike = i, j, attempts[i].wentLike(r)
 				pairs = append(pairs, p)
 			}
 		}
 	}
-	slices.SortStableFunc(pairs, func(a, b pair) int {
-		return cmp.Or(cmp.Compare(a.fit, b.fit), cmp.Compare(a.distance, b.distance))
-	})
+	slices.SortStableFunc(pairs, nearer)
 	paired, complete := make([]bool, len(records)), make([]bool, len(attempts))
 	for _, p := range pairs {
 		if !paired[p.record] && !complete[p.leg] {
@@ -121,11 +146,43 @@ func adopt(attempts []attempt, records []*event) []*event {
 	}
 	var own []*event
 	for j, r := range records {
-		if !paired[j] {
-			own = append(own, r)
+		if paired[j] {
+			continue
 		}
+		if at := askew(attempts, complete, r); at >= 0 {
+			complete[at] = true
+			continue
+		}
+		own = append(own, r)
 	}
 	return own
+}
+
+// askew is the leg, heard from beginning to end, that a record tells of by another clock, such as one in local time; -1 if there is none. No
+// two talks are equally long, but an extension may be rung again for as long as before.
+func askew(attempts []attempt, complete []bool, r *event) int {
+	for i := range attempts {
+		a := &attempts[i]
+		if complete[i] || !a.sameParty(r) && !a.sourceOf(r) || !a.wentLike(r) {
+			continue
+		}
+		if a.result == Answered || a.start.Sub(r.Time).Abs() >= zone-near {
+			return i
+		}
+	}
+	return -1
+}
+
+// wentLike tells that a leg that was heard ended as the record says, and lasted as long. That depends on no clock.
+func (a *attempt) wentLike(r *event) bool {
+	from, since := a.start, r.Time
+	if at := r.answered(); !a.answered.IsZero() && !at.IsZero() {
+		from, since = a.answered, at
+	} else if !a.dialled {
+		return false
+	}
+	same := (a.end.Sub(from) - r.Record.End.Sub(since)).Abs() <= 2*slack
+	return same && !a.open() && (a.result == Answered) == (r.Status == callevent.StatusAnswered)
 }
 
 // compare tells how near a record is to a leg.

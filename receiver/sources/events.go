@@ -20,11 +20,33 @@ func (w *Watch) ShowFirstEvent(ctx context.Context, received time.Time) error {
 }
 
 // ShowOutage writes into the status of the integration for how long it took no events, in the same way. The status has whole seconds: they
-// contain the outage.
+// contain the outage, and one before it whose calls are still to be read from the PBX's history.
 func (w *Watch) ShowOutage(ctx context.Context, start, end time.Time) error {
 	const almost = time.Second - 1
 	outage := v1alpha1.Outage{Start: metav1.NewTime(start.Truncate(time.Second)), End: metav1.NewTime(end.Add(almost).Truncate(time.Second))}
+	if integration, ok := w.Integration(); ok {
+		outage = withUnread(outage, integration.Spec.Backfill, integration.Status)
+	}
 	return w.showEvents(ctx, map[string]any{"outage": outage})
+}
+
+// unreadAge is how long before an outage another one may have ended that is made one with it.
+const unreadAge = time.Hour
+
+// withUnread has an outage begin where the shown one did, if that is long enough for its calls to be read from the PBX's history and they
+// were not yet: the status has room for one outage only.
+func withUnread(next v1alpha1.Outage, backfill v1alpha1.Backfill, status v1alpha1.PBXIntegrationStatus) v1alpha1.Outage {
+	if status.Events == nil || status.Events.Outage == nil || backfill.Mode == v1alpha1.BackfillDisabled {
+		return next
+	}
+	shown := *status.Events.Outage
+	filled := status.Backfill
+	read := filled != nil && filled.Reads > 0 && filled.Outage.Start.Equal(&shown.Start) && filled.Outage.End.Equal(&shown.End)
+	long := shown.End.Sub(shown.Start.Time) >= backfill.After.Duration
+	if long && !read && shown.Start.Before(&next.Start) && next.Start.Sub(shown.End.Time) < unreadAge {
+		next.Start = shown.Start
+	}
+	return next
 }
 
 func (w *Watch) showEvents(ctx context.Context, change map[string]any) error {

@@ -22,6 +22,7 @@ import (
 
 const (
 	historyOp = "read the call history"
+	zoneField = "spec.pbx.linuxBox.database.timeZone"
 
 	connectTimeout = 10 * time.Second
 	queryTimeout   = 30 * time.Second
@@ -33,9 +34,9 @@ const (
 	largestHistory = 32 << 20
 )
 
-// begin makes the transaction in which the configured query runs. Times without a zone are UTC.
-var begin = fmt.Sprintf("BEGIN READ ONLY; SET LOCAL statement_timeout = %d; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO';"+
-	" SET LOCAL client_encoding = 'UTF8'", queryTimeout.Milliseconds())
+// begin makes the transaction in which the configured query runs. The time zone is set apart.
+var begin = fmt.Sprintf("BEGIN READ ONLY; SET LOCAL statement_timeout = %d; SET LOCAL datestyle = 'ISO'; "+
+	"SET LOCAL client_encoding = 'UTF8'", queryTimeout.Milliseconds())
 
 // allowedKeys are the parameters that the address of a database may have. Those that name files are left out: they would be the manager's.
 var allowedKeys = []string{
@@ -49,6 +50,8 @@ type History struct {
 	config *pgconn.Config
 	query  string
 	lines  lines
+	// zone is that of times that have none.
+	zone *time.Location
 	// secret is the name of the one with the address, which is address itself.
 	secret, address string
 	slots           chan struct{}
@@ -58,7 +61,7 @@ var _ pbxapi.Historian = (*History)(nil)
 
 // NewHistory makes the access to the database at an address such as postgres://reader:secret@pbx.example.com/asterisk?sslmode=require,
 // without connecting to it. Own are the lines of the PBX; without any, numbers of at most four digits are. It returns ErrInvalid for an
-// address that cannot be used.
+// address that cannot be used, and for a time zone that nobody knows.
 func NewHistory(address string, database v1alpha1.LinuxBoxDatabase, own []string) (*History, error) {
 	secret := database.CredentialsSecretRef.Name
 	invalid := func(problem string) error {
@@ -74,12 +77,16 @@ func NewHistory(address string, database v1alpha1.LinuxBoxDatabase, own []string
 	if noHost(config) {
 		return nil, invalid("names no host")
 	}
+	zone, err := pbxapi.TimeZone(zoneField, database.TimeZone)
+	if err != nil {
+		return nil, err
+	}
 	if config.ConnectTimeout <= 0 || config.ConnectTimeout > connectTimeout {
 		config.ConnectTimeout = connectTimeout
 		config.DialFunc = (&net.Dialer{Timeout: connectTimeout}).DialContext
 	}
 	return &History{
-		config: config, query: cmp.Or(database.Query, defaultQuery(own)), lines: linesOf(own),
+		config: config, query: cmp.Or(database.Query, defaultQuery(own)), lines: linesOf(own), zone: zone,
 		secret: secret, address: address, slots: make(chan struct{}, mostConnections),
 	}, nil
 }
@@ -113,36 +120,69 @@ func noHost(config *pgconn.Config) bool {
 // number and the first of them are told with ErrIncomplete, which comes together with the records of the good ones. Legs that have not
 // ended, as far as the row tells, are left to a later read.
 func (h *History) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {
+	var rows table
+	err := h.transaction(ctx, historyOp, func(ctx context.Context, connection *pgconn.PgConn) (err error) {
+		rows, err = h.read(ctx, connection, from, to)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h.lines.records(rows)
+}
+
+// Check tells whether the database lets the operator in and knows the time zone. The configured query is not run. It returns
+// ErrUnauthorized for a refused login, ErrInvalid for a database or a time zone that the server does not have, and ErrUnreachable without a usable answer.
+func (h *History) Check(ctx context.Context) error {
+	return h.transaction(ctx, checkOp, func(ctx context.Context, connection *pgconn.PgConn) error {
+		_, err := connection.Exec(ctx, "SELECT 1").ReadAll()
+		return err
+	})
+}
+
+// transaction reads on a connection of its own, and makes errors of package pbxapi.
+func (h *History) transaction(ctx context.Context, op string, read func(context.Context, *pgconn.PgConn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	case <-ctx.Done():
-		return nil, pbxapi.TransportError(historyOp, ctx.Err())
+		return pbxapi.TransportError(op, ctx.Err())
 	}
-	rows, err := h.read(ctx, from, to)
-	if err != nil {
-		return nil, h.failure(err)
-	}
-	return h.lines.records(rows)
-}
-
-// read is a transaction on a connection of its own.
-func (h *History) read(ctx context.Context, from, to time.Time) (table, error) {
 	connection, err := pgconn.ConnectConfig(ctx, h.config)
 	if err != nil {
-		return table{}, err
+		return h.failure(op, err)
 	}
 	defer func() { _ = connection.Close(ctx) }() // which is the end of the transaction
 	connection.Frontend().SetMaxBodyLen(largestHistory)
 	if _, err := connection.Exec(ctx, begin).ReadAll(); err != nil {
-		return table{}, err
+		return h.failure(op, err)
 	}
+	if err := h.setTimeZone(ctx, op, connection); err != nil {
+		return h.failure(op, err)
+	}
+	if err := read(ctx, connection); err != nil {
+		return h.failure(op, err)
+	}
+	return nil
+}
+
+// setTimeZone is for comparisons of times without a zone with $1 and $2. The server has time zones of its own, and may not know a new one.
+func (h *History) setTimeZone(ctx context.Context, op string, connection *pgconn.PgConn) error {
+	const unknown = "22023"
+	_, err := connection.Exec(ctx, "SET LOCAL timezone = "+literal(h.zone.String())).ReadAll()
+	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && refusal.Code == unknown {
+		return pbxapi.NewError(pbxapi.ErrInvalid, op, zoneField+" is unknown to the database: "+h.hide(refusal.Message))
+	}
+	return err
+}
+
+func (h *History) read(ctx context.Context, connection *pgconn.PgConn, from, to time.Time) (table, error) {
 	// The types are said, so that the query need not: a column without a time zone would make $1 one without.
 	types := []uint32{pgtype.TimestamptzOID, pgtype.TimestamptzOID}
 	reader := connection.ExecParams(ctx, h.query, [][]byte{timestamp(from), timestamp(to)}, types, nil, nil)
-	var rows table
+	rows := table{zone: h.zone}
 	size := 0
 	for reader.NextRow() {
 		row := make([]*string, len(reader.Values()))
@@ -161,7 +201,7 @@ func (h *History) read(ctx context.Context, from, to time.Time) (table, error) {
 	for _, field := range reader.FieldDescriptions() {
 		rows.columns = append(rows.columns, strings.ToLower(field.Name))
 	}
-	_, err = reader.Close()
+	_, err := reader.Close()
 	return rows, err
 }
 
@@ -173,18 +213,18 @@ func timestamp(t time.Time) []byte {
 }
 
 // failure makes an error of package pbxapi. The driver's own texts hold the address, and are used only for their innermost reason.
-func (h *History) failure(err error) error {
+func (h *History) failure(op string, err error) error {
 	if own, ok := errors.AsType[*pbxapi.Error](err); ok {
 		return own
 	}
 	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return h.refused(refusal)
+		return h.refused(op, refusal)
 	}
 	if _, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok {
 		return errTooLarge
 	}
 	if errors.Is(err, context.Canceled) {
-		return pbxapi.TransportError(historyOp, context.Canceled)
+		return pbxapi.TransportError(op, context.Canceled)
 	}
 	reason := "the database: " + h.hide(innermost(err).Error())
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
@@ -193,11 +233,11 @@ func (h *History) failure(err error) error {
 	if pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) {
 		reason = "no answer from the database in time"
 	}
-	return pbxapi.NewError(pbxapi.ErrUnreachable, historyOp, reason)
+	return pbxapi.NewError(pbxapi.ErrUnreachable, op, reason)
 }
 
 // refused is what the server said. Its codes are those of PostgreSQL: Appendix A, Error Codes.
-func (h *History) refused(refusal *pgconn.PgError) error {
+func (h *History) refused(op string, refusal *pgconn.PgError) error {
 	const (
 		badAuthorization  = "28"
 		noConnection      = "08"
@@ -231,7 +271,7 @@ func (h *History) refused(refusal *pgconn.PgError) error {
 			kind, detail = pbxapi.ErrUnreachable, "the database: "+message
 		}
 	}
-	return pbxapi.NewError(kind, historyOp, detail)
+	return pbxapi.NewError(kind, op, detail)
 }
 
 func (h *History) hide(text string) string { return hide(text, h.address, h.config.Password) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,8 +33,20 @@ func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
+// moon is a time zone that PostgreSQL does not know, in the form of RFC 9636: one without changes.
+const moon = "TZif\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00" +
+	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x04" + "\x00\x00\x0e\x10\x00\x00" + "LUN\x00"
+
 func run(m *testing.M) int {
-	var err error
+	zones, err := os.MkdirTemp("", "zones")
+	if err == nil {
+		defer os.RemoveAll(zones)
+		err = errors.Join(os.WriteFile(filepath.Join(zones, "Moon"), []byte(moon), 0o600), os.Setenv("ZONEINFO", zones))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if server, err = postgres.Start(context.Background(), postgres.Options{Settings: []string{"fsync=off"}}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -194,6 +207,91 @@ func TestTimeZones(t *testing.T) {
 		got := mustRead(t, open(t, address, query))
 		if len(got) != 1 || !got[0].Start.Equal(want) {
 			t.Errorf("%s: got %+v, want %s", expression, got, want)
+		}
+	}
+}
+
+// Asterisk writes local time by default. That of the server must not matter.
+func TestLocalTimes(t *testing.T) {
+	address := database(t, cdr+`;
+	ALTER DATABASE testlocaltimes SET timezone = 'Asia/Tokyo';
+	INSERT INTO cdr (calldate, dstchannel, duration, disposition, uniqueid) VALUES
+	  ('2026-01-02 10:00:00', 'SIP/10-00000001', 5, 'NO ANSWER', 'an hour before'),
+	  ('2026-01-02 11:00:00', 'SIP/10-00000002', 5, 'NO ANSWER', 'winter'),
+	  ('2026-01-02 12:00:00', 'SIP/10-00000003', 5, 'NO ANSWER', 'an hour after'),
+	  ('2026-07-01 11:00:00', 'SIP/10-00000004', 5, 'NO ANSWER', 'an hour before'),
+	  ('2026-07-01 12:00:00', 'SIP/10-00000005', 5, 'NO ANSWER', 'summer'),
+	  ('2026-07-01 13:00:00', 'SIP/10-00000006', 5, 'NO ANSWER', 'an hour after'),
+	  ('2026-10-25 01:59:50', 'SIP/10-00000007', 3620, 'NO ANSWER', 'clocks are set back')`)
+	own := `SELECT uniqueid AS call_id, calldate AS started_at, duration AS duration_s FROM cdr WHERE calldate >= $1 AND calldate < $2`
+	for _, query := range []string{"", own} {
+		config := configured(query)
+		config.TimeZone = "Europe/Prague"
+		history, err := linuxbox.NewHistory(address, config, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for call, want := range map[string]struct {
+			start    time.Time
+			duration time.Duration
+		}{
+			"winter":              {ten, 5 * time.Second},
+			"summer":              {time.Date(2026, 7, 1, 10, 0, 0, 0, time.UTC), 5 * time.Second},
+			"clocks are set back": {time.Date(2026, 10, 24, 23, 59, 50, 0, time.UTC), 3620 * time.Second},
+		} {
+			got, err := history.History(t.Context(), want.start, want.start.Add(time.Minute))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != 1 || got[0].CallID != call || !got[0].Start.Equal(want.start) || got[0].End.Sub(got[0].Start) != want.duration {
+				t.Errorf("%s, query %q: got %+v", call, query, got)
+			}
+		}
+	}
+}
+
+func TestUnknownTimeZones(t *testing.T) {
+	config := configured("")
+	for _, zone := range []string{"Europe/Brno", "Local", "'; DROP TABLE cdr; --"} {
+		config.TimeZone = zone
+		_, err := linuxbox.NewHistory(server.URL("postgres", "postgres", ""), config, nil)
+		if !errors.Is(err, pbxapi.ErrInvalid) || !strings.Contains(err.Error(), "spec.pbx.linuxBox.database.timeZone") {
+			t.Errorf("%s: got %v, want ErrInvalid that names the field", zone, err)
+		}
+	}
+	config.TimeZone = "Moon"
+	history, err := linuxbox.NewHistory(server.URL("postgres", "postgres", ""), config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = read(t, history)
+	if !errors.Is(err, pbxapi.ErrInvalid) || !strings.Contains(err.Error(), "spec.pbx.linuxBox.database.timeZone is unknown to the database") {
+		t.Errorf("unknown to PostgreSQL: got %v, want ErrInvalid that names the field", err)
+	}
+}
+
+// The same line may ring twice within a second. Which of the records is which must not depend on where the server keeps its rows.
+func TestIDsAreTheSameInEachRead(t *testing.T) {
+	rows := []string{
+		"('2026-01-02 10:00:00', 'PJSIP/10-00000002', 5, 'NO ANSWER', 'k1.1', 'k1')",
+		"('2026-01-02 10:00:00', 'PJSIP/10-00000003', 6, 'BUSY', 'k1.1', 'k1')",
+		"('2026-01-02 10:00:00', 'PJSIP/10-00000003', 6, 'NO ANSWER', 'k1.1', 'k1')",
+		"('2026-01-02 10:00:00', 'PJSIP/10-00000001', 7, 'NO ANSWER', 'k1.2', 'k1')",
+	}
+	address := database(t, cdr)
+	insert := "TRUNCATE cdr; INSERT INTO cdr (calldate, dstchannel, duration, disposition, uniqueid, linkedid) VALUES "
+	var first []callhistory.Record
+	for range rows {
+		rows = append(rows[1:], rows[0])
+		if err := postgres.Execute(t.Context(), address, insert+strings.Join(rows, ",")); err != nil {
+			t.Fatal(err)
+		}
+		got := mustRead(t, open(t, address, ""))
+		if first == nil {
+			first = got
+		}
+		if diff := cmp.Diff(first, got); diff != "" || len(got) != len(rows) {
+			t.Errorf("%d records (-first +this read):\n%s", len(got), diff)
 		}
 	}
 }
@@ -462,6 +560,62 @@ func TestHistoryOfAPBX(t *testing.T) {
 	}
 }
 
+func TestCheckOfADatabase(t *testing.T) {
+	address := database(t, "")
+	name := strings.ToLower(t.Name())
+	tests := map[string]struct {
+		address string
+		want    error
+		says    string
+	}{
+		"lets us in":       {address: address},
+		"wrong password":   {server.URL(name, "nobody", "hunter2"), pbxapi.ErrUnauthorized, "check user and password in the key url of the Secret box-database"},
+		"unknown database": {server.URL("hunter2", "postgres", ""), pbxapi.ErrInvalid, "names a database that does not exist"},
+		"nobody listens":   {"postgres://reader:hunter2@127.0.0.1:1/x", pbxapi.ErrUnreachable, "connection refused"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			with := settings("")
+			with.PBX.LinuxBox.Database = new(configured("SELECT nothing")) // it is not run
+			with.Credentials[pbxapi.KeyDatabaseURL] = []byte(test.address)
+			err := connect(t, with).Check(t.Context())
+			text := fmt.Sprint(err)
+			if !errors.Is(err, test.want) || !strings.Contains(text, test.says) || strings.Contains(text, "hunter2") {
+				t.Errorf("got %v, want %v that says %q", err, test.want, test.says)
+			}
+			if err != nil && !strings.Contains(text, "cannot check the PBX") {
+				t.Errorf("it does not say what was tried: %v", err)
+			}
+			with.Turn = func(context.Context) error { return &pbxapi.RateLimitedError{After: time.Second} }
+			if err := connect(t, with).Check(t.Context()); !pbxapi.NotSent(err) {
+				t.Errorf("the rate limit is passed by: %v", err)
+			}
+		})
+	}
+}
+
+// What the database says of itself in a check concerns nothing else.
+func TestARefusedCheckOfADatabaseStopsNothingElse(t *testing.T) {
+	pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeLinuxBox: linuxbox.New}, pbxapi.Options{})
+	s := settings("")
+	s.PBX.LinuxBox.Database = new(configured(""))
+	s.PBX.LinuxBox.RecordingURL = "https://rec.example.com/{record_name}.wav"
+	s.Credentials[pbxapi.KeyDatabaseURL] = []byte(server.URL("postgres", "nobody", "hunter2"))
+	box, err := pool.Client(&v1alpha1.PBXIntegration{Spec: v1alpha1.PBXIntegrationSpec{PBX: s.PBX}}, s.Credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := box.Check(t.Context()); !errors.Is(err, pbxapi.ErrUnauthorized) {
+		t.Errorf("check: %v", err)
+	}
+	if got, err := box.RecordingURL(t.Context(), "r1"); err != nil || got != "https://rec.example.com/r1.wav" {
+		t.Errorf("recording: %s, %v", got, err)
+	}
+	if err := box.Hangup(t.Context(), pbxapi.Hangup{Extension: line("10")}); !errors.Is(err, pbxapi.ErrNotSupported) {
+		t.Errorf("hang up: %v", err)
+	}
+}
+
 // A database that refuses its credentials stops no commands, and the other way round.
 func TestCommandsAndHistoryFailEachForItself(t *testing.T) {
 	address := database(t, cdr)
@@ -479,6 +633,9 @@ func TestCommandsAndHistoryFailEachForItself(t *testing.T) {
 		return c
 	}
 	box := client(pbx.ClientSecret, server.URL("postgres", "nobody", "hunter2"))
+	if err := box.Check(t.Context()); err != nil {
+		t.Errorf("check: %v", err)
+	}
 	for range 2 {
 		if _, err := box.History(t.Context(), ten, at(60)); !errors.Is(err, pbxapi.ErrUnauthorized) {
 			t.Errorf("history: %v", err)

@@ -29,7 +29,10 @@ const (
 	keyValue    = "value"
 )
 
-const connectOp = "connect to the PBX"
+const (
+	connectOp = "connect to the PBX"
+	checkOp   = "check the PBX"
+)
 
 // API is the access to one PBX. Its calls return the errors of package pbxapi.
 type API struct {
@@ -53,7 +56,7 @@ var (
 	_ pbxapi.DatabaseHistorian = (*API)(nil)
 )
 
-// New makes the access to a PBX. It returns ErrInvalid when a URL is no URL, or a Secret lacks its keys.
+// New makes the access to a PBX. It returns ErrInvalid when a URL is no URL, a time zone none, or a Secret lacks its keys.
 func New(settings pbxapi.Settings) (pbxapi.API, error) {
 	box := settings.PBX.LinuxBox
 	if box == nil {
@@ -200,8 +203,8 @@ func (a *API) RecordingURL(_ context.Context, recordingID string) (string, error
 // escape is fit for a segment of a path as well as for a value in a query.
 func escape(text string) string { return strings.ReplaceAll(url.QueryEscape(text), "+", "%20") }
 
-// HistoryFromDatabase tells that trouble with the history is none with commands.
-func (a *API) HistoryFromDatabase() {}
+// ChecksDatabase tells that there is a database and no URL.
+func (a *API) ChecksDatabase() bool { return a.base == "" && a.database != nil }
 
 // History reads the calls from the database. It returns ErrNotSupported where none is configured.
 func (a *API) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {

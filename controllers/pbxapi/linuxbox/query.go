@@ -4,12 +4,12 @@ import "strings"
 
 // cdrQuery reads Asterisk's call detail records, as its modules cdr_pgsql and cdr_adaptive_odbc write them, from the table cdr. The call_id
 // of events looks like Asterisk's unique ids and is shared by all of a call, as linkedid is; for a row without it, it is uniqueid. A calldate
-// without a time zone is taken as UTC: where it is local time, a query of one's own says calldate AT TIME ZONE 'Europe/Prague'.
+// without a time zone is in that of the session. It gets it before durations are added, which may lead over a change of summer time.
 //
 // A row has a channel for each side. Those that are named after a line, such as PJSIP/10-0000002a, make a leg of that line: the calling one,
 // the called one, or both in a call between two lines. A row with neither tells of the PBX itself, or of an outside number to which it sent
 // the call. A disposition of NO ANSWER may be a caller who gave up; Asterisk does not tell. There is no standard column for the name of a
-// recording. {line:…} is replaced by a condition.
+// recording. {line:…} is replaced by a condition. The order is total, because ids of records of the same call, line and start depend on it.
 const cdrQuery = `WITH calls AS (
   SELECT coalesce(nullif(linkedid, ''), uniqueid) AS call_id
   FROM cdr
@@ -17,7 +17,8 @@ const cdrQuery = `WITH calls AS (
   GROUP BY 1
   HAVING min(calldate) >= $1
 ), sides AS (
-  SELECT calls.call_id, cdr.calldate, cdr.src, cdr.dst, cdr.duration, cdr.billsec, cdr.disposition, cdr.dstchannel,
+  SELECT calls.call_id, cdr.calldate::timestamptz AS calldate, cdr.src, cdr.dst, cdr.duration, cdr.billsec, cdr.disposition, cdr.uniqueid,
+    cdr.channel, cdr.dstchannel,
     regexp_replace(split_part(split_part(channel, '/', 2), '@', 1), '-[0-9a-f]+(;[12])?$', '') AS calling,
     regexp_replace(split_part(split_part(dstchannel, '/', 2), '@', 1), '-[0-9a-f]+(;[12])?$', '') AS called
   FROM cdr JOIN calls ON calls.call_id = coalesce(nullif(cdr.linkedid, ''), cdr.uniqueid)
@@ -32,7 +33,7 @@ FROM sides CROSS JOIN LATERAL (
   UNION SELECT called WHERE {line:called}
   UNION SELECT NULL WHERE coalesce(NOT {line:calling}, true) AND coalesce(NOT {line:called}, true)
 ) AS legs
-ORDER BY started_at, call_id, line`
+ORDER BY started_at, call_id, line, uniqueid, channel, dstchannel, disposition, duration, billsec, src, dst`
 
 // defaultQuery knows the lines of the PBX; without any, they are all numbers of at most four digits.
 func defaultQuery(own []string) string {
@@ -40,10 +41,13 @@ func defaultQuery(own []string) string {
 	if len(own) > 0 {
 		quoted := make([]string, len(own))
 		for i, line := range own {
-			quoted[i] = "'" + strings.ReplaceAll(line, "'", "''") + "'"
+			quoted[i] = literal(line)
 		}
 		list := strings.Join(quoted, ", ")
 		condition = func(column string) string { return "(" + column + " IN (" + list + "))" }
 	}
 	return strings.NewReplacer("{line:calling}", condition("calling"), "{line:called}", condition("called")).Replace(cdrQuery)
 }
+
+// literal is text in SQL.
+func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -41,6 +41,8 @@ const (
 type table struct {
 	columns []string
 	rows    [][]*string
+	// zone is that of times that have none.
+	zone *time.Location
 }
 
 // lines are the PBX's own. None are given: every number of at most four digits is one.
@@ -74,7 +76,7 @@ func (l lines) records(rows table) ([]callhistory.Record, error) {
 	var first error
 	bad, seen := 0, map[string]int{}
 	for i, values := range rows.rows {
-		r := row{columns: rows.columns, values: values}
+		r := row{columns: rows.columns, values: values, zone: rows.zone}
 		record, ended := l.record(&r)
 		if r.err != nil {
 			bad++
@@ -102,6 +104,7 @@ func (l lines) records(rows table) ([]callhistory.Record, error) {
 type row struct {
 	columns []string
 	values  []*string
+	zone    *time.Location
 	err     error
 }
 
@@ -137,7 +140,7 @@ func (r *row) text(column string) string {
 	return strings.TrimSpace(strings.ToValidUTF8(*r.values[i], "�"))
 }
 
-// timeForms are those of timestamptz, timestamp and date, and of text. A time without a zone is UTC.
+// timeForms are those of timestamptz, timestamp and date, and of text.
 var timeForms = []string{
 	"2006-01-02 15:04:05.999999999Z07", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999Z0700",
 	"2006-01-02 15:04:05.999999999", time.DateOnly,
@@ -153,7 +156,7 @@ func (r *row) time(column string) time.Time {
 		text = strings.Replace(text, "T", " ", 1)
 	}
 	for _, form := range timeForms {
-		if at, err := time.Parse(form, text); err == nil && at.Year() >= 2000 && at.Year() < 2200 {
+		if at, err := time.ParseInLocation(form, text, r.zone); err == nil && at.Year() >= 2000 && at.Year() < 2200 {
 			return at.UTC()
 		}
 	}

@@ -83,7 +83,7 @@ func (a *API) withNonce(ctx context.Context, extension number, nonce string) str
 }
 
 // Hangup ends calls one by one; the DELETE of all calls of an extension is never sent. The UnifiedAPI knows a call by its CallBackID only:
-// one given by CallID is found where both are the same.
+// one given by CallID is found where both are the same, and is ErrNotSupported otherwise, unless the extension has no calls at all.
 func (a *API) Hangup(ctx context.Context, hangup pbxapi.Hangup) error {
 	op := "hang up on extension " + hangup.Extension.Number
 	extension, err := numberOf(op, hangup.Extension)
@@ -124,8 +124,8 @@ func (a *API) matching(ctx context.Context, op string, extension number, callID 
 		}
 	}
 	if len(ids) == 0 && len(calls) > 0 {
-		detail := fmt.Sprintf("VoipNow does not tell which of its %d calls an event is about; hang up all calls of the extension", len(calls))
-		return nil, pbxapi.NewError(pbxapi.ErrNotFound, op, detail)
+		detail := fmt.Sprintf("VoipNow does not tell which of its %d calls an event is about; hang up the whole extension instead", len(calls))
+		return nil, pbxapi.NewError(pbxapi.ErrNotSupported, op, detail)
 	}
 	return ids, nil
 }

@@ -213,8 +213,8 @@ func TestHangUpByCallID(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = api.Hangup(t.Context(), pbxapi.Hangup{Extension: extension(), CallID: "V1"})
-	if !errors.Is(err, pbxapi.ErrNotFound) || !strings.Contains(err.Error(), "hang up all calls of the extension") {
-		t.Errorf("got %v, want ErrNotFound that says what to do", err)
+	if !errors.Is(err, pbxapi.ErrNotSupported) || !strings.Contains(err.Error(), "hang up the whole extension instead") {
+		t.Errorf("got %v, want ErrNotSupported that says what to do", err)
 	}
 	if n := running(t, pbx); n != 1 {
 		t.Errorf("%d calls: another call was ended", n)

@@ -32,7 +32,8 @@ var _ pbxapi.Historian = (*API)(nil)
 //     local call (flow 2) is Out for the extension that is its source, In for any other.
 //   - Extension, Answer, End and TalkSeconds come from members whose names are an assumption: extension, answerDate, endDate, duration.
 //     Without an extension, the party that is one is taken. Answer is zero, and TalkSeconds nil, where the record does not say.
-//   - Times have no offset and are taken as UTC.
+//   - Times have no offset and are those of spec.pbx.voipNow.timeZone. In the hour that clocks repeat in autumn they are ambiguous: one of
+//     the two is taken.
 //   - CallID is "cdr/" and the id of the record, as is ID: records do not have the call id of events. Compare Extension, Flow, Start and
 //     the other party with known legs to find it. Kind, DID and RecordingID are not known.
 //
@@ -46,7 +47,7 @@ func (a *API) History(ctx context.Context, from, to time.Time) ([]callhistory.Re
 	records := make([]callhistory.Record, 0, len(items))
 	seen := map[string]bool{}
 	for _, item := range items {
-		record, err := item.record()
+		record, err := item.record(a.zone)
 		if err != nil {
 			return nil, pbxapi.NewError(pbxapi.ErrNotSupported, op, err.Error())
 		}
@@ -61,7 +62,7 @@ func (a *API) History(ctx context.Context, from, to time.Time) ([]callhistory.Re
 
 // cdr reads all records of a range. Of more than the PBX shows at once it reads one half after the other.
 func (a *API) cdr(ctx context.Context, op string, from, to time.Time) ([]cdrItem, error) {
-	call := rest.Call{Op: op, Method: http.MethodGet, Path: a.cdrPath(), Query: cdrQuery(from, to)}
+	call := rest.Call{Op: op, Method: http.MethodGet, Path: a.cdrPath(), Query: a.cdrQuery(from, to)}
 	items, err := readAll[cdrItem](ctx, a.client, call, cdrPage)
 	half := (to.Sub(from) / 2).Truncate(time.Second)
 	if codeOf(err) != codeTooLong || half == 0 {
@@ -75,8 +76,19 @@ func (a *API) cdr(ctx context.Context, op string, from, to time.Time) ([]cdrItem
 	return append(items, rest...), err
 }
 
-func cdrQuery(from, to time.Time) url.Values {
-	return url.Values{"startDate": {from.UTC().Format(cdrTime)}, "endDate": {to.UTC().Format(cdrTime)}}
+// cdrQuery asks for more where clocks are set back within the range: they show times before its begin, and have shown some after its end.
+func (a *API) cdrQuery(from, to time.Time) url.Values {
+	from, to = from.In(a.zone), to.In(a.zone)
+	_, before := from.Zone()
+	_, after := to.Zone()
+	setBack := time.Duration(max(before-after, 0)) * time.Second
+	return url.Values{"startDate": {clock(from, -setBack)}, "endDate": {clock(to, setBack)}}
+}
+
+// clock is what the clock on the wall shows, plus so much.
+func clock(at time.Time, plus time.Duration) string {
+	_, offset := at.Zone()
+	return at.UTC().Add(time.Duration(offset)*time.Second + plus).Format(cdrTime)
 }
 
 // cdrPath names the owner of the call records only where that is not the user of the app.
@@ -101,8 +113,8 @@ type cdrItem struct {
 	Duration    text `json:"duration"` // seconds
 }
 
-func (i cdrItem) record() (callhistory.Record, error) {
-	start, err := i.time("startDate", i.StartDate)
+func (i cdrItem) record(zone *time.Location) (callhistory.Record, error) {
+	start, err := i.time("startDate", i.StartDate, zone)
 	if err != nil {
 		return callhistory.Record{}, err
 	}
@@ -113,16 +125,16 @@ func (i cdrItem) record() (callhistory.Record, error) {
 	record.FromName, record.From = party(i.Source)
 	_, record.To = party(i.Destination)
 	record.Extension, record.Flow = i.side(record.From, record.To)
-	return record, i.addTimes(&record)
+	return record, i.addTimes(&record, zone)
 }
 
 // addTimes adds when a call was answered and how long it went on.
-func (i cdrItem) addTimes(record *callhistory.Record) error {
-	answer, err := i.time("answerDate", i.AnswerDate)
+func (i cdrItem) addTimes(record *callhistory.Record, zone *time.Location) error {
+	answer, err := i.time("answerDate", i.AnswerDate, zone)
 	if err != nil {
 		return err
 	}
-	end, err := i.time("endDate", i.EndDate)
+	end, err := i.time("endDate", i.EndDate, zone)
 	if err != nil {
 		return err
 	}
@@ -156,12 +168,12 @@ func laterOf(a, b time.Time) time.Time {
 }
 
 // time reads a member; zero for one that is missing, or has the database's word for that.
-func (i cdrItem) time(member string, value text) (time.Time, error) {
+func (i cdrItem) time(member string, value text, zone *time.Location) (time.Time, error) {
 	if value == "" || strings.HasPrefix(string(value), "0000-00-00") {
 		return time.Time{}, nil
 	}
 	for _, layout := range []string{cdrTime, time.RFC3339, time.DateTime} {
-		if at, err := time.Parse(layout, string(value)); err == nil {
+		if at, err := time.ParseInLocation(layout, string(value), zone); err == nil {
 			return at.UTC(), nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/voipnow"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 	simvoipnow "github.com/pbx-operator/pbx-operator/hack/pbxsim/voipnow"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
@@ -216,6 +217,78 @@ func TestHistoryOfAUser(t *testing.T) {
 		})
 		if _, err := connect(t, with).History(t.Context(), noon, noon.Add(time.Hour)); err != nil || path != want {
 			t.Errorf("asked %s, %v; want %s", path, err, want)
+		}
+	}
+}
+
+// The PBX asks and answers by the clock on its wall.
+func TestHistoryInATimeZone(t *testing.T) {
+	utc := func(text string) time.Time {
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	tests := map[string]struct {
+		zone     string
+		from, to time.Time
+		asked    string
+		start    string
+		want     time.Time
+	}{
+		"default": {
+			"", utc("2026-07-01T10:00:00Z"), utc("2026-07-01T11:00:00Z"), "2026-07-01T09:59:59 2026-07-01T11:00:01",
+			"2026-07-01T10:30:00", utc("2026-07-01T10:30:00Z"),
+		},
+		"summer": {
+			"Europe/Prague", utc("2026-07-01T10:00:00Z"), utc("2026-07-01T11:00:00Z"), "2026-07-01T11:59:59 2026-07-01T13:00:01",
+			"2026-07-01T12:30:00", utc("2026-07-01T10:30:00Z"),
+		},
+		"winter": {
+			"Europe/Prague", utc("2026-01-02T10:00:00Z"), utc("2026-01-02T11:00:00Z"), "2026-01-02T10:59:59 2026-01-02T12:00:01",
+			"2026-01-02 11:30:00", utc("2026-01-02T10:30:00Z"),
+		},
+		"an offset outranks it": {
+			"Europe/Prague", utc("2026-01-02T10:00:00Z"), utc("2026-01-02T11:00:00Z"), "2026-01-02T10:59:59 2026-01-02T12:00:01",
+			"2026-01-02T10:30:00Z", utc("2026-01-02T10:30:00Z"),
+		},
+		"clocks are set forward": {
+			"Europe/Prague", utc("2026-03-29T00:50:00Z"), utc("2026-03-29T01:10:00Z"), "2026-03-29T01:49:59 2026-03-29T03:10:01",
+			"2026-03-29T03:05:00", utc("2026-03-29T01:05:00Z"),
+		},
+		"clocks are set back from 3:00 to 2:00, and show 2:50 before 2:10": {
+			"Europe/Prague", utc("2026-10-25T00:50:00Z"), utc("2026-10-25T02:10:00Z"), "2026-10-25T01:49:59 2026-10-25T04:10:01",
+			"2026-10-25T03:05:00", utc("2026-10-25T02:05:00Z"),
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var asked string
+			with := settings("https://pbx.example.com", "app", "secret")
+			with.PBX.VoipNow.TimeZone = test.zone
+			with.HTTP.Transport = answers(func(r *http.Request) (int, string) {
+				asked = r.URL.Query().Get("startDate") + " " + r.URL.Query().Get("endDate")
+				return http.StatusOK, fmt.Sprintf(`{"entry":[{"id":7,"flow":8,"startDate":%q,"duration":5}],"totalResults":1}`, test.start)
+			})
+			got, err := connect(t, with).History(t.Context(), test.from, test.to)
+			if err != nil || asked != test.asked {
+				t.Errorf("asked for %s, %v; want %s", asked, err, test.asked)
+			}
+			if len(got) != 1 || !got[0].Start.Equal(test.want) || !got[0].End.Equal(test.want.Add(5*time.Second)) {
+				t.Errorf("got %+v, want one that began at %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestUnknownTimeZone(t *testing.T) {
+	for _, zone := range []string{"Europe/Brno", "Local"} {
+		with := settings("https://pbx.example.com", "app", "secret")
+		with.PBX.VoipNow.TimeZone = zone
+		_, err := voipnow.New(with)
+		if !errors.Is(err, pbxapi.ErrInvalid) || !strings.Contains(err.Error(), "spec.pbx.voipNow.timeZone") || !strings.Contains(err.Error(), zone) {
+			t.Errorf("got %v, want ErrInvalid that names the field and %s", err, zone)
 		}
 	}
 }

@@ -24,6 +24,8 @@ const expiryMargin = 5 * time.Minute
 type API struct {
 	client *rest.Client
 	user   string
+	// zone is that of all times: they have no offset.
+	zone *time.Location
 }
 
 var _ pbxapi.API = (*API)(nil)
@@ -31,7 +33,8 @@ var _ pbxapi.API = (*API)(nil)
 // users are the forms of a user in a path (Create PhoneCallEvents).
 var users = regexp.MustCompile(`^(@me|@viewer|@owner|[0-9]{1,20})$`)
 
-// New makes the API of a user. It returns ErrInvalid when the URL is no URL, userID no user, or the Secret lacks clientID or clientSecret.
+// New makes the API of a user. It returns ErrInvalid when the URL is no URL, userID no user, timeZone no time zone, or the Secret lacks
+// clientID or clientSecret.
 func New(settings pbxapi.Settings) (pbxapi.API, error) {
 	const op = "connect to the PBX"
 	voipNow := settings.PBX.VoipNow
@@ -42,6 +45,10 @@ func New(settings pbxapi.Settings) (pbxapi.API, error) {
 	if !users.MatchString(user) {
 		return nil, pbxapi.NewError(pbxapi.ErrInvalid, op, "spec.pbx.voipNow.userID must be @me, @viewer, @owner or a number")
 	}
+	zone, err := pbxapi.TimeZone("spec.pbx.voipNow.timeZone", voipNow.TimeZone)
+	if err != nil {
+		return nil, err
+	}
 	client, err := rest.New(rest.Config{ //nolint:gosec // a path to a token, and none itself
 		Settings: settings, URL: voipNow.URL, SecretName: voipNow.CredentialsSecretRef.Name, Field: "spec.pbx.voipNow.url",
 		APIPath: "/uapi", TokenPath: "/oauth/token.php", TokenParameters: url.Values{"type": {"unifiedapi"}},
@@ -50,7 +57,7 @@ func New(settings pbxapi.Settings) (pbxapi.API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &API{client: client, user: user}, nil
+	return &API{client: client, user: user, zone: zone}, nil
 }
 
 func userOf(voipNow *v1alpha1.VoipNow) string {
@@ -61,12 +68,12 @@ func userOf(voipNow *v1alpha1.VoipNow) string {
 }
 
 // Check asks for the call records of one second of yesterday. Call records are the one resource of the UnifiedAPI whose path needs no
-// extension, and a second costs the PBX next to nothing; it is one of yesterday because times have no offset, and none may lie in the
-// future of the PBX.
+// extension, and a second costs the PBX next to nothing; it is one of yesterday because the
+// PBX's clock may be slow, and its time zone another than spec.pbx.voipNow.timeZone: none may lie in its future.
 func (a *API) Check(ctx context.Context) error {
 	const op = "check the PBX"
 	from := time.Now().Add(-24 * time.Hour)
-	query := cdrQuery(from, from.Add(time.Second))
+	query := a.cdrQuery(from, from.Add(time.Second))
 	query.Set("count", "1")
 	err := a.client.Do(ctx, rest.Call{Op: op, Method: http.MethodGet, Path: a.cdrPath(), Query: query})
 	if isAboutCallRecords(op, err) {
