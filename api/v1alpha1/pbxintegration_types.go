@@ -688,7 +688,7 @@ type EventsStatus struct {
 	// firstTime is when the first event came in.
 	// +optional
 	FirstTime *metav1.Time `json:"firstTime,omitempty"`
-	// outage is the last time in which the receiver took no events.
+	// outage is the last time in which the receiver took no events. One whose calls were not read yet goes on in the next.
 	// +optional
 	Outage *Outage `json:"outage,omitempty"`
 }
