@@ -86,15 +86,15 @@ func forward(ctx context.Context, host, target string) string {
 			if err != nil {
 				return
 			}
-			go join(in, target)
+			go join(ctx, in, target)
 		}
 	}()
 	return listener.Addr().String()
 }
 
-func join(in net.Conn, target string) {
+func join(ctx context.Context, in net.Conn, target string) {
 	defer func() { _ = in.Close() }()
-	out, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", target)
+	out, err := (&net.Dialer{}).DialContext(ctx, "tcp", target)
 	if err != nil {
 		return
 	}
