@@ -1,0 +1,78 @@
+// Package dialecttest says what every dialect owes to those behind it, for the fuzz tests of the dialects.
+package dialecttest
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/correlation"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect"
+)
+
+const (
+	// longestID is what a CallLeg can show.
+	longestID = 256
+	// longestSide leaves room for the number of the attempt.
+	longestSide  = 250
+	longestError = 1000
+)
+
+// ReceivedAt is a time of receipt made of any number; none for 0.
+func ReceivedAt(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds%(1<<33), 0).UTC()
+}
+
+// Decode fails the test unless whatever the dialect makes of a request is the same every time and fit to be stored, correlated and shown.
+// It returns the legs of the events; none where the request was refused.
+func Decode(t *testing.T, speaks dialect.Dialect, request callevent.Request) []correlation.Leg {
+	t.Helper()
+	events, err := speaks.Decode(request)
+	again, errAgain := speaks.Decode(request)
+	if (err == nil) != (errAgain == nil) || !cmp.Equal(events, again) {
+		t.Fatalf("decoded twice: %+v, %v and %+v, %v", events, err, again, errAgain)
+	}
+	if err != nil {
+		if err.Error() == "" || len(err.Error()) > longestError {
+			t.Fatalf("an error of %d bytes", len(err.Error()))
+		}
+		return nil
+	}
+	for i := range events {
+		check(t, &events[i])
+	}
+	return correlation.Derive(events, correlation.DefaultRules())
+}
+
+func check(t *testing.T, e *callevent.Event) {
+	t.Helper()
+	if e.ID == "" || e.Type == "" || e.Time.IsZero() || e.Received.IsZero() {
+		t.Fatalf("an event without id, type or time: %+v", e)
+	}
+	if e.Talk != nil && *e.Talk < 0 || e.Record != nil && e.Record.End.Before(e.Time) {
+		t.Fatalf("time runs backwards: %+v", e)
+	}
+	for _, text := range []string{e.ID, e.CallID, e.LegID, e.Side, e.Caller.Name, e.Caller.Number, e.Called.Number, e.WireStatus} {
+		if !utf8.ValidString(text) {
+			t.Fatalf("%q is not UTF-8", text)
+		}
+	}
+	if len(e.CallID) > longestID || len(e.LegID) > longestID || len(e.Side) > longestSide || len(e.Caller.Number) > longestID {
+		t.Fatalf("longer than a CallLeg can show: %+v", e)
+	}
+	text, err := json.Marshal(e)
+	if err != nil {
+		t.Fatalf("not fit to be stored: %v", err)
+	}
+	var stored callevent.Event
+	if err := json.Unmarshal(text, &stored); err != nil || !cmp.Equal(stored, *e) {
+		t.Fatalf("stored and read back: %v\n%s", err, cmp.Diff(*e, stored))
+	}
+}
