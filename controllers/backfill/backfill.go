@@ -209,7 +209,7 @@ func (s *Step) history(ctx context.Context, p *v1alpha1.PBXIntegration, from, to
 func (s *Step) ofCalls(
 	ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record, outage v1alpha1.Outage,
 ) ([]callhistory.Record, error) {
-	if p.Spec.PBX.Type != v1alpha1.PBXTypeVoipNow || len(records) == 0 {
+	if pbxapi.HistoryNamesCalls(p.Spec.PBX) || len(records) == 0 {
 		return records, nil
 	}
 	legs, err := s.legs(ctx, p)
@@ -249,7 +249,8 @@ func (s *Step) complete(ctx context.Context, p *v1alpha1.PBXIntegration) time.Du
 	if err := look(ctx, p, known); err != nil {
 		return s.incomplete(p, err)
 	}
-	if known.looked = now; isIncomplete(p) {
+	known.looked = now
+	if isIncomplete(p) {
 		lifecycle.RemoveCondition(p, v1alpha1.ConditionBackfilled)
 	}
 	return interval

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
 
@@ -25,16 +26,16 @@ func dueOutage(p *v1alpha1.PBXIntegration) (outage v1alpha1.Outage, reads int, d
 	if filled := p.Status.Backfill; filled != nil && filled.Outage.Start.Equal(&outage.Start) && filled.Outage.End.Equal(&outage.End) {
 		reads = int(filled.Reads)
 	}
-	return outage, reads, reads < readsOf(p.Spec.PBX.Type)
+	return outage, reads, reads < readsOf(p.Spec.PBX)
 }
 
 // readsOf is how often a history is read for one outage. A history has finished calls only, and a leg may have ended in the outage of a
-// call that went on. The records of VoipNow are single legs: those that ended in the outage are all there the first time.
-func readsOf(pbx v1alpha1.PBXType) int {
-	if pbx == v1alpha1.PBXTypeVoipNow {
-		return 1
+// call that went on. Where the records are single legs, those that ended in the outage are all there the first time.
+func readsOf(pbx v1alpha1.PBX) int {
+	if pbxapi.HistoryNamesCalls(pbx) {
+		return maxReads
 	}
-	return maxReads
+	return 1
 }
 
 const (

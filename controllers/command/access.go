@@ -3,10 +3,6 @@ package command
 import (
 	"context"
 	"errors"
-	"fmt"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
@@ -39,15 +35,7 @@ func (h *handler) integrationOf(ctx context.Context, command *v1alpha1.CallComma
 
 // findIntegration returns the integration of a command, or nil.
 func (h *handler) findIntegration(ctx context.Context, command *v1alpha1.CallCommand) (*v1alpha1.PBXIntegration, error) {
-	integration := &v1alpha1.PBXIntegration{}
-	err := h.client.Get(ctx, types.NamespacedName{Namespace: command.Namespace, Name: command.Spec.IntegrationRef.Name}, integration)
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // the absence is the answer
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the PBXIntegration: %w", err)
-	}
-	return integration, nil
+	return lifecycle.FindIntegration(ctx, h.client, command.Namespace, command.Spec.IntegrationRef)
 }
 
 // unsupported tells why this kind of PBX, as it is set up, cannot carry out a command; empty if it can.
@@ -82,17 +70,17 @@ func (a access) pbx(ctx context.Context) (*pbxapi.Client, error) {
 	return pbx, nil
 }
 
-// extension is the extension with a number. Only RingMe knows it by something else.
+// extension is the extension with a number.
 func (a access) extension(ctx context.Context, pbx *pbxapi.Client, number string) (pbxapi.Extension, error) {
-	if a.integration.Spec.PBX.Type == v1alpha1.PBXTypeRingMe {
-		return pbx.Extension(ctx, number)
+	if pbxapi.KnowsByNumber(a.integration.Spec.PBX) {
+		return pbxapi.Extension{ID: number, Number: number}, nil
 	}
-	return pbxapi.Extension{ID: number, Number: number}, nil
+	return pbx.Extension(ctx, number)
 }
 
 // replaced tells that an extension which the PBX disowns may have come back under another id, as an id always means one number.
 func (a access) replaced(pbx *pbxapi.Client) bool {
-	return a.integration.Spec.PBX.Type == v1alpha1.PBXTypeRingMe && pbx.ForgetExtensions()
+	return !pbxapi.KnowsByNumber(a.integration.Spec.PBX) && pbx.ForgetExtensions()
 }
 
 // prepare makes sure that a command for an extension can be sent now. The check renews the access token where that is due, and finds out

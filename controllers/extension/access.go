@@ -30,8 +30,7 @@ type access struct {
 	ring        eventurl.Ring
 }
 
-// knowsByNumber tells whether the PBX calls extensions by their numbers. Then an id that was given or found elsewhere means nothing to it.
-func (a access) knowsByNumber() bool { return a.integration.Spec.PBX.Type == v1alpha1.PBXTypeVoipNow }
+func (a access) knowsByNumber() bool { return pbxapi.KnowsByNumber(a.integration.Spec.PBX) }
 
 // own recognises the registrations of the mapping.
 func (a access) own(mapping *v1alpha1.ExtensionMapping) registration.Tokens {
@@ -40,15 +39,7 @@ func (a access) own(mapping *v1alpha1.ExtensionMapping) registration.Tokens {
 
 // integrationOf returns the integration of a mapping, or nil.
 func (h *handler) integrationOf(ctx context.Context, mapping *v1alpha1.ExtensionMapping) (*v1alpha1.PBXIntegration, error) {
-	integration := &v1alpha1.PBXIntegration{}
-	err := h.client.Get(ctx, types.NamespacedName{Namespace: mapping.Namespace, Name: mapping.Spec.IntegrationRef.Name}, integration)
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // the absence is the answer
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the PBXIntegration: %w", err)
-	}
-	return integration, nil
+	return lifecycle.FindIntegration(ctx, h.client, mapping.Namespace, mapping.Spec.IntegrationRef)
 }
 
 // errMissing marks that a Secret, or something in it, is not there.

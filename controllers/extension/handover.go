@@ -40,7 +40,7 @@ func (h *handler) successors(
 	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration,
 ) ([]v1alpha1.ExtensionMapping, error) {
 	wanted := claims(mapping)
-	if (access{integration: integration}).knowsByNumber() {
+	if pbxapi.KnowsByNumber(integration.Spec.PBX) {
 		wanted = wanted[:1]
 	}
 	var found []v1alpha1.ExtensionMapping

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -26,4 +27,19 @@ func IndexMappings(ctx context.Context, indexer client.FieldIndexer) error {
 		return fmt.Errorf("cannot index the mappings by integration: %w", err)
 	}
 	return nil
+}
+
+// FindIntegration returns the integration that an object in the namespace refers to, or nil.
+func FindIntegration(
+	ctx context.Context, from client.Reader, namespace string, ref v1alpha1.IntegrationReference,
+) (*v1alpha1.PBXIntegration, error) {
+	integration := &v1alpha1.PBXIntegration{}
+	err := from.Get(ctx, client.ObjectKey{Namespace: namespace, Name: ref.Name}, integration)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // the absence is the answer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the PBXIntegration: %w", err)
+	}
+	return integration, nil
 }

@@ -143,6 +143,14 @@ func HasRegistrations(pbx v1alpha1.PBX) bool {
 	return pbx.Type == v1alpha1.PBXTypeRingMe || pbx.Type == v1alpha1.PBXTypeVoipNow
 }
 
+// KnowsByNumber tells whether the PBX calls extensions by their numbers. Only RingMe has ids of its own for them; to the others an id that was
+// given or found elsewhere means nothing.
+func KnowsByNumber(pbx v1alpha1.PBX) bool { return pbx.Type != v1alpha1.PBXTypeRingMe }
+
+// HistoryNamesCalls tells whether the records of the PBX's history have the call ids of its events. Those of VoipNow are single legs (VoipNow:
+// CDR).
+func HistoryNamesCalls(pbx v1alpha1.PBX) bool { return pbx.Type != v1alpha1.PBXTypeVoipNow }
+
 // CredentialsSecret is the name of the Secret with the credentials for the PBX; empty for a PBX that needs none.
 func CredentialsSecret(pbx v1alpha1.PBX) string {
 	switch {
