@@ -102,7 +102,7 @@ func (o *office) legs(t *testing.T) []string {
 		if leg.Phase != correlation.Completed {
 			t.Errorf("%s: a leg is open: %+v", o.pbx, leg)
 		}
-		if leg.Recorded {
+		if leg.Logged {
 			found = append(found, fmt.Sprintf("%s %s > %s at %s of %s: %s", leg.Direction, leg.From, leg.To, leg.Extension, leg.User, leg.Result))
 		}
 	}

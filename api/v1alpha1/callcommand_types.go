@@ -137,7 +137,7 @@ type CallCommandStatus struct {
 // re-applies.
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=callcommands,shortName=callcmd,categories=pbx
+// +kubebuilder:resource:path=callcommands,shortName=callcmd,categories=telephony
 // +kubebuilder:selectablefield:JSONPath=`.spec.integrationRef.name`
 // +kubebuilder:selectablefield:JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Integration",type=string,JSONPath=`.spec.integrationRef.name`

@@ -132,9 +132,9 @@ type CallLegStatus struct {
 	// result is how it ended.
 	// +optional
 	Result LegResult `json:"result,omitempty"`
-	// recorded tells that this leg counts as a logged call.
+	// logged tells that this leg counts as a logged call.
 	// +required
-	Recorded bool `json:"recorded"`
+	Logged bool `json:"logged"`
 	// startTime is the first ring.
 	// +optional
 	StartTime *metav1.MicroTime `json:"startTime,omitempty"`
@@ -176,7 +176,7 @@ type CallLegStatus struct {
 
 // CallLeg is one attempt to connect one party of a call. Receivers write it; nobody else does.
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:path=calllegs,shortName=leg,categories=pbx
+// +kubebuilder:resource:path=calllegs,shortName=leg,categories=telephony
 // +kubebuilder:selectablefield:JSONPath=`.status.direction`
 // +kubebuilder:selectablefield:JSONPath=`.status.phase`
 // +kubebuilder:selectablefield:JSONPath=`.status.result`
@@ -192,7 +192,7 @@ type CallLegStatus struct {
 // +kubebuilder:printcolumn:name="Result",type=string,JSONPath=`.status.result`
 // +kubebuilder:printcolumn:name="Talk",type=string,JSONPath=`.status.talkTime`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:printcolumn:name="Recorded",type=boolean,priority=1,JSONPath=`.status.recorded`
+// +kubebuilder:printcolumn:name="Logged",type=boolean,priority=1,JSONPath=`.status.logged`
 // +kubebuilder:printcolumn:name="Call",type=string,priority=1,JSONPath=`.status.callID`
 type CallLeg struct {
 	metav1.TypeMeta `json:",inline"`

@@ -177,7 +177,7 @@ type ExtensionMappingStatus struct {
 // ExtensionMapping ties one extension of a PBX to one user and asks the PBX for its events.
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=extensionmappings,shortName=extmap,categories=pbx
+// +kubebuilder:resource:path=extensionmappings,shortName=extmap,categories=telephony
 // +kubebuilder:selectablefield:JSONPath=`.spec.integrationRef.name`
 // +kubebuilder:selectablefield:JSONPath=`.spec.extension.number`
 // +kubebuilder:printcolumn:name="Integration",type=string,JSONPath=`.spec.integrationRef.name`

@@ -59,7 +59,7 @@ type PBX struct {
 
 // RingMe says how to reach the management API of a RingMe platform.
 // +kubebuilder:validation:XValidation:rule="self.url == oldSelf.url",message="url is immutable; registrations on the old PBX would be left behind"
-// +kubebuilder:validation:XValidation:rule="self.clientID == oldSelf.clientID",message="clientID is immutable; registrations in the old account would be left behind"
+// +kubebuilder:validation:XValidation:rule="self.accountID == oldSelf.accountID",message="accountID is immutable; registrations in the old account would be left behind"
 type RingMe struct {
 	// url of the API host, without a path.
 	// +kubebuilder:validation:MinLength=8
@@ -70,12 +70,12 @@ type RingMe struct {
 	// credentialsSecretRef names the Secret with the keys clientID and clientSecret of a trusted application.
 	// +required
 	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitzero"`
-	// clientID is the client account in API paths; "@me" is the account of the application.
+	// accountID is the client account in API paths; "@me" is the account of the application.
 	// +default="@me"
 	// +kubebuilder:validation:Pattern=`^(@me|[0-9]{1,20})$`
 	// +kubebuilder:validation:MaxLength=20
 	// +optional
-	ClientID string `json:"clientID,omitempty"`
+	AccountID string `json:"accountID,omitempty"`
 	// eventLimit is how many event registrations the PBX allows on one extension, those of other integrations included.
 	// +default=16
 	// +kubebuilder:validation:Minimum=1
@@ -764,7 +764,7 @@ type PBXIntegrationStatus struct {
 // PBXIntegration connects one telephone system to the cluster.
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=pbxintegrations,shortName=pbx,categories=pbx
+// +kubebuilder:resource:path=pbxintegrations,shortName=pbx,categories=telephony
 // +kubebuilder:selectablefield:JSONPath=`.spec.pbx.type`
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.pbx.type`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`

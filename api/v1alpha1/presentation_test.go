@@ -29,7 +29,7 @@ var _ = Describe("Defaults", func() {
 		create(ctx, manifest(integration))
 		var pbx v1alpha1.PBXIntegration
 		Expect(kube.Get(ctx, client.ObjectKey{Namespace: "default", Name: "head-office"}, &pbx)).To(Succeed())
-		Expect(pbx.Spec.PBX.RingMe.ClientID).To(Equal("@me"))
+		Expect(pbx.Spec.PBX.RingMe.AccountID).To(Equal("@me"))
 		Expect(pbx.Spec.PBX.RingMe.EventLimit).To(BeEquivalentTo(16))
 		Expect(pbx.Spec.PBX.RingMe.RequestsPerMinute).To(BeEquivalentTo(120))
 		Expect(pbx.Spec.Receiver.Replicas).To(BeEquivalentTo(1))
@@ -78,9 +78,9 @@ var _ = Describe("Defaults", func() {
 var _ = Describe("CallLegs in a list", func() {
 	legs := map[string]v1alpha1.CallLegStatus{
 		"answered": {CallID: "c1", LegID: "l1", Kind: v1alpha1.LegExtension, Direction: v1alpha1.DirectionInbound, From: "+12025550143", To: "1234*101",
-			Extension: "1234*101", User: "ann", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultAnswered, TalkTime: "60s", Recorded: true, Revision: 3},
+			Extension: "1234*101", User: "ann", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultAnswered, TalkTime: "60s", Logged: true, Revision: 3},
 		"missed": {CallID: "c2", LegID: "l2", Kind: v1alpha1.LegQueue, Direction: v1alpha1.DirectionInbound, From: "+12025550144", To: "1234*900",
-			Extension: "1234*900", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultMissed, Recorded: true, Revision: 1},
+			Extension: "1234*900", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultMissed, Logged: true, Revision: 1},
 		"ringing": {CallID: "c3", LegID: "l3", Kind: v1alpha1.LegExtension, Direction: v1alpha1.DirectionOutbound, From: "1234*102", To: "+12025550145",
 			Extension: "1234*102", User: "ben", Phase: v1alpha1.PhaseRinging, Revision: 1},
 	}

@@ -77,7 +77,7 @@ const leg = `
 apiVersion: pbx-operator.io/v1alpha1
 kind: CallLeg
 metadata: {name: head-office-abc, labels: {pbx-operator.io/integration: head-office}}
-status: {callID: c1, legID: l1, kind: Extension, direction: Inbound, phase: Ringing, recorded: false, revision: 1}
+status: {callID: c1, legID: l1, kind: Extension, direction: Inbound, phase: Ringing, logged: false, revision: 1}
 `
 
 // A creation is one object that differs from a good one by a merge patch.

@@ -310,15 +310,15 @@ func (s *site) legs(ctx context.Context, calls ...simclient.Call) []string {
 
 // line leaves out the talk time where the PBX gives no times: then it is that of a call played faster than life.
 func (s *site) line(leg v1alpha1.CallLegStatus) string {
-	recorded, talk := "", leg.TalkTime
-	if leg.Recorded {
-		recorded = "recorded"
+	logged, talk := "", leg.TalkTime
+	if leg.Logged {
+		logged = "logged"
 	}
 	if s.system.untimed {
 		talk = ""
 	}
 	return strings.Join(strings.Fields(fmt.Sprintln(
-		leg.Direction, leg.From, leg.To, leg.User, leg.Phase, leg.Result, talk, recorded)), " ")
+		leg.Direction, leg.From, leg.To, leg.User, leg.Phase, leg.Result, talk, logged)), " ")
 }
 
 // owned counts our registrations on the PBX by extension and event type.

@@ -171,10 +171,10 @@ func gists(legs []correlation.Leg) []gist {
 	for _, leg := range legs {
 		g := gist{
 			call: leg.CallID, extension: leg.Extension, user: leg.User, kind: leg.Kind, direction: leg.Direction, result: leg.Result,
-			recorded: leg.Recorded, talk: leg.Talk,
+			recorded: leg.Logged, talk: leg.Talk,
 		}
 		if leg.LegID == leg.CallID { // which of several IVRs and queues decides is not certain
-			if !leg.Recorded {
+			if !leg.Logged {
 				continue
 			}
 			g.kind, g.extension = correlation.Trunk, ""
@@ -345,7 +345,7 @@ func TestRecordsAtOtherTimes(t *testing.T) {
 }
 
 func recorded(legs []correlation.Leg) []correlation.Leg {
-	return slices.DeleteFunc(slices.Clone(legs), func(l correlation.Leg) bool { return !l.Recorded })
+	return slices.DeleteFunc(slices.Clone(legs), func(l correlation.Leg) bool { return !l.Logged })
 }
 
 func shifted(records []callevent.Event, by time.Duration) []callevent.Event {
@@ -410,7 +410,7 @@ func TestHistoryCountsOnce(t *testing.T) {
 			n := map[string]int{}
 			for _, leg := range legs {
 				switch {
-				case !leg.Recorded:
+				case !leg.Logged:
 				case leg.Result == correlation.Missed: // which of several IVRs and queues decides is not certain
 					n[leg.CallID]++
 				default:
@@ -646,7 +646,7 @@ func TestAnyHistory(t *testing.T) {
 				missed[leg.CallID]++
 			}
 			if leg.Phase != correlation.Completed || missed[leg.CallID] > 1 || leg.Talk < 0 ||
-				leg.Recorded && leg.Result != correlation.Answered && leg.Result != correlation.Missed {
+				leg.Logged && leg.Result != correlation.Answered && leg.Result != correlation.Missed {
 				t.Fatalf("%+v", leg)
 			}
 		}

@@ -69,8 +69,8 @@ type Leg struct {
 	User        string    `json:"user,omitempty"`
 	Phase       Phase     `json:"phase"`
 	Result      Result    `json:"result,omitempty"`
-	// Recorded tells that this leg counts as a logged call.
-	Recorded    bool          `json:"recorded"`
+	// Logged tells that this leg counts as a logged call.
+	Logged      bool          `json:"recorded"`
 	Start       time.Time     `json:"start,omitzero"`
 	Answer      time.Time     `json:"answer,omitzero"`
 	End         time.Time     `json:"end,omitzero"`

@@ -81,7 +81,7 @@ func TestLossOfEvents(t *testing.T) {
 					t.Fatalf("%s: missed twice: %+v", name, legs)
 				}
 			}
-			if leg.Phase != correlation.Completed || leg.Talk < 0 || leg.Recorded && leg.Result != correlation.Answered && leg.Result != correlation.Missed {
+			if leg.Phase != correlation.Completed || leg.Talk < 0 || leg.Logged && leg.Result != correlation.Answered && leg.Result != correlation.Missed {
 				t.Fatalf("%s: %+v", name, leg)
 			}
 			if !leg.Answer.IsZero() && (leg.Answer.Before(leg.Start) || leg.Answer.After(leg.End)) {

@@ -197,7 +197,7 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 		Kind: a.kind(), Direction: a.direction,
 		From: cmp.Or(a.caller.Number, a.caller.Extension), FromName: a.caller.Name,
 		To: cmp.Or(a.called.Number, a.called.Extension), Extension: a.extension, RecordingID: a.recording,
-		Phase: a.phase(), Result: a.result, Recorded: a.result == Answered && !f.carried(a), DID: a.did,
+		Phase: a.phase(), Result: a.result, Logged: a.result == Answered && !f.carried(a), DID: a.did,
 		Start: a.start, Answer: a.answered, End: a.end, Talk: a.talk(), Backfilled: a.backfilled,
 	}
 	byUser := false
@@ -217,21 +217,21 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 	}
 	if a.internal() || a.forwarding() {
 		leg.Direction = Internal
-		leg.Recorded = leg.Recorded && rules.Scope == ScopeAll
+		leg.Logged = leg.Logged && rules.Scope == ScopeAll
 	}
 	// A call that was started through the API in an extension's name, but connects others, is nothing that its user did.
 	if a.direction == Outbound && leg.CallBackID != "" && !byUser {
 		leg.User = ""
 	}
 	if a.withdrawn || a.mayBeWithdrawn() && f.answeredElsewhere(a) {
-		leg.Result, leg.Recorded = AnsweredElsewhere, false
+		leg.Result, leg.Logged = AnsweredElsewhere, false
 	}
 	leg.Transferred = a.transferred || a.remote != "" || leg.ParentLegID != "" && leg.ParentLegID != a.parent
 	if a.level == callevent.LevelDevice {
 		a.show(&leg)
 	}
 	if a.level == callevent.LevelEntry {
-		leg.Recorded = leg.Result == Missed
+		leg.Logged = leg.Result == Missed
 	}
 	return leg
 }

@@ -142,7 +142,7 @@ func TestPromisesOfEveryOutcome(t *testing.T) {
 			} else {
 				seen[key] = true
 			}
-			if leg.Result == correlation.Missed && leg.Recorded {
+			if leg.Result == correlation.Missed && leg.Logged {
 				missed[leg.CallID]++
 			}
 			checkPromises(t, events, rules, leg, where)
@@ -162,7 +162,7 @@ func checkPromises(t *rapid.T, events []callevent.Event, rules correlation.Rules
 	}) {
 		t.Fatalf("Answered without an ANSWER: %s", where)
 	}
-	if leg.Recorded && leg.Result != correlation.Answered && leg.Result != correlation.Missed {
+	if leg.Logged && leg.Result != correlation.Answered && leg.Result != correlation.Missed {
 		t.Fatalf("recorded, but %s: %s", leg.Result, where)
 	}
 	if (leg.Phase == correlation.Completed) != (leg.Result != "") {

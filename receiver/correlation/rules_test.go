@@ -68,7 +68,7 @@ func summary(c *correlation.Call, rules correlation.Rules) []string {
 	lines := []string{}
 	for _, leg := range c.Outcome(rules).Legs {
 		line := leg.LegID + " " + leg.To + " " + string(leg.Phase) + " " + string(leg.Result)
-		if leg.Recorded {
+		if leg.Logged {
 			line += " recorded"
 		}
 		lines = append(lines, line)
@@ -270,8 +270,8 @@ func TestAnsweredElsewhere(t *testing.T) {
 	} {
 		c := call(append([]callevent.Event{ring("1234*101", "L1", tc.began), tc.end}, taken...)...)
 		for _, leg := range c.Outcome(correlation.DefaultRules()).Legs {
-			if leg.LegID == "L1" && (string(leg.Result) != tc.want || leg.Recorded) {
-				t.Errorf("%s: %s, recorded %v; want %s", tc.name, leg.Result, leg.Recorded, tc.want)
+			if leg.LegID == "L1" && (string(leg.Result) != tc.want || leg.Logged) {
+				t.Errorf("%s: %s, recorded %v; want %s", tc.name, leg.Result, leg.Logged, tc.want)
 			}
 		}
 	}

@@ -80,7 +80,7 @@ type wantLeg struct {
 	User        string                `json:"user"`
 	Phase       correlation.Phase     `json:"phase"`
 	Result      correlation.Result    `json:"result"`
-	Recorded    bool                  `json:"recorded"`
+	Logged      bool                  `json:"logged"`
 	Start       *float64              `json:"start"`
 	FullStart   *float64              `json:"fullStart"`
 	Answer      *float64              `json:"answer"`
@@ -98,7 +98,7 @@ func (w wantLeg) leg(s scenario.Scenario, r registration) correlation.Leg {
 		CallID: scenario.ID(seed, call), LegID: identifier(w.Leg), ParentLegID: identifier(w.Parent),
 		Kind: cmp.Or(w.Kind, correlation.Extension), Direction: w.Direction,
 		From: w.From, FromName: w.FromName, To: w.To, DID: w.DID, Extension: w.Extension, User: w.User,
-		Phase: cmp.Or(w.Phase, correlation.Completed), Result: w.Result, Recorded: w.Recorded,
+		Phase: cmp.Or(w.Phase, correlation.Completed), Result: w.Result, Logged: w.Logged,
 		Start: moment(w.Start), Answer: moment(w.Answer), End: moment(w.End), Talk: seconds(w.Talk),
 		Transferred: w.Transferred, CallBackID: identifier(w.CallBack), RecordingID: identifier(w.Recording),
 		ControlID: "1000000001-" + dashed(scenario.ID(seed, cmp.Or(w.Control, call))),

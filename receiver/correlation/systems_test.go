@@ -89,7 +89,7 @@ func plain(s scenario.Scenario, leg correlation.Leg) wantLeg {
 	shown := wantLeg{
 		Call: symbols.Replace(leg.CallID), Leg: symbols.Replace(leg.LegID), Parent: symbols.Replace(leg.ParentLegID),
 		Kind: leg.Kind, Direction: leg.Direction, From: leg.From, FromName: leg.FromName, To: leg.To, DID: leg.DID, Extension: leg.Extension,
-		User: leg.User, Phase: leg.Phase, Result: leg.Result, Recorded: leg.Recorded, Talk: leg.Talk.Seconds(), Transferred: leg.Transferred,
+		User: leg.User, Phase: leg.Phase, Result: leg.Result, Logged: leg.Logged, Talk: leg.Talk.Seconds(), Transferred: leg.Transferred,
 		CallBack: symbols.Replace(leg.CallBackID), Control: symbols.Replace(leg.ControlID), Recording: symbols.Replace(leg.RecordingID),
 	}
 	since := func(to **float64, set bool, s float64) {

@@ -83,7 +83,7 @@ func (w *waiting) leg(taken bool, facts *facts, revision int64) Leg {
 		From: cmp.Or(e.Remote, caller.Number), FromName: caller.Name,
 		To: cmp.Or(called.Extension, called.Number), DID: w.did(),
 		Extension: cmp.Or(e.Source.Number, called.Extension, w.queue()), User: e.Source.User,
-		Phase: Completed, Result: Missed, Recorded: true,
+		Phase: Completed, Result: Missed, Logged: true,
 		Start: w.events[0].Time, End: e.Time,
 		CallBackID: e.CallBackID, ControlID: e.ControlID, Backfilled: w.backfilled,
 		Revision: revision, Events: legEvents(make([]LegEvent, 0, len(w.events)), w.events),
@@ -92,7 +92,7 @@ func (w *waiting) leg(taken bool, facts *facts, revision int64) Leg {
 		leg.Direction = Internal
 	}
 	if taken {
-		leg.Result, leg.Recorded = AnsweredElsewhere, false
+		leg.Result, leg.Logged = AnsweredElsewhere, false
 	}
 	return leg
 }

@@ -155,7 +155,7 @@ func (c *call) withdraw(legs []correlation.Leg) []correlation.Leg {
 		if n := len(leg.Events); n > 0 && leg.End.IsZero() {
 			leg.End = leg.Events[n-1].Time
 		}
-		leg.Phase, leg.Result, leg.Recorded, leg.Revision = correlation.Completed, correlation.Unknown, false, int64(c.events.Len())
+		leg.Phase, leg.Result, leg.Logged, leg.Revision = correlation.Completed, correlation.Unknown, false, int64(c.events.Len())
 		leg.Answer, leg.Talk = time.Time{}, 0
 		legs = append(legs, leg)
 	}

@@ -189,7 +189,7 @@ func restartsDoNotShow(t *testing.T, pbx string) {
 // depends on what else had come in by then.
 func lasting(b *bench) []correlation.Leg {
 	return slices.DeleteFunc(b.log.content(), func(leg correlation.Leg) bool {
-		return !leg.Recorded && (leg.LegID == leg.CallID && leg.Result == correlation.AnsweredElsewhere || leg.Result == correlation.Unknown)
+		return !leg.Logged && (leg.LegID == leg.CallID && leg.Result == correlation.AnsweredElsewhere || leg.Result == correlation.Unknown)
 	})
 }
 
@@ -294,10 +294,10 @@ func TestShownLegIsWithdrawn(t *testing.T) {
 	}
 	for range 3 {
 		got := reversed.log.content()
-		if len(got) != 2 || got[1].Phase != correlation.Completed || got[1].Result != correlation.Unknown || got[1].Recorded || got[1].End.IsZero() {
+		if len(got) != 2 || got[1].Phase != correlation.Completed || got[1].Result != correlation.Unknown || got[1].Logged || got[1].End.IsZero() {
 			t.Errorf("the leg that was shown by mistake is not withdrawn: %+v", got)
 		}
-		if !got[0].Recorded || got[0].Direction != correlation.Outbound {
+		if !got[0].Logged || got[0].Direction != correlation.Outbound {
 			t.Errorf("the leg of the call: %+v", got[0])
 		}
 		reversed.clock = reversed.clock.Add(20 * time.Minute)

@@ -244,7 +244,7 @@ func answered(id string) correlation.Leg {
 
 func finished(id string) correlation.Leg {
 	leg := answered(id)
-	leg.Phase, leg.Result, leg.Recorded, leg.End, leg.Talk = correlation.Completed, correlation.Answered, true, start.Add(65*time.Second), time.Minute
+	leg.Phase, leg.Result, leg.Logged, leg.End, leg.Talk = correlation.Completed, correlation.Answered, true, start.Add(65*time.Second), time.Minute
 	leg.Revision = 3
 	return leg
 }
@@ -252,7 +252,7 @@ func finished(id string) correlation.Leg {
 func missedAtQueue(id string) correlation.Leg {
 	leg := ringing(id)
 	leg.Kind, leg.To, leg.Extension, leg.User = correlation.Queue, "1234*900", "1234*900", ""
-	leg.Phase, leg.Result, leg.Recorded, leg.Revision = correlation.Completed, correlation.Missed, true, 2
+	leg.Phase, leg.Result, leg.Logged, leg.Revision = correlation.Completed, correlation.Missed, true, 2
 	leg.Start, leg.End = time.Now().Add(-45*time.Second), time.Now()
 	return leg
 }

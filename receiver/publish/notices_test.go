@@ -60,7 +60,7 @@ func TestOnlyRecordedMissedLegsAreAnnounced(t *testing.T) {
 		s := newStand(t)
 		s.run(func() {
 			unrecorded := missedAtQueue("unrecorded")
-			unrecorded.Recorded = false
+			unrecorded.Logged = false
 			old := missedAtQueue("old")
 			old.End = time.Now().Add(-2 * time.Hour)
 			s.deliver(unrecorded, old, finished("answered"), ringing("live"))

@@ -56,7 +56,7 @@ func Status(leg correlation.Leg) v1alpha1.CallLegStatus {
 		Kind: v1alpha1.LegKind(leg.Kind), Direction: v1alpha1.Direction(leg.Direction),
 		From: clip(leg.From, maxNumber), FromName: clip(leg.FromName, maxNumber), To: clip(leg.To, maxNumber),
 		DID: clip(leg.DID, maxShort), Extension: clip(leg.Extension, maxShort), User: clip(leg.User, maxUser),
-		Phase: v1alpha1.LegPhase(leg.Phase), Result: v1alpha1.LegResult(leg.Result), Recorded: leg.Recorded,
+		Phase: v1alpha1.LegPhase(leg.Phase), Result: v1alpha1.LegResult(leg.Result), Logged: leg.Logged,
 		StartTime: microTime(leg.Start), AnswerTime: microTime(leg.Answer), EndTime: microTime(leg.End),
 		TalkTime: talkTime(leg), Transferred: leg.Transferred,
 		CallBackID: clip(leg.CallBackID, maxID), RecordingID: clip(leg.RecordingID, maxID),

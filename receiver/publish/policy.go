@@ -50,5 +50,5 @@ func (p Policy) shows(leg correlation.Leg) bool {
 
 // missed tells whether a leg stands for a missed call: there is at most one such leg in a call.
 func missed(leg correlation.Leg) bool {
-	return leg.Phase == correlation.Completed && leg.Result == correlation.Missed && leg.Recorded
+	return leg.Phase == correlation.Completed && leg.Result == correlation.Missed && leg.Logged
 }

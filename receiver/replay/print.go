@@ -34,7 +34,7 @@ func table(w io.Writer, legs []*v1alpha1.CallLeg) error {
 	for _, leg := range legs {
 		s := leg.Status
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%t\n", s.StartTime.Format(time.DateTime), s.Direction, shown(s.From),
-			shown(s.To), shown(s.User), s.Phase, shown(string(s.Result)), shown(s.TalkTime), s.Recorded)
+			shown(s.To), shown(s.User), s.Phase, shown(string(s.Result)), shown(s.TalkTime), s.Logged)
 	}
 	return t.Flush()
 }

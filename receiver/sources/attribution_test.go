@@ -146,7 +146,7 @@ func TestLegsOfAccountsHaveTheirUsers(t *testing.T) {
 				if got[i].User != "" && got[i].User != "user-"+got[i].Extension {
 					t.Errorf("%s %s: user %s at %s", pbx, s.Name, got[i].User, got[i].Extension)
 				}
-				if got[i].User == "" && got[i].Recorded && got[i].Result == correlation.Answered && got[i].Extension != "" {
+				if got[i].User == "" && got[i].Logged && got[i].Result == correlation.Answered && got[i].Extension != "" {
 					t.Errorf("%s %s: a talk at %s without a user", pbx, s.Name, got[i].Extension)
 				}
 				if got[i].User != "" {

@@ -59,10 +59,10 @@ const ownAccount = "@me"
 
 // accountOf is the client account in paths. It is checked although the API server has done so, because paths of deletions are made of it.
 func accountOf(ringMe *v1alpha1.RingMe) (string, error) {
-	if ringMe.ClientID == "" || ringMe.ClientID == ownAccount {
+	if ringMe.AccountID == "" || ringMe.AccountID == ownAccount {
 		return ownAccount, nil
 	}
-	account, err := parseID("connect to the PBX", ringMe.ClientID)
+	account, err := parseID("connect to the PBX", ringMe.AccountID)
 	if err != nil {
 		return "", err
 	}

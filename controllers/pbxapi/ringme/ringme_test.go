@@ -415,7 +415,7 @@ func TestUnusableSettings(t *testing.T) {
 		"no secret":   {func(s *pbxapi.Settings) { delete(s.Credentials, "clientSecret") }, "head-office-pbx has no key clientSecret"},
 		"empty id":    {func(s *pbxapi.Settings) { s.Credentials["clientID"] = []byte("\n") }, "head-office-pbx has no key clientID"},
 		"no host":     {func(s *pbxapi.Settings) { s.PBX.RingMe.URL = "pbx" }, "spec.pbx.ringMe.url"},
-		"no account":  {func(s *pbxapi.Settings) { s.PBX.RingMe.ClientID = "12/phone_events" }, `"12/phone_events" is no id`},
+		"no account":  {func(s *pbxapi.Settings) { s.PBX.RingMe.AccountID = "12/phone_events" }, `"12/phone_events" is no id`},
 		"no settings": {func(s *pbxapi.Settings) { s.PBX.RingMe = nil }, "spec.pbx.ringMe is missing"},
 	}
 	for name, test := range tests {

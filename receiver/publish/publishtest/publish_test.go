@@ -60,7 +60,7 @@ var _ = Describe("Publication", func() {
 		st := open(ctx, v1alpha1.CallLegs{Publish: v1alpha1.PublishLive})
 		leg := finished("a")
 		ringing := leg
-		ringing.Phase, ringing.Result, ringing.Recorded, ringing.Revision, ringing.Talk = correlation.Ringing, "", false, 1, 0
+		ringing.Phase, ringing.Result, ringing.Logged, ringing.Revision, ringing.Talk = correlation.Ringing, "", false, 1, 0
 		ringing.Answer, ringing.End, ringing.Events = time.Time{}, time.Time{}, leg.Events[:1]
 
 		st.deliver(ringing)

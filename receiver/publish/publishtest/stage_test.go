@@ -239,7 +239,7 @@ func finished(id string) correlation.Leg {
 	begun := time.Now().Add(-65 * time.Second)
 	leg := correlation.Leg{
 		CallID: "call-" + id, LegID: id, Kind: correlation.Extension, Direction: correlation.Inbound, From: "+12025550143", To: "1234*101",
-		DID: "12025550100", Extension: "1234*101", User: "ann", Phase: correlation.Completed, Result: correlation.Answered, Recorded: true,
+		DID: "12025550100", Extension: "1234*101", User: "ann", Phase: correlation.Completed, Result: correlation.Answered, Logged: true,
 		Start: begun, Answer: begun.Add(5 * time.Second), End: begun.Add(65 * time.Second), Talk: time.Minute, Revision: 3,
 	}
 	leg.Events = []correlation.LegEvent{
