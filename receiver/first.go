@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/pbx-operator/pbx-operator/receiver/backoff"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
@@ -12,8 +13,7 @@ import (
 const (
 	firstGroups = 64
 	// firstWait is how often the log is looked at for the first event, where another receiver may have taken it.
-	firstWait  = time.Second
-	firstPause = 5 * time.Second
+	firstWait = time.Second
 )
 
 // eventLog is what the search for the first event needs of the journal.
@@ -29,7 +29,9 @@ func showFirstEvent(ctx context.Context, log eventLog, since time.Time, show fun
 		changed := log.Changed(journal.Events)
 		groups, err := log.ReadEvents(ctx, next, firstGroups)
 		if at, ok := firstOf(groups, since); ok {
-			insist(ctx, logger, func() error { return show(ctx, at) })
+			_ = backoff.Retry(ctx, backoff.Default, func(ctx context.Context) error { return show(ctx, at) }, func(err error, _ time.Duration) {
+				logger.Warn("the first event is not shown yet", "error", err)
+			}) // it ends with ctx, and then nobody is waiting
 			return
 		}
 		if len(groups) > 0 && err == nil {
@@ -41,22 +43,6 @@ func showFirstEvent(ctx context.Context, log eventLog, since time.Time, show fun
 			return
 		case <-changed:
 		case <-time.After(firstWait):
-		}
-	}
-}
-
-// insist repeats a step until it succeeds or ctx ends.
-func insist(ctx context.Context, logger *slog.Logger, step func() error) {
-	for {
-		err := step()
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		logger.Warn("the first event is not shown yet", "error", err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(firstPause):
 		}
 	}
 }

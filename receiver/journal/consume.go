@@ -2,13 +2,14 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/backoff"
 )
 
 const (
@@ -17,9 +18,10 @@ const (
 	// pollInterval is how often a log is looked at that somebody else may write to.
 	pollInterval   = time.Second
 	cursorInterval = time.Second
-	firstBackoff   = 250 * time.Millisecond
-	maxBackoff     = 30 * time.Second
 )
+
+// redelivery are the pauses before a batch that was not taken is handed out again.
+var redelivery = backoff.Pauses{First: 250 * time.Millisecond, Max: 30 * time.Second}
 
 // cursors are the positions that the consumers of a log have reached, so that nothing unread is trimmed.
 type cursors struct {
@@ -69,7 +71,7 @@ type consumer struct {
 
 func (j *Journal) consume(ctx context.Context, log Log, durable string, handle func(context.Context, []message) error) error {
 	c := &consumer{journal: j, log: log, durable: durable, handle: handle}
-	if err := retry(ctx, func() (err error) { c.cursor, err = j.loadCursor(ctx, log, durable); return err }); err != nil {
+	if err := c.load(ctx); err != nil {
 		return err
 	}
 	j.cursors.set(log, durable, c.cursor)
@@ -104,6 +106,16 @@ func (j *Journal) consume(ctx context.Context, log Log, durable string, handle f
 	}
 }
 
+// load finds out where an earlier run has stopped reading.
+func (c *consumer) load(ctx context.Context) error {
+	return backoff.Retry(ctx, redelivery, func(ctx context.Context) (err error) {
+		c.cursor, err = c.journal.loadCursor(ctx, c.log, c.durable)
+		return err
+	}, func(err error, _ time.Duration) {
+		c.journal.config.Logger.Warn("cannot read the position of a reader; trying again", "log", c.log, "reader", c.durable, "error", err)
+	})
+}
+
 func (c *consumer) open(first, last uint64) *span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,7 +126,7 @@ func (c *consumer) open(first, last uint64) *span {
 
 // deliver hands a span to the handler until it takes it. What was replaced meanwhile comes in a later span, in its newest form.
 func (c *consumer) deliver(ctx context.Context, s *span, messages []message) {
-	err := retry(ctx, func() error {
+	err := backoff.Retry(ctx, redelivery, func(ctx context.Context) error {
 		if messages == nil {
 			var err error
 			if messages, err = c.reread(ctx, s); err != nil {
@@ -127,7 +139,7 @@ func (c *consumer) deliver(ctx context.Context, s *span, messages []message) {
 		err := c.handle(ctx, messages)
 		messages = nil
 		return err
-	})
+	}, nil)
 	if err == nil {
 		c.finish(s)
 	}
@@ -189,19 +201,6 @@ func (j *Journal) loadCursor(ctx context.Context, log Log, durable string) (uint
 
 func (j *Journal) saveCursor(ctx context.Context, log Log, durable string, cursor uint64) error {
 	return j.putState(ctx, []byte(strconv.FormatUint(cursor, 10)), "cursor", string(log), durable)
-}
-
-// retry repeats attempt with growing pauses until it succeeds or ctx ends.
-func retry(ctx context.Context, attempt func() error) error {
-	for pause := firstBackoff; ; pause = min(2*pause, maxBackoff) {
-		err := attempt()
-		if err == nil {
-			return nil
-		}
-		if !waitFor(ctx, nil, pause) {
-			return errors.Join(context.Cause(ctx), err)
-		}
-	}
 }
 
 // waitFor waits for a change or for some time. It reports false when ctx has ended.

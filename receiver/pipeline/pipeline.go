@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/pbx-operator/pbx-operator/receiver/backoff"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect"
@@ -57,10 +58,8 @@ const (
 	maxCallEvents      = 2000
 	checkpointInterval = time.Second
 	// pace is the pause after a pass, in which more comes together: fewer and larger reads and writes.
-	pace       = 25 * time.Millisecond
-	idleWait   = time.Second
-	firstPause = 100 * time.Millisecond
-	maxPause   = 5 * time.Second
+	pace     = 25 * time.Millisecond
+	idleWait = time.Second
 )
 
 // Pipeline is one run over the logs. It is not safe for concurrent use.
@@ -111,7 +110,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		switch {
 		case err != nil:
 		case worked:
-			sleep(ctx, pace)
+			backoff.Sleep(ctx, pace)
 		default:
 			p.wait(ctx, changed)
 		}
@@ -121,22 +120,10 @@ func (p *Pipeline) Run(ctx context.Context) error {
 
 // persist repeats step with growing pauses until it succeeds or ctx ends.
 func (p *Pipeline) persist(ctx context.Context, what string, step func(context.Context) error) error {
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		err := step(ctx)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
+	return backoff.Retry(ctx, backoff.Default, step, func(err error, pause time.Duration) {
 		p.config.Metrics.failures.Inc()
 		p.config.Logger.Warn("cannot "+what+"; trying again", "error", err, "in", pause)
-		sleep(ctx, pause)
-	}
-}
-
-func sleep(ctx context.Context, duration time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(duration):
-	}
+	})
 }
 
 // wait returns when there may be something to do.
