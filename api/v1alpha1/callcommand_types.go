@@ -68,7 +68,7 @@ type CallCommandSpec struct {
 	// +default="1h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('168h')",message="ttlAfterFinished must be between 0s and 168h"
 	// +optional
-	TTLAfterFinished metav1.Duration `json:"ttlAfterFinished,omitzero"`
+	TTLAfterFinished *metav1.Duration `json:"ttlAfterFinished,omitempty"`
 }
 
 // CommandPhase is how far a command has come.
@@ -91,8 +91,10 @@ const (
 
 // CallCommandStatus is what was observed.
 type CallCommandStatus struct {
-	// conditions are Ready (True when the command has finished: the reason is NotConnected for a dial that nobody answered, and NoCall for
-	// a hangup without a call; False with what it waits for or has failed of); Reconciling and Stalled while they apply.
+	// conditions are Ready (True when the command has finished: the reason is NotConnected for a dial
+	// that nobody answered, and NoCall for a hangup without a call; False with what it waits for or has
+	// failed of); Complete or Failed, as on a Job, once it is over; Reconciling and Stalled while they
+	// apply.
 	// +listType=map
 	// +listMapKey=type
 	// +patchStrategy=merge

@@ -82,8 +82,16 @@ type LegEvent struct {
 	Status string `json:"status,omitempty"`
 }
 
+// LegAttribute is the value of an attribute of a leg.
+// +kubebuilder:validation:MaxLength=256
+type LegAttribute string
+
 // CallLegStatus is what was observed of one attempt to connect one party.
 type CallLegStatus struct {
+	// integration is the name of the PBXIntegration that the leg belongs to.
+	// +kubebuilder:validation:MaxLength=40
+	// +optional
+	Integration string `json:"integration,omitempty"`
 	// callID is the PBX's id of the whole call.
 	// +kubebuilder:validation:MaxLength=256
 	// +required
@@ -144,11 +152,13 @@ type CallLegStatus struct {
 	// endTime is the hangup.
 	// +optional
 	EndTime *metav1.MicroTime `json:"endTime,omitempty"`
-	// talkTime in seconds, such as 60s or 11.4s.
+	// talkTime in seconds, such as 60s or 11.4s. It is absent while it is not known: before the end of
+	// the leg, where nobody talked, and where the PBX did not tell how long. 0s is a call of less than a
+	// millisecond.
 	// +kubebuilder:validation:MaxLength=24
 	// +kubebuilder:validation:Pattern=`^[0-9]+(\.[0-9]+)?s$`
 	// +optional
-	TalkTime string `json:"talkTime,omitempty"`
+	TalkTime *string `json:"talkTime,omitempty"`
 	// transferred tells that the leg came about by forwarding or transfer.
 	// +optional
 	Transferred bool `json:"transferred,omitempty"`
@@ -163,6 +173,13 @@ type CallLegStatus struct {
 	// backfilled tells that the leg, or a part of it, comes from the PBX's history and not from events.
 	// +optional
 	Backfilled bool `json:"backfilled,omitempty"`
+	// attributes are what the PBX told of the leg that has no field here: call tags (tag.campaign: spring)
+	// and parameters by their name on the wire. At most 16 of them; keys have at most 63 characters,
+	// values 256.
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) >= 1 && size(k) <= 63)",message="a key of attributes must have 1 to 63 characters"
+	// +optional
+	Attributes map[string]LegAttribute `json:"attributes,omitempty"`
 	// revision grows with every event that joined the call.
 	// +kubebuilder:validation:Minimum=0
 	// +required
@@ -177,6 +194,7 @@ type CallLegStatus struct {
 // CallLeg is one attempt to connect one party of a call. Receivers write it; nobody else does.
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=calllegs,shortName=leg,categories=telephony
+// +kubebuilder:selectablefield:JSONPath=`.status.integration`
 // +kubebuilder:selectablefield:JSONPath=`.status.direction`
 // +kubebuilder:selectablefield:JSONPath=`.status.phase`
 // +kubebuilder:selectablefield:JSONPath=`.status.result`

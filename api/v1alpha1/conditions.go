@@ -14,10 +14,20 @@ const (
 	ConditionReceiverAvailable = "ReceiverAvailable"
 	// ConditionEventsReceived tells, for a PBX that is configured by hand, whether its first event has arrived.
 	ConditionEventsReceived = "EventsReceived"
-	// ConditionExtensionsDiscovered tells whether the mappings are those of the extensions on the PBX.
-	ConditionExtensionsDiscovered = "ExtensionsDiscovered"
+	// ConditionExtensions tells whether all mappings of an integration are Ready.
+	ConditionExtensions = "Extensions"
+	// ConditionDegraded is True while the receiver runs, but calls or events suffer. Receivers set it by
+	// server-side apply under their own field manager; absent or False is fine.
+	ConditionDegraded = "Degraded"
+	// ConditionDiscovered tells whether the mappings are those of the extensions on the PBX.
+	ConditionDiscovered = "Discovered"
 	// ConditionBackfilled tells whether the calls of the last outage were read from the PBX's history.
 	ConditionBackfilled = "Backfilled"
+	// ConditionComplete is True when a command has done its work, as on a Job: `kubectl wait` and kstatus
+	// understand it.
+	ConditionComplete = "Complete"
+	// ConditionFailed is True when a command did not happen, or nobody knows whether it did.
+	ConditionFailed = "Failed"
 )
 
 // Reasons of conditions and Events.
@@ -44,6 +54,20 @@ const (
 	ReasonRegistrationsDeleted = "RegistrationsDeleted"
 	ReasonRegistrationsLeft    = "RegistrationsLeft"
 	ReasonKeyRotated           = "KeyRotated"
+	ReasonKeysUnreadable       = "KeysUnreadable"
+	ReasonKeysLost             = "KeysLost"
+	ReasonCABundleMissing      = "CABundleMissing"
+	ReasonCABundleInvalid      = "CABundleInvalid"
+	ReasonExtensionsReady      = "ExtensionsReady"
+	ReasonExtensionsNotReady   = "ExtensionsNotReady"
+	ReasonExtensionsSkipped    = "ExtensionsSkipped"
+	ReasonTooManyVanished      = "TooManyVanished"
+	ReasonReceiverHealthy      = "ReceiverHealthy"
+	ReasonCorrelationBehind    = "CorrelationBehind"
+	ReasonCallsParked          = "CallsParked"
+	ReasonCallsClosedEarly     = "CallsClosedEarly"
+	ReasonRecordsDamaged       = "RecordsDamaged"
+	ReasonJournalFull          = "JournalFull"
 	ReasonDriftCorrected       = "DriftCorrected"
 	ReasonMissedCall           = "MissedCall"
 	ReasonEventQuarantined     = "EventQuarantined"

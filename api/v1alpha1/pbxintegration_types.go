@@ -31,12 +31,51 @@ type SecretReference struct {
 	Name string `json:"name,omitempty"`
 }
 
+// BundleKind is the kind of object that holds a CA bundle.
+// +kubebuilder:validation:Enum=Secret;ConfigMap
+type BundleKind string
+
+// The kinds of objects that hold a CA bundle.
+const (
+	BundleSecret    BundleKind = "Secret"
+	BundleConfigMap BundleKind = "ConfigMap"
+)
+
+// BundleReference names one entry of a Secret or a ConfigMap in the same namespace. The entry holds
+// certificates of certificate authorities in PEM.
+type BundleReference struct {
+	// kind is Secret or ConfigMap.
+	// +required
+	Kind BundleKind `json:"kind,omitempty"`
+	// name of the Secret or ConfigMap.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+	// key of the entry, such as ca.crt.
+	// +default="ca.crt"
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	// +optional
+	Key string `json:"key,omitempty"`
+}
+
+// TLS says whom to trust at the other end of a connection that the operator or the receiver opens.
+type TLS struct {
+	// caBundle holds the certificate authorities to trust, in place of those that the system knows.
+	// A change of its content is taken up without a restart of the manager; receivers are rolled.
+	// +required
+	CABundle BundleReference `json:"caBundle,omitzero"`
+}
+
 // PBX says which telephone system to connect to. Only the member that belongs to type may be set.
 // +union
 // +kubebuilder:validation:XValidation:rule="(self.type == 'RingMe') == has(self.ringMe)",message="set ringMe if, and only if, type is RingMe"
 // +kubebuilder:validation:XValidation:rule="(self.type == 'VoipNow') == has(self.voipNow)",message="set voipNow if, and only if, type is VoipNow"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Callable' || !has(self.callable)",message="set callable only if type is Callable"
 // +kubebuilder:validation:XValidation:rule="self.type == 'LinuxBox' || !has(self.linuxBox)",message="set linuxBox only if type is LinuxBox"
+// +kubebuilder:validation:XValidation:rule="self.type != 'Callable' || !has(self.tls)",message="a Callable has no API to connect to, so tls has no meaning for it"
 type PBX struct {
 	// type of the telephone system. It cannot be changed: the registrations made on the old system would be left behind.
 	// +unionDiscriminator
@@ -55,6 +94,10 @@ type PBX struct {
 	// linuxBox says how a LinuxBox.cz PBX was set up.
 	// +optional
 	LinuxBox *LinuxBox `json:"linuxBox,omitempty"`
+	// tls says whose certificate of the PBX to trust: that of its API, and that of the database of a
+	// LinuxBox. Default: the certificate authorities that the system knows.
+	// +optional
+	TLS *TLS `json:"tls,omitempty"`
 }
 
 // RingMe says how to reach the management API of a RingMe platform.
@@ -292,6 +335,7 @@ const (
 
 // ReceiverStorage is where the receiver keeps its durable logs.
 // +kubebuilder:validation:XValidation:rule="!(has(self.ephemeral) && self.ephemeral && has(self.storageClassName))",message="ephemeral storage has no storageClassName"
+// +kubebuilder:validation:XValidation:rule="!(has(self.ephemeral) && self.ephemeral && has(self.retain) && self.retain)",message="ephemeral storage cannot be retained"
 // +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",message="storageClassName is immutable; the events in the old volume would be left behind"
 // +kubebuilder:validation:XValidation:rule="(has(self.ephemeral) && self.ephemeral) == (has(oldSelf.ephemeral) && oldSelf.ephemeral)",message="ephemeral is immutable; the events in the old volume would be left behind"
 type ReceiverStorage struct {
@@ -309,6 +353,12 @@ type ReceiverStorage struct {
 	// ephemeral keeps the logs in an emptyDir: events survive a restart of the container, not the loss of the pod.
 	// +optional
 	Ephemeral bool `json:"ephemeral,omitempty"`
+	// retain keeps the volumes when the PBXIntegration is deleted. They hold call events and legs with
+	// phone numbers, so by default they are deleted with it. A volume that was retained is taken up
+	// again by an integration of the same name. An external journal is never deleted.
+	// +default=false
+	// +optional
+	Retain bool `json:"retain,omitempty"`
 }
 
 // NATSJournal is a JetStream that somebody else runs.
@@ -322,6 +372,10 @@ type NATSJournal struct {
 	// credentialsSecretRef names a Secret with the key creds, a NATS credentials file.
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
+	// tls says whose certificate of the servers to trust. Default: the certificate authorities that the
+	// system knows.
+	// +optional
+	TLS *TLS `json:"tls,omitempty"`
 }
 
 // Journal says where events and legs are made durable. Default: a log embedded in the receiver.
@@ -363,6 +417,10 @@ type GatewayExposure struct {
 	// +listType=set
 	// +optional
 	Hostnames []string `json:"hostnames,omitempty"`
+	// annotations of the HTTPRoute, such as those that configure the implementation of the Gateway.
+	// +kubebuilder:validation:MaxProperties=64
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // IngressTLS terminates TLS at the Ingress.
@@ -384,6 +442,10 @@ type IngressExposure struct {
 	// tls terminates TLS at the Ingress.
 	// +optional
 	TLS *IngressTLS `json:"tls,omitempty"`
+	// annotations of the Ingress, such as those that configure its controller.
+	// +kubebuilder:validation:MaxProperties=64
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // Exposure says how publicURL reaches the receiver. Empty: by means of your own, to the Service of the receiver.
@@ -448,6 +510,14 @@ type Receiver struct {
 	// +kubebuilder:validation:Maximum=50
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
+	// image pins the image of the receiver, so that an upgrade of the operator leaves these pods alone.
+	// Default: the image that came with the operator. A pinned image should be no older than the previous
+	// minor version of the operator.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^[^\s]+$`
+	// +optional
+	Image string `json:"image,omitempty"`
 	// storage of each replica.
 	// +default={}
 	// +optional
@@ -508,11 +578,11 @@ type CallLegs struct {
 	// +default="Live"
 	// +optional
 	Publish CallLegPublish `json:"publish,omitempty"`
-	// ttlAfterFinished is how long a finished CallLeg stays.
+	// ttlAfterFinished is how long a finished CallLeg stays. With 0s it goes at the next sweep.
 	// +default="1h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('168h')",message="ttlAfterFinished must be between 0s and 168h"
 	// +optional
-	TTLAfterFinished metav1.Duration `json:"ttlAfterFinished,omitzero"`
+	TTLAfterFinished *metav1.Duration `json:"ttlAfterFinished,omitempty"`
 	// maxObjects is a hard cap on the CallLeg objects of this integration: the oldest finished ones go first.
 	// +default=2000
 	// +kubebuilder:validation:Minimum=1
@@ -523,7 +593,7 @@ type CallLegs struct {
 	// +default="5s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('5m')",message="missedGracePeriod must be between 0s and 5m"
 	// +optional
-	MissedGracePeriod metav1.Duration `json:"missedGracePeriod,omitzero"`
+	MissedGracePeriod *metav1.Duration `json:"missedGracePeriod,omitempty"`
 	// maxDuration closes a leg that never hears its hangup.
 	// +default="4h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('48h')",message="maxDuration must be between 1s and 48h"
@@ -539,6 +609,11 @@ type CallLegs struct {
 	// +default="Answered"
 	// +optional
 	SelfService CallJudgement `json:"selfService,omitempty"`
+	// maskNumbers hides all but the last two digits of outside numbers in Kubernetes Events, which more
+	// people may read than CallLegs. CallLegs show them in full.
+	// +default=false
+	// +optional
+	MaskNumbers bool `json:"maskNumbers,omitempty"`
 }
 
 // CallJudgement says what a call counts as.
@@ -592,7 +667,7 @@ type Discovery struct {
 	// +default="1h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('168h')",message="gracePeriod must be between 0s and 168h"
 	// +optional
-	GracePeriod metav1.Duration `json:"gracePeriod,omitzero"`
+	GracePeriod *metav1.Duration `json:"gracePeriod,omitempty"`
 }
 
 // BackfillMode says whether calls are read from the PBX's history.
@@ -616,7 +691,7 @@ type Backfill struct {
 	// +default="30s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="after must be between 0s and 24h"
 	// +optional
-	After metav1.Duration `json:"after,omitzero"`
+	After *metav1.Duration `json:"after,omitempty"`
 }
 
 // PBXIntegrationSpec is what the user wants.
@@ -706,6 +781,28 @@ type BackfillStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Reads int32 `json:"reads"`
+	// cursor is where a read that was interrupted goes on. It is absent while none is under way. Its
+	// form depends on the PBX and may change.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Cursor string `json:"cursor,omitempty"`
+}
+
+// SkippedExtension is an extension on the PBX that discovery made no mapping of.
+type SkippedExtension struct {
+	// number of the extension, cut to 128 characters.
+	// +kubebuilder:validation:MaxLength=128
+	// +optional
+	Number string `json:"number,omitempty"`
+	// id of the extension on the PBX, cut to 128 characters.
+	// +kubebuilder:validation:MaxLength=128
+	// +optional
+	ID string `json:"id,omitempty"`
+	// message says why it was skipped.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +required
+	Message string `json:"message,omitempty"`
 }
 
 // DiscoveryStatus tells of the extensions that were found on the PBX.
@@ -717,12 +814,27 @@ type DiscoveryStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Extensions int32 `json:"extensions"`
+	// cursor is where a list that was interrupted goes on. It is absent while none is under way. Its
+	// form depends on the PBX and may change.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Cursor string `json:"cursor,omitempty"`
+	// skippedExtensions is how many extensions could not be mapped.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	SkippedExtensions *int32 `json:"skippedExtensions,omitempty"`
+	// skipped are the first 16 of them.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	Skipped []SkippedExtension `json:"skipped,omitempty"`
 }
 
 // PBXIntegrationStatus is what was observed.
 type PBXIntegrationStatus struct {
-	// conditions are Ready, PBXReachable and ReceiverAvailable; EventsReceived for a PBX that is configured by hand; ExtensionsDiscovered and
-	// Backfilled once there is something to say; Reconciling and Stalled while they apply.
+	// conditions are Ready, PBXReachable and ReceiverAvailable; EventsReceived for a PBX that is
+	// configured by hand; Extensions, Discovered and Backfilled once there is something to say; Degraded,
+	// which the receiver sets (True while calls or events suffer); Reconciling and Stalled while they apply.
 	// +listType=map
 	// +listMapKey=type
 	// +patchStrategy=merge

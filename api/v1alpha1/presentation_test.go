@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/json"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -36,12 +37,12 @@ var _ = Describe("Defaults", func() {
 		Expect(pbx.Spec.Receiver.Storage.Size.String()).To(Equal("1Gi"))
 		Expect(pbx.Spec.CallLegs).To(Equal(v1alpha1.CallLegs{
 			Scope: v1alpha1.ScopeExternal, Publish: v1alpha1.PublishLive, MaxObjects: 2000,
-			TTLAfterFinished:  metav1.Duration{Duration: time.Hour},
-			MissedGracePeriod: metav1.Duration{Duration: 5 * time.Second},
+			TTLAfterFinished:  &metav1.Duration{Duration: time.Hour},
+			MissedGracePeriod: &metav1.Duration{Duration: 5 * time.Second},
 			MaxDuration:       metav1.Duration{Duration: 4 * time.Hour},
 			ForwardedOutside:  v1alpha1.CountAsMissed, SelfService: v1alpha1.CountAsAnswered,
 		}))
-		Expect(pbx.Spec.Backfill).To(Equal(v1alpha1.Backfill{Mode: v1alpha1.BackfillEnabled, After: metav1.Duration{Duration: 30 * time.Second}}))
+		Expect(pbx.Spec.Backfill).To(Equal(v1alpha1.Backfill{Mode: v1alpha1.BackfillEnabled, After: &metav1.Duration{Duration: 30 * time.Second}}))
 		Expect(pbx.Spec.Discovery).To(BeNil())
 		Expect(pbx.Spec.DeletionPolicy).To(Equal(v1alpha1.DeletionDelete))
 		Expect(pbx.Spec.Suspend).To(BeFalse())
@@ -75,10 +76,38 @@ var _ = Describe("Defaults", func() {
 	})
 })
 
+var _ = Describe("A duration of zero", func() {
+	It("is kept by an update made with the Go types", func(ctx context.Context) {
+		pbx := manifest(voipNow)
+		pbx.Object = patched(pbx.Object, `{"spec":{"callLegs":{"ttlAfterFinished":"0s","missedGracePeriod":"0s"},
+			"discovery":{"gracePeriod":"0s"},"backfill":{"after":"0s"}}}`)
+		create(ctx, pbx)
+		var kept v1alpha1.PBXIntegration
+		Expect(kube.Get(ctx, client.ObjectKeyFromObject(pbx), &kept)).To(Succeed())
+		kept.Labels = map[string]string{"seen": "yes"}
+		Expect(kube.Update(ctx, &kept)).To(Succeed())
+		Expect(kept.Spec.CallLegs.Retention()).To(BeZero())
+		Expect(kept.Spec.CallLegs.GracePeriod()).To(BeZero())
+		Expect(kept.Spec.Discovery.Grace()).To(BeZero())
+		Expect(kept.Spec.Backfill.ShortestOutage()).To(BeZero())
+	})
+
+	It("does not make a command immutable to its finalizers", func(ctx context.Context) {
+		dial := manifest(command)
+		dial.Object = patched(dial.Object, `{"spec":{"ttlAfterFinished":"0s"}}`)
+		create(ctx, dial)
+		var kept v1alpha1.CallCommand
+		Expect(kube.Get(ctx, client.ObjectKeyFromObject(dial), &kept)).To(Succeed())
+		kept.Labels = map[string]string{"seen": "yes"}
+		Expect(kube.Update(ctx, &kept)).To(Succeed())
+		Expect(kept.Spec.Retention()).To(BeZero())
+	})
+})
+
 var _ = Describe("CallLegs in a list", func() {
 	legs := map[string]v1alpha1.CallLegStatus{
-		"answered": {CallID: "c1", LegID: "l1", Kind: v1alpha1.LegExtension, Direction: v1alpha1.DirectionInbound, From: "+12025550143", To: "1234*101",
-			Extension: "1234*101", User: "ann", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultAnswered, TalkTime: "60s", Logged: true, Revision: 3},
+		"answered": {Integration: "head-office", CallID: "c1", LegID: "l1", Kind: v1alpha1.LegExtension, Direction: v1alpha1.DirectionInbound, From: "+12025550143", To: "1234*101",
+			Extension: "1234*101", User: "ann", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultAnswered, TalkTime: ptr.To("60s"), Logged: true, Revision: 3},
 		"missed": {CallID: "c2", LegID: "l2", Kind: v1alpha1.LegQueue, Direction: v1alpha1.DirectionInbound, From: "+12025550144", To: "1234*900",
 			Extension: "1234*900", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultMissed, Logged: true, Revision: 1},
 		"ringing": {CallID: "c3", LegID: "l3", Kind: v1alpha1.LegExtension, Direction: v1alpha1.DirectionOutbound, From: "1234*102", To: "+12025550145",
@@ -105,6 +134,7 @@ var _ = Describe("CallLegs in a list", func() {
 		Entry("extension", "status.extension=1234*900", "missed"),
 		Entry("user", "status.user=ann", "answered"),
 		Entry("call", "status.callID=c3", "ringing"),
+		Entry("integration", "status.integration=head-office", "answered"),
 		Entry("two at once", "status.phase=Completed,status.result!=Missed", "answered"),
 	)
 

@@ -2,6 +2,7 @@ package v1alpha1_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,8 +97,20 @@ var creations = map[string]creation{
 	"a PBX without scheme":                     {integration, `{"spec":{"pbx":{"ringMe":{"url":"pbx.example.com"}}}}`, "url must be an http or https URL with a host"},
 	"a PBX over another protocol":              {integration, `{"spec":{"pbx":{"ringMe":{"url":"ftp://pbx.example.com"}}}}`, "url must be an http or https URL with a host"},
 	"no credentials":                           {integration, `{"spec":{"pbx":{"ringMe":{"credentialsSecretRef":null}}}}`, "credentialsSecretRef: Required value"},
-	"a numeric client":                         {base: integration, patch: `{"spec":{"pbx":{"ringMe":{"clientID":"4711"}}}}`},
-	"a client that is no id":                   {integration, `{"spec":{"pbx":{"ringMe":{"clientID":"me"}}}}`, "spec.pbx.ringMe.clientID"},
+	"a numeric account":                        {base: integration, patch: `{"spec":{"pbx":{"ringMe":{"accountID":"4711"}}}}`},
+	"an account that is no id":                 {integration, `{"spec":{"pbx":{"ringMe":{"accountID":"me"}}}}`, "spec.pbx.ringMe.accountID"},
+	"a PBX with a CA of its own":               {base: integration, patch: `{"spec":{"pbx":{"tls":{"caBundle":{"kind":"ConfigMap","name":"pbx-ca"}}}}}`},
+	"a CA in a Secret under another key":       {base: linuxBox, patch: `{"spec":{"pbx":{"tls":{"caBundle":{"kind":"Secret","name":"pbx-ca","key":"chain.pem"}}}}}`},
+	"a CA in a Pod":                            {integration, `{"spec":{"pbx":{"tls":{"caBundle":{"kind":"Pod","name":"pbx-ca"}}}}}`, `Unsupported value: "Pod"`},
+	"a CA under a path":                        {integration, `{"spec":{"pbx":{"tls":{"caBundle":{"kind":"Secret","name":"pbx-ca","key":"../ca"}}}}}`, "spec.pbx.tls.caBundle.key"},
+	"TLS that says nothing":                    {integration, `{"spec":{"pbx":{"tls":{}}}}`, "spec.pbx.tls.caBundle: Required value"},
+	"TLS to a Callable":                        {callable, `{"spec":{"pbx":{"tls":{"caBundle":{"kind":"Secret","name":"pbx-ca"}}}}}`, "a Callable has no API to connect to"},
+	"a journal with a CA of its own":           {base: integration, patch: `{"spec":{"receiver":{"journal":{"nats":{"url":"tls://nats.example.com","tls":{"caBundle":{"kind":"Secret","name":"nats-ca"}}}}}}}`},
+	"a pinned receiver":                        {base: integration, patch: `{"spec":{"receiver":{"image":"registry.example.com/receiver@sha256:4711"}}}`},
+	"a receiver image with a space":            {integration, `{"spec":{"receiver":{"image":"receiver latest"}}}`, "spec.receiver.image"},
+	"a volume that stays":                      {base: integration, patch: `{"spec":{"receiver":{"storage":{"retain":true}}}}`},
+	"an ephemeral log that stays":              {integration, `{"spec":{"receiver":{"storage":{"ephemeral":true,"retain":true}}}}`, "ephemeral storage cannot be retained"},
+	"masked numbers":                           {base: integration, patch: `{"spec":{"callLegs":{"maskNumbers":true}}}`},
 	"an event limit of none":                   {integration, `{"spec":{"pbx":{"ringMe":{"eventLimit":0}}}}`, "should be greater than or equal to 1"},
 	"no requests at all":                       {integration, `{"spec":{"pbx":{"ringMe":{"requestsPerMinute":0}}}}`, "should be greater than or equal to 1"},
 	"a public URL with port and path":          {base: integration, patch: `{"spec":{"receiver":{"publicURL":"http://calls.example.com:8080/pbx"}}}`},
@@ -117,7 +130,8 @@ var creations = map[string]creation{
 	"an ephemeral log of a class":              {integration, `{"spec":{"receiver":{"storage":{"ephemeral":true,"storageClassName":"fast"}}}}`, "ephemeral storage has no storageClassName"},
 	"a gateway":                                {base: integration, patch: `{"spec":{"receiver":{"exposure":{"gateway":{"parentRefs":[{"name":"public"}]}}}}}`},
 	"a gateway without parents":                {integration, `{"spec":{"receiver":{"exposure":{"gateway":{"parentRefs":[]}}}}}`, "parentRefs"},
-	"an ingress":                               {base: integration, patch: `{"spec":{"receiver":{"exposure":{"ingress":{"className":"nginx","tls":{"secretName":"calls-tls"}}}}}}`},
+	"an ingress":                               {base: integration, patch: `{"spec":{"receiver":{"exposure":{"ingress":{"className":"nginx","tls":{"secretName":"calls-tls"},"annotations":{"example.com/proxy":"on"}}}}}}`},
+	"a gateway with annotations":               {base: integration, patch: `{"spec":{"receiver":{"exposure":{"gateway":{"parentRefs":[{"name":"public"}],"annotations":{"example.com/timeout":"5s"}}}}}}`},
 	"a gateway and an ingress":                 {integration, `{"spec":{"receiver":{"exposure":{"gateway":{"parentRefs":[{"name":"public"}]},"ingress":{}}}}}`, "set at most one of gateway and ingress"},
 	"allowed networks of both families":        {base: integration, patch: `{"spec":{"receiver":{"allowedSources":["198.51.100.0/24","2001:db8::/32"]}}}`},
 	"an allowed address without mask":          {integration, `{"spec":{"receiver":{"allowedSources":["198.51.100.7"]}}}`, "must be a network in CIDR notation, such as 198.51.100.0/24"},
@@ -195,6 +209,12 @@ var creations = map[string]creation{
 	"a leg with a result nobody knows":         {leg, `{"status":{"result":"ANSWER"}}`, `Unsupported value: "ANSWER"`},
 	"a finished leg":                           {base: leg, patch: `{"status":{"phase":"Completed","result":"Answered","talkTime":"11.4s","startTime":"2026-01-02T10:00:00.000000Z","events":[{"type":"DialIn","time":"2026-01-02T10:00:00.123456Z"}]}}`},
 	"a talk time that is no number of seconds": {leg, `{"status":{"talkTime":"1m0s"}}`, "status.talkTime"},
+	"a talk time of nothing":                   {base: leg, patch: `{"status":{"talkTime":"0s"}}`},
+	"a leg with attributes":                    {base: leg, patch: `{"status":{"integration":"head-office","attributes":{"tag.campaign":"spring","X-Empty":""}}}`},
+	"an attribute without a name":              {leg, `{"status":{"attributes":{"":"spring"}}}`, "a key of attributes must have 1 to 63 characters"},
+	"an attribute with a long name":            {leg, `{"status":{"attributes":{"` + strings.Repeat("k", 64) + `":"v"}}}`, "a key of attributes must have 1 to 63 characters"},
+	"an attribute with a long value":           {leg, `{"status":{"attributes":{"k":"` + strings.Repeat("v", 257) + `"}}}`, "Too long"},
+	"more attributes than 16":                  {leg, `{"status":{"attributes":{` + attributes(17) + `}}}`, "must have at most 16 items"},
 }
 
 // A change is an edit of an object that exists.
@@ -208,14 +228,15 @@ var changes = map[string]change{
 	"a new public URL":             {base: integration, after: `{"spec":{"receiver":{"publicURL":"https://other.example.com"}}}`},
 	"suspension":                   {base: integration, after: `{"spec":{"suspend":true}}`},
 	"another PBX":                  {base: integration, after: `{"spec":{"pbx":{"ringMe":{"url":"https://other.example.com"}}}}`, refusal: "url is immutable; registrations on the old PBX would be left behind"},
-	"another account":              {base: integration, after: `{"spec":{"pbx":{"ringMe":{"clientID":"4711"}}}}`, refusal: "clientID is immutable; registrations in the old account would be left behind"},
-	"the account spelled out":      {base: integration, after: `{"spec":{"pbx":{"ringMe":{"clientID":"@me"}}}}`},
+	"another account":              {base: integration, after: `{"spec":{"pbx":{"ringMe":{"accountID":"4711"}}}}`, refusal: "accountID is immutable; registrations in the old account would be left behind"},
+	"the account spelled out":      {base: integration, after: `{"spec":{"pbx":{"ringMe":{"accountID":"@me"}}}}`},
 	"another make of PBX":          {base: callable, after: `{"spec":{"pbx":{"type":"LinuxBox"}}}`, refusal: "type is immutable; create a new PBXIntegration for another system"},
 	"another VoipNow":              {base: voipNow, after: `{"spec":{"pbx":{"voipNow":{"url":"https://other.example.com"}}}}`, refusal: "url is immutable; registrations on the old PBX would be left behind"},
 	"another VoipNow user":         {base: voipNow, after: `{"spec":{"pbx":{"voipNow":{"userID":"4711"}}}}`, refusal: "userID is immutable; registrations of the old user would be left behind"},
 	"another number to dial":       {base: command, after: `{"spec":{"dial":{"number":"+12025550144"}}}`, refusal: "a command is immutable; create another one"},
 	"a bigger volume":              {base: integration, after: `{"spec":{"receiver":{"storage":{"size":"2Gi"}}}}`},
 	"the same volume, other unit":  {base: integration, after: `{"spec":{"receiver":{"storage":{"size":"1024Mi"}}}}`},
+	"a volume that is to stay":     {base: integration, after: `{"spec":{"receiver":{"storage":{"retain":true}}}}`},
 	"a smaller volume":             {base: integration, after: `{"spec":{"receiver":{"storage":{"size":"512Mi"}}}}`, refusal: "size may only grow"},
 	"a class for the volume":       {base: integration, after: `{"spec":{"receiver":{"storage":{"storageClassName":"fast"}}}}`, refusal: "storageClassName is immutable"},
 	"another class":                {base: integration, before: `{"spec":{"receiver":{"storage":{"storageClassName":"fast"}}}}`, after: `{"spec":{"receiver":{"storage":{"storageClassName":"slow"}}}}`, refusal: "storageClassName is immutable; the events in the old volume would be left behind"},
@@ -231,6 +252,15 @@ var changes = map[string]change{
 	"a phone that loses its user":  {base: mapping, after: `{"spec":{"user":null}}`, refusal: "a Phone needs a user"},
 	"a leg that is answered":       {base: leg, after: `{"status":{"phase":"Answered","revision":2}}`},
 	"a leg back to an older state": {base: leg, after: `{"status":{"revision":-1}}`, refusal: "should be greater than or equal to 0"},
+}
+
+// attributes are so many members of a JSON object.
+func attributes(count int) string {
+	members := make([]string, count)
+	for i := range members {
+		members[i] = fmt.Sprintf("\"k%d\":\"v\"", i)
+	}
+	return strings.Join(members, ",")
 }
 
 var _ = Describe("Validation", func() {

@@ -59,7 +59,7 @@ func newOffice(t *testing.T, pbx v1alpha1.PBX, legs ...client.Object) *office {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "telephony", Name: "head-office", UID: "u1", Generation: 1},
 		Spec: v1alpha1.PBXIntegrationSpec{
 			PBX:      pbx,
-			Backfill: v1alpha1.Backfill{Mode: v1alpha1.BackfillEnabled, After: metav1.Duration{Duration: 30 * time.Second}},
+			Backfill: v1alpha1.Backfill{Mode: v1alpha1.BackfillEnabled, After: &metav1.Duration{Duration: 30 * time.Second}},
 			CallLegs: v1alpha1.CallLegs{MaxDuration: metav1.Duration{Duration: time.Hour}},
 		},
 		Status: v1alpha1.PBXIntegrationStatus{

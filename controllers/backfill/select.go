@@ -20,7 +20,7 @@ func dueOutage(p *v1alpha1.PBXIntegration) (outage v1alpha1.Outage, reads int, d
 		return outage, 0, false
 	}
 	outage = *p.Status.Events.Outage
-	if outage.End.Sub(outage.Start.Time) < p.Spec.Backfill.After.Duration {
+	if outage.End.Sub(outage.Start.Time) < p.Spec.Backfill.ShortestOutage() {
 		return outage, 0, false
 	}
 	if filled := p.Status.Backfill; filled != nil && filled.Outage.Start.Equal(&outage.Start) && filled.Outage.End.Equal(&outage.End) {

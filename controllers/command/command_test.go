@@ -208,7 +208,7 @@ var _ = Describe("A dial", func() {
 	It("is deleted when its time to live is over, and not before", func(ctx SpecContext) {
 		s.start(ctx)
 		spec := dialling("1234*777", customer)
-		spec.TTLAfterFinished = metav1.Duration{Duration: time.Hour}
+		spec.TTLAfterFinished = &metav1.Duration{Duration: time.Hour}
 		s.create(ctx, "dial", spec)
 		s.becomes(ctx, "dial", v1alpha1.CommandFailed, v1alpha1.ReasonExtensionNotFound)
 		s.clock.forward(59 * time.Minute)
@@ -226,7 +226,7 @@ var _ = Describe("A dial", func() {
 	It("is deleted by itself, a short time after it finished", func(ctx SpecContext) {
 		s.start(ctx)
 		spec := dialling("1234*777", customer)
-		spec.TTLAfterFinished = metav1.Duration{Duration: time.Second}
+		spec.TTLAfterFinished = &metav1.Duration{Duration: time.Second}
 		s.create(ctx, "dial", spec)
 		Eventually(func() bool { return kube.Get(ctx, s.key("dial"), &v1alpha1.CallCommand{}) != nil }).Should(BeTrue())
 	})

@@ -162,7 +162,7 @@ func (h *handler) remaining(command *v1alpha1.CallCommand) time.Duration {
 
 // due is how long it is until the command is to be deleted.
 func (h *handler) due(command *v1alpha1.CallCommand) time.Duration {
-	return command.Spec.TTLAfterFinished.Duration - h.clock.Since(command.Status.FinishedTime.Time)
+	return command.Spec.Retention() - h.clock.Since(command.Status.FinishedTime.Time)
 }
 
 // expire deletes a command whose time to live is over. Until then its outcome stays what it was.

@@ -97,7 +97,7 @@ func (s *Step) off(ctx context.Context, p *v1alpha1.PBXIntegration, mappings []v
 		return err
 	}
 	p.Status.Discovery = nil
-	lifecycle.RemoveCondition(p, v1alpha1.ConditionExtensionsDiscovered)
+	lifecycle.RemoveCondition(p, v1alpha1.ConditionDiscovered)
 	return nil
 }
 
@@ -215,7 +215,7 @@ func (s *Step) report(p *v1alpha1.PBXIntegration, plan Plan) {
 		p.Status.Discovery = &v1alpha1.DiscoveryStatus{}
 	}
 	p.Status.Discovery.Extensions = int32(min(plan.Wanted, 1<<30))
-	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionExtensionsDiscovered, metav1.ConditionTrue, v1alpha1.ReasonDiscovered,
+	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionDiscovered, metav1.ConditionTrue, v1alpha1.ReasonDiscovered,
 		"every extension that spec.discovery asks for has a mapping")
 }
 
@@ -250,6 +250,6 @@ func (s *Step) failed(p *v1alpha1.PBXIntegration, err error) error {
 	if errors.Is(err, pbxapi.ErrNotSupported) {
 		reason = v1alpha1.ReasonNotSupported
 	}
-	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionExtensionsDiscovered, metav1.ConditionFalse, reason, err.Error())
+	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionDiscovered, metav1.ConditionFalse, reason, err.Error())
 	return outcome
 }

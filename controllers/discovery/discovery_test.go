@@ -50,7 +50,7 @@ func newOffice(t *testing.T) *office {
 		Spec: v1alpha1.PBXIntegrationSpec{Discovery: &v1alpha1.Discovery{
 			Types:       []v1alpha1.ExtensionType{v1alpha1.ExtensionPhone},
 			Interval:    metav1.Duration{Duration: 10 * time.Minute},
-			GracePeriod: metav1.Duration{Duration: time.Hour},
+			GracePeriod: &metav1.Duration{Duration: time.Hour},
 		}},
 	}
 	byIntegration := func(obj client.Object) []string {
@@ -135,7 +135,7 @@ func TestExtensionsBecomeMappings(t *testing.T) {
 	if diff := cmp.Diff(want, made.Spec); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)
 	}
-	if !meta.IsStatusConditionTrue(o.integration.Status.Conditions, v1alpha1.ConditionExtensionsDiscovered) {
+	if !meta.IsStatusConditionTrue(o.integration.Status.Conditions, v1alpha1.ConditionDiscovered) {
 		t.Error("nothing tells that the extensions were discovered")
 	}
 	if got := o.integration.Status.Discovery.Extensions; got != 2 {
@@ -167,7 +167,7 @@ func TestATakenNameIsTold(t *testing.T) {
 	if _, err := o.pass(); err == nil {
 		t.Error("nothing tells that 1234*101 has no mapping")
 	}
-	c := meta.FindStatusCondition(o.integration.Status.Conditions, v1alpha1.ConditionExtensionsDiscovered)
+	c := meta.FindStatusCondition(o.integration.Status.Conditions, v1alpha1.ConditionDiscovered)
 	if c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "head-office-1234-101") {
 		t.Errorf("condition %v does not name the mapping in the way", c)
 	}
@@ -256,7 +256,7 @@ func TestTurningDiscoveryOffRemovesWhatItMade(t *testing.T) {
 	o.mustPass()
 	o.integration.Spec.Discovery = nil
 	expect(t, o.mustPass())
-	if meta.FindStatusCondition(o.integration.Status.Conditions, v1alpha1.ConditionExtensionsDiscovered) != nil || o.integration.Status.Discovery != nil {
+	if meta.FindStatusCondition(o.integration.Status.Conditions, v1alpha1.ConditionDiscovered) != nil || o.integration.Status.Discovery != nil {
 		t.Error("the status still speaks of discovery")
 	}
 }

@@ -107,7 +107,7 @@ func (d *decision) judge(mapping *v1alpha1.ExtensionMapping) {
 	}
 }
 
-func (d *decision) grace() time.Duration { return d.integration.Spec.Discovery.GracePeriod.Duration }
+func (d *decision) grace() time.Duration { return d.integration.Spec.Discovery.Grace() }
 
 func (d *decision) endsAt(end time.Time) {
 	if d.NextEnd.IsZero() || end.Before(d.NextEnd) {

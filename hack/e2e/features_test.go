@@ -142,7 +142,7 @@ var _ = Describe("Discovery", func() {
 			p.Spec.Discovery = &v1alpha1.Discovery{
 				Types:       []v1alpha1.ExtensionType{v1alpha1.ExtensionPhone, v1alpha1.ExtensionQueue},
 				Interval:    metav1.Duration{Duration: 30 * time.Second},
-				GracePeriod: metav1.Duration{Duration: time.Second},
+				GracePeriod: &metav1.Duration{Duration: time.Second},
 			}
 		}))).To(Succeed())
 		want := []string{"1234*101", "1234*102", "1234*103", "1234*900", "1234*901"}
@@ -183,7 +183,7 @@ var _ = Describe("Backfill", func() {
 	} {
 		It("reads the calls of an outage from the history, on "+name, func(ctx context.Context) {
 			s := newSiteOf(ctx, expected.system)
-			s.connect(ctx, func(p *v1alpha1.PBXIntegration) { p.Spec.Backfill.After.Duration = time.Second })
+			s.connect(ctx, func(p *v1alpha1.PBXIntegration) { p.Spec.Backfill.After = &metav1.Duration{Duration: time.Second} })
 			s.withoutReceiver(ctx, func() {
 				// Long enough to be told from a restart.
 				Consistently(func() int { return readyPods(ctx, s.namespace) }, "8s").Should(BeZero())

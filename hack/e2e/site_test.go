@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -202,7 +203,7 @@ func (s *site) integration(change ...func(*v1alpha1.PBXIntegration)) *v1alpha1.P
 		Spec: v1alpha1.PBXIntegrationSpec{
 			PBX:      s.system.pbx(s.pbxURL),
 			Receiver: v1alpha1.Receiver{PublicURL: "http://" + integrationName + "-receiver." + s.namespace + ".svc:8080"},
-			CallLegs: v1alpha1.CallLegs{MissedGracePeriod: metav1.Duration{Duration: time.Second}},
+			CallLegs: v1alpha1.CallLegs{MissedGracePeriod: &metav1.Duration{Duration: time.Second}},
 		},
 	}
 	for _, f := range change {
@@ -310,7 +311,7 @@ func (s *site) legs(ctx context.Context, calls ...simclient.Call) []string {
 
 // line leaves out the talk time where the PBX gives no times: then it is that of a call played faster than life.
 func (s *site) line(leg v1alpha1.CallLegStatus) string {
-	logged, talk := "", leg.TalkTime
+	logged, talk := "", ptr.Deref(leg.TalkTime, "")
 	if leg.Logged {
 		logged = "logged"
 	}

@@ -30,6 +30,8 @@ const ExpiresLayout = "20060102T1504"
 
 // Object is the CallLeg that shows a leg. Its name and labels follow from the integration, the call and the leg alone.
 func Object(namespace, integration string, leg correlation.Leg) *v1alpha1.CallLeg {
+	status := Status(leg)
+	status.Integration = integration
 	return &v1alpha1.CallLeg{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "CallLeg"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -40,7 +42,7 @@ func Object(namespace, integration string, leg correlation.Leg) *v1alpha1.CallLe
 				v1alpha1.LabelCall:        hash(leg.CallID),
 			},
 		},
-		Status: Status(leg),
+		Status: status,
 	}
 }
 
@@ -112,11 +114,12 @@ func microTime(t time.Time) *metav1.MicroTime {
 }
 
 // talkTime is in seconds throughout, so that a column of them can be read and sorted; to the millisecond, as times of receipt are no better.
-func talkTime(leg correlation.Leg) string {
+func talkTime(leg correlation.Leg) *string {
 	if leg.Result != correlation.Answered {
-		return ""
+		return nil
 	}
-	return strconv.FormatFloat(max(leg.Talk, 0).Round(time.Millisecond).Seconds(), 'f', -1, 64) + "s"
+	shown := strconv.FormatFloat(max(leg.Talk, 0).Round(time.Millisecond).Seconds(), 'f', -1, 64) + "s"
+	return &shown
 }
 
 // hash shortens an id of any form to what a name and a label may hold: 100 bits.

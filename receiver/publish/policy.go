@@ -36,7 +36,7 @@ func PolicyOf(integration *v1alpha1.PBXIntegration) Policy {
 	return Policy{
 		Integration:      Reference{Name: integration.Name, UID: integration.UID},
 		Publish:          legs.Publish,
-		TTLAfterFinished: legs.TTLAfterFinished.Duration,
+		TTLAfterFinished: legs.Retention(),
 		MaxDuration:      legs.MaxDuration.Duration,
 		MaxObjects:       int(legs.MaxObjects),
 		Deleting:         !integration.DeletionTimestamp.IsZero(),

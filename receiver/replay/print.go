@@ -8,6 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 	"github.com/pbx-operator/pbx-operator/receiver/publish"
@@ -34,7 +36,7 @@ func table(w io.Writer, legs []*v1alpha1.CallLeg) error {
 	for _, leg := range legs {
 		s := leg.Status
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%t\n", s.StartTime.Format(time.DateTime), s.Direction, shown(s.From),
-			shown(s.To), shown(s.User), s.Phase, shown(string(s.Result)), shown(s.TalkTime), s.Logged)
+			shown(s.To), shown(s.User), s.Phase, shown(string(s.Result)), shown(ptr.Deref(s.TalkTime, "")), s.Logged)
 	}
 	return t.Flush()
 }

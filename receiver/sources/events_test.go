@@ -19,9 +19,9 @@ func TestUnreadOutageGoesOn(t *testing.T) {
 	const minute = time.Minute
 	long, short := span(0, 10*minute), span(11*minute, 11*minute+8*time.Second)
 	both := span(0, 11*minute+8*time.Second)
-	enabled := v1alpha1.Backfill{Mode: v1alpha1.BackfillEnabled, After: metav1.Duration{Duration: 30 * time.Second}}
+	enabled := v1alpha1.Backfill{Mode: v1alpha1.BackfillEnabled, After: &metav1.Duration{Duration: 30 * time.Second}}
 	disabled, eager := enabled, enabled
-	disabled.Mode, eager.After = v1alpha1.BackfillDisabled, metav1.Duration{}
+	disabled.Mode, eager.After = v1alpha1.BackfillDisabled, &metav1.Duration{}
 	read := func(of v1alpha1.Outage, times int32) *v1alpha1.BackfillStatus {
 		return &v1alpha1.BackfillStatus{Outage: of, Reads: times}
 	}

@@ -36,8 +36,7 @@ func namesOf(table map[string]v1alpha1.LinuxBoxName) map[string]linuxbox.Name {
 	return names
 }
 
-// RulesOf are an integration's rules. A grace period of 0 is one that was asked for; where others are left out, which the schema does not
-// let happen, they are the default ones.
+// RulesOf returns the rules of an integration. Those that are left out have their defaults.
 func RulesOf(spec v1alpha1.PBXIntegrationSpec) correlation.Rules {
 	rules, legs := correlation.DefaultRules(), spec.CallLegs
 	if legs.Scope != "" {
@@ -46,7 +45,7 @@ func RulesOf(spec v1alpha1.PBXIntegrationSpec) correlation.Rules {
 	if legs.MaxDuration.Duration > 0 {
 		rules.MaxDuration = legs.MaxDuration.Duration
 	}
-	rules.GracePeriod = legs.MissedGracePeriod.Duration
+	rules.GracePeriod = legs.GracePeriod()
 	rules.ForwardedIsAnswered = legs.ForwardedOutside == v1alpha1.CountAsAnswered
 	return rules
 }

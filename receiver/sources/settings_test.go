@@ -55,13 +55,11 @@ func TestSettings(t *testing.T) {
 
 func TestRules(t *testing.T) {
 	t.Parallel()
-	empty := correlation.DefaultRules()
-	empty.GracePeriod = 0 // 0 is a value
-	if diff := cmp.Diff(empty, sources.RulesOf(v1alpha1.PBXIntegrationSpec{})); diff != "" {
+	if diff := cmp.Diff(correlation.DefaultRules(), sources.RulesOf(v1alpha1.PBXIntegrationSpec{})); diff != "" {
 		t.Errorf("of nothing (-want +got):\n%s", diff)
 	}
 	legs := v1alpha1.CallLegs{
-		Scope: v1alpha1.ScopeAll, MissedGracePeriod: metav1.Duration{Duration: time.Minute}, MaxDuration: metav1.Duration{Duration: time.Hour},
+		Scope: v1alpha1.ScopeAll, MissedGracePeriod: &metav1.Duration{Duration: time.Minute}, MaxDuration: metav1.Duration{Duration: time.Hour},
 		ForwardedOutside: v1alpha1.CountAsAnswered,
 	}
 	want := correlation.Rules{Scope: correlation.ScopeAll, GracePeriod: time.Minute, MaxDuration: time.Hour, ForwardedIsAnswered: true}

@@ -47,7 +47,7 @@ func integration() *v1alpha1.PBXIntegration {
 		Spec: v1alpha1.PBXIntegrationSpec{
 			PBX: v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe},
 			CallLegs: v1alpha1.CallLegs{
-				Scope: v1alpha1.ScopeAll, MissedGracePeriod: metav1.Duration{Duration: 7 * time.Second}, MaxDuration: metav1.Duration{Duration: time.Hour},
+				Scope: v1alpha1.ScopeAll, MissedGracePeriod: &metav1.Duration{Duration: 7 * time.Second}, MaxDuration: metav1.Duration{Duration: time.Hour},
 			},
 		},
 	}

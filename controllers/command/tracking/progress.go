@@ -178,8 +178,8 @@ func (v View) results() string {
 			ended = &v.Legs[i].Status
 		}
 	}
-	if ended.TalkTime != "" && ended.Result == v1alpha1.ResultAnswered {
-		return fmt.Sprintf("%s, %s of talk", ended.Result, ended.TalkTime)
+	if ended.TalkTime != nil && ended.Result == v1alpha1.ResultAnswered {
+		return fmt.Sprintf("%s, %s of talk", ended.Result, *ended.TalkTime)
 	}
 	if ended.Result == "" {
 		return string(v1alpha1.ResultUnknown)

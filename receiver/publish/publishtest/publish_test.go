@@ -71,7 +71,7 @@ var _ = Describe("Publication", func() {
 		settled(st, 2)
 		final := shown(ctx, st)["a"]
 		Expect(final.Status.Result).To(Equal(v1alpha1.ResultAnswered))
-		Expect(final.Status.TalkTime).To(Equal("60s"))
+		Expect(final.Status.TalkTime).To(HaveValue(Equal("60s")))
 		Expect(final.Status.Events).To(HaveLen(3))
 		Expect(final.Labels).To(HaveKey(v1alpha1.LabelExpires))
 		Expect(final.OwnerReferences).To(ConsistOf(HaveField("UID", st.pbx.UID)))
@@ -167,7 +167,7 @@ var _ = Describe("Publication", func() {
 	})
 
 	It("keeps the cap, at the cost of the finished legs that expire first", func(ctx context.Context) {
-		st := open(ctx, v1alpha1.CallLegs{MaxObjects: 50, TTLAfterFinished: metav1.Duration{Duration: time.Hour}})
+		st := open(ctx, v1alpha1.CallLegs{MaxObjects: 50, TTLAfterFinished: &metav1.Duration{Duration: time.Hour}})
 		st.deliver(many("old", 50)...)
 		settled(st, 50)
 		later := *st.policy.Load()
