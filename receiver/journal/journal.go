@@ -87,6 +87,10 @@ type Journal struct {
 	timeouts atomic.Int32
 	// lastLeg is the sequence of the newest record of the LEGS log. Only the one writer of that log uses it.
 	lastLeg    uint64
+	fills      fills
+	lastEvent  atomic.Uint64
+	skipped    atomic.Uint64
+	damaged    atomic.Uint64
 	reconnects atomic.Uint64
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -247,11 +251,21 @@ func (j *Journal) observer(log Log) func(commit) {
 		if log == Events {
 			j.health.note(c.err)
 			j.recent.note(c)
+			j.sawEvent(c.sequence)
 		}
 		if c.err == nil {
 			j.changes[log].notify()
 		}
 		j.config.Observe(log, len(c.members), c.bytes, c.took, c.err)
+	}
+}
+
+// sawEvent notes a sequence of the EVENTS log.
+func (j *Journal) sawEvent(sequence uint64) {
+	for last := j.lastEvent.Load(); sequence > last; last = j.lastEvent.Load() {
+		if j.lastEvent.CompareAndSwap(last, sequence) {
+			return
+		}
 	}
 }
 

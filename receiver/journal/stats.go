@@ -3,6 +3,8 @@ package journal
 import (
 	"context"
 	"fmt"
+	"maps"
+	"sync"
 )
 
 // Stats is how full a log is.
@@ -27,3 +29,37 @@ func (j *Journal) Stats(ctx context.Context, log Log) (Stats, error) {
 		First: info.State.FirstSeq, Last: info.State.LastSeq,
 	}, nil
 }
+
+// Fill is how much of a log's room is taken, in bytes.
+type Fill struct{ Used, Size uint64 }
+
+// fills are the newest known fills of the logs.
+type fills struct {
+	mu    sync.Mutex
+	byLog map[Log]Fill
+}
+
+func (f *fills) set(log Log, fill Fill) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.byLog == nil {
+		f.byLog = make(map[Log]Fill)
+	}
+	f.byLog[log] = fill
+}
+
+// Fill returns how full each log was a moment ago. It may be called at any time, from any goroutine.
+func (j *Journal) Fill() map[Log]Fill {
+	j.fills.mu.Lock()
+	defer j.fills.mu.Unlock()
+	return maps.Clone(j.fills.byLog)
+}
+
+// LastEvent returns the newest sequence of the EVENTS log that this process knows of.
+func (j *Journal) LastEvent() uint64 { return j.lastEvent.Load() }
+
+// Skipped counts the records of the LEGS log that gave way to newer ones before every reader had read them, since the start.
+func (j *Journal) Skipped() uint64 { return j.skipped.Load() }
+
+// Damaged counts the records that could not be read and were skipped, since the start.
+func (j *Journal) Damaged() uint64 { return j.damaged.Load() }

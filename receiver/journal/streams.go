@@ -98,5 +98,6 @@ func (j *Journal) makeStreams(ctx context.Context) error {
 		j.lastAtStart[log] = stream.CachedInfo().State.LastSeq
 	}
 	j.lastLeg = j.lastAtStart[Legs]
+	j.lastEvent.Store(j.lastAtStart[Events])
 	return nil
 }

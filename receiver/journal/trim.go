@@ -55,6 +55,7 @@ func (j *Journal) trim(ctx context.Context, log Log, byAge bool) error {
 		return fmt.Errorf("cannot look at the log: %w", err)
 	}
 	info := stream.CachedInfo()
+	j.fills.set(log, Fill{Used: info.State.Bytes, Size: uint64(max(info.Config.MaxBytes, 0))})
 	target := sizeTarget(info, trimAbove, trimTo)
 	if log == Events && j.volume.low.Load() {
 		target = sizeTarget(info, 0, percent*fillOf(info)/2)

@@ -166,3 +166,5 @@ func (l *memoryLog) PutAgent(_ context.Context, record journal.AgentRecord) erro
 func (l *memoryLog) Changed(journal.Log) <-chan struct{} { return nil }
 
 func (l *memoryLog) Generation() uint64 { return l.generation }
+
+func (l *memoryLog) LastEvent() uint64 { return uint64(len(l.events)) }

@@ -30,6 +30,8 @@ type Log interface {
 	PutAgent(ctx context.Context, record journal.AgentRecord) error
 	Changed(log journal.Log) <-chan struct{}
 	Generation() uint64
+	// LastEvent is the newest sequence of the EVENTS log that is known.
+	LastEvent() uint64
 }
 
 // Config says what a pipeline works with.
@@ -62,7 +64,7 @@ const (
 	idleWait = time.Second
 )
 
-// Pipeline is one run over the logs. It is not safe for concurrent use.
+// Pipeline is one run over the logs. Only Status is safe for concurrent use.
 type Pipeline struct {
 	config     Config
 	calls      *calls
@@ -72,8 +74,9 @@ type Pipeline struct {
 	// spare is the memory of the last pass's events, for the next one.
 	spare []arrival
 	// marks are where the pipeline stood in the last seconds, oldest first. One becomes the checkpoint when its legs are on disk.
-	marks []mark
-	saved journal.Checkpoint
+	marks    []mark
+	saved    journal.Checkpoint
+	progress progress
 }
 
 type mark struct {
@@ -92,7 +95,9 @@ func New(config Config) *Pipeline {
 	if config.Metrics == nil {
 		config.Metrics = NewMetrics(nil)
 	}
-	return &Pipeline{config: config, calls: newCalls(), rules: config.Rules()}
+	p := &Pipeline{config: config, calls: newCalls(), rules: config.Rules()}
+	p.progress.current.Store(config.Now().UnixMicro())
+	return p
 }
 
 // Run works until ctx ends. Trouble with the logs is waited out.
@@ -174,7 +179,21 @@ func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
 	}
 	p.next = through + 1
 	p.config.Metrics.progress(p.calls, through, len(arrivals.events))
+	p.note(through, arrivals, now)
 	return len(groups) > 0, p.mark(ctx, now)
+}
+
+// note tells Status how far correlation has come.
+func (p *Pipeline) note(through uint64, found arrivals, now time.Time) {
+	current := now
+	if n := len(found.events); n > 0 {
+		current = found.events[n-1].event.Received
+	}
+	p.progress.current.Store(current.UnixMicro())
+	p.progress.through.Store(through)
+	p.progress.mu.Lock()
+	p.progress.status.OpenCalls = len(p.calls.byID) - p.calls.finished
+	p.progress.mu.Unlock()
 }
 
 // applyRules has every call looked at again when the rules have changed.
