@@ -15,6 +15,7 @@ import (
 const (
 	consumeBatch    = 256
 	consumeInFlight = 4
+	minMerge        = 1024
 	// pollInterval is how often a log is looked at that somebody else may write to.
 	pollInterval   = time.Second
 	cursorInterval = time.Second
@@ -62,19 +63,38 @@ type consumer struct {
 	journal *Journal
 	log     Log
 	durable string
-	handle  func(context.Context, []message) error
 
 	mu     sync.Mutex
 	spans  []*span
 	cursor uint64
+	// mergeAt is how many spans there may be before they are merged.
+	mergeAt int
 }
 
+// consume hands a log out, up to consumeInFlight batches at a time, each until handle takes it.
 func (j *Journal) consume(ctx context.Context, log Log, durable string, handle func(context.Context, []message) error) error {
-	c := &consumer{journal: j, log: log, durable: durable, handle: handle}
+	c := &consumer{journal: j, log: log, durable: durable}
+	slots := make(chan struct{}, consumeInFlight)
+	return c.run(ctx, func(ctx context.Context, workers *sync.WaitGroup, s *span, messages []message) error {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		workers.Go(func() {
+			c.deliver(ctx, s, messages, handle)
+			<-slots
+		})
+		return nil
+	})
+}
+
+// run hands out what is new in the log until ctx ends or take fails.
+func (c *consumer) run(ctx context.Context, take func(context.Context, *sync.WaitGroup, *span, []message) error) error {
 	if err := c.load(ctx); err != nil {
 		return err
 	}
-	j.cursors.set(log, durable, c.cursor)
+	c.publishCursor()
 	// The position is saved once more after the last delivery has ended.
 	var workers, saver sync.WaitGroup
 	saving, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -82,10 +102,9 @@ func (j *Journal) consume(ctx context.Context, log Log, durable string, handle f
 	defer stop()
 	defer workers.Wait()
 	saver.Go(func() { c.saveLoop(saving) })
-	slots := make(chan struct{}, consumeInFlight)
 	for next := c.cursor + 1; ; {
-		changed := j.Changed(log)
-		messages, err := j.read(ctx, log, next, consumeBatch)
+		changed := c.journal.Changed(c.log)
+		messages, err := c.journal.read(ctx, c.log, next, consumeBatch)
 		if err != nil || len(messages) == 0 {
 			if !waitFor(ctx, changed, pollInterval) {
 				return context.Cause(ctx)
@@ -94,15 +113,16 @@ func (j *Journal) consume(ctx context.Context, log Log, durable string, handle f
 		}
 		s := c.open(messages[0].sequence, messages[len(messages)-1].sequence)
 		next = s.last + 1
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := take(ctx, &workers, s, messages); err != nil {
+			return err
 		}
-		workers.Go(func() {
-			c.deliver(ctx, s, messages)
-			<-slots
-		})
+	}
+}
+
+// publishCursor lets records be trimmed that this consumer has read, if any wait for it.
+func (c *consumer) publishCursor() {
+	if c.log != Legs || slices.Contains(c.journal.config.LegReaders, c.durable) {
+		c.journal.cursors.set(c.log, c.durable, c.cursor)
 	}
 }
 
@@ -125,7 +145,7 @@ func (c *consumer) open(first, last uint64) *span {
 }
 
 // deliver hands a span to the handler until it takes it. What was replaced meanwhile comes in a later span, in its newest form.
-func (c *consumer) deliver(ctx context.Context, s *span, messages []message) {
+func (c *consumer) deliver(ctx context.Context, s *span, messages []message, handle func(context.Context, []message) error) {
 	err := backoff.Retry(ctx, redelivery, func(ctx context.Context) error {
 		if messages == nil {
 			var err error
@@ -136,7 +156,7 @@ func (c *consumer) deliver(ctx context.Context, s *span, messages []message) {
 		if len(messages) == 0 {
 			return nil
 		}
-		err := c.handle(ctx, messages)
+		err := handle(ctx, messages)
 		messages = nil
 		return err
 	}, nil)
@@ -164,7 +184,26 @@ func (c *consumer) finish(s *span) {
 	for len(c.spans) > 0 && c.spans[0].finished {
 		c.cursor, c.spans = c.spans[0].last, c.spans[1:]
 	}
-	c.journal.cursors.set(c.log, c.durable, c.cursor)
+	c.merge()
+	c.publishCursor()
+}
+
+// merge joins finished spans next to each other, so that one that takes long to finish does not make
+// those behind it pile up.
+func (c *consumer) merge() {
+	if len(c.spans) < max(minMerge, c.mergeAt) {
+		return
+	}
+	merged := c.spans[:1]
+	for _, s := range c.spans[1:] {
+		if last := merged[len(merged)-1]; last.finished && s.finished {
+			last.last = s.last
+			continue
+		}
+		merged = append(merged, s)
+	}
+	clear(c.spans[len(merged):])
+	c.spans, c.mergeAt = merged, 2*len(merged)
 }
 
 // saveLoop makes the cursor durable once in a while. What is lost of it is handed out again.

@@ -340,7 +340,7 @@ func TestConsumerGetsNewestRevisionsAfterAnOutage(t *testing.T) {
 	r.mu.Lock()
 	r.fail = false
 	r.mu.Unlock()
-	eventually(t, "all newest revisions arrive", func() bool { return r.sum() == 3*400 })
+	eventually(t, "all newest revisions arrive", func() bool { return r.sum() == 3*400 && j.AllRead() })
 	stop()
 
 	j.Close()
@@ -390,20 +390,57 @@ func TestOneSlowBatchHoldsNobodyUp(t *testing.T) {
 	running.Wait()
 }
 
+func TestFollowerReadsOnWhileNothingIsDone(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, journal.Config{Dir: dir})
+	defer func() { j.Close() }()
+	const legs = 3000 // more than are handed out at a time to those that are waited for
+	for n := range legs {
+		put(t, j, leg("call", fmt.Sprint(n), 1))
+	}
+	seen := func(j *journal.Journal, want int, finish bool) (got int) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_ = j.FollowLegs(ctx, "follower", func(records []journal.LegRecord, done func()) {
+			if got += len(records); finish {
+				done()
+			}
+			if got >= want {
+				cancel()
+			}
+		})
+		return got
+	}
+	if got := seen(j, legs, false); got != legs {
+		t.Fatalf("a follower that was done with nothing read %d legs, want %d", got, legs)
+	}
+	j.Close()
+	j = open(t, journal.Config{Dir: dir})
+	if got := seen(j, legs, true); got != legs {
+		t.Fatalf("%d legs came again, want all %d that were not done", got, legs)
+	}
+	j.Close()
+	j = open(t, journal.Config{Dir: dir})
+	put(t, j, leg("call", "new", 1))
+	if got := seen(j, 1, true); got != 1 {
+		t.Errorf("%d legs came again, want the new one", got)
+	}
+}
+
 func TestAgentsKeepTheNewestState(t *testing.T) {
 	j := open(t, journal.Config{})
 	defer j.Close()
 	since := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 	for i, state := range []string{"Available", "LoggedOut"} {
 		record := journal.AgentRecord{Mapping: "m", Extension: "1234*101", State: state, Since: since.Add(time.Duration(i) * time.Minute)}
-		if err := j.PutAgent(t.Context(), record); err != nil {
+		if err := j.PutAgents(t.Context(), []journal.AgentRecord{record}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i, state := range []string{"3", ""} {
 		at := since.Add(time.Duration(i+1) * time.Minute)
 		record := journal.AgentRecord{Phone: true, Mapping: "m", Extension: "1234*101", ExtensionID: "5101", State: state, Since: at}
-		if err := j.PutAgent(t.Context(), record); err != nil {
+		if err := j.PutAgents(t.Context(), []journal.AgentRecord{record}); err != nil {
 			t.Fatal(err)
 		}
 	}

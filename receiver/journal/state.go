@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Checkpoint is how far correlation has come.
@@ -76,27 +78,52 @@ type AgentRecord struct {
 	Since time.Time `json:"since"`
 }
 
-// key tells agents and phones apart.
-func (r *AgentRecord) key() string {
+// Key tells agents and phones apart.
+func (r *AgentRecord) Key() string {
 	if r.Phone {
 		return hash("phone\x00" + r.Mapping + "\x00" + cmp.Or(r.ExtensionID, r.Extension))
 	}
 	return hash(r.Mapping + "\x00" + r.Extension)
 }
 
-// PutAgent makes the state of an agent or a phone durable; it replaces the earlier one.
-func (j *Journal) PutAgent(ctx context.Context, record AgentRecord) error {
-	data, err := json.Marshal(record)
-	if err != nil {
-		return fmt.Errorf("cannot encode an agent's state: %w", err)
+// PutAgents makes states of agents and phones durable, all together; each replaces the earlier one of
+// its key.
+func (j *Journal) PutAgents(ctx context.Context, records []AgentRecord) error {
+	if len(records) == 0 {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	if _, err = j.js.Publish(ctx, j.names.key(Agents, record.key()), data); err != nil {
-		return j.storeError(err)
+	acks := make([]jetstream.PubAckFuture, len(records))
+	for i := range records {
+		data, err := json.Marshal(&records[i])
+		if err != nil {
+			return fmt.Errorf("cannot encode an agent's state: %w", err)
+		}
+		acks[i], err = j.js.PublishAsync(j.names.key(Agents, records[i].Key()), data, jetstream.WithRetryAttempts(0))
+		if err != nil {
+			return j.storeError(err)
+		}
+	}
+	for _, ack := range acks {
+		if err := j.storeError(await(ctx, ack)); err != nil {
+			return err
+		}
 	}
 	j.changes[Agents].notify()
 	return nil
+}
+
+// await returns nil when a record is durable.
+func await(ctx context.Context, ack jetstream.PubAckFuture) error {
+	select {
+	case <-ack.Ok():
+		return nil
+	case err := <-ack.Err():
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // ConsumeAgents hands the newest state of every agent and phone to handle, with the promises of ConsumeLegs.

@@ -155,11 +155,11 @@ func (l *memoryLog) LegsThrough(context.Context) (uint64, error) {
 	return l.legs[len(l.legs)-1].record.Through, l.failure()
 }
 
-func (l *memoryLog) PutAgent(_ context.Context, record journal.AgentRecord) error {
+func (l *memoryLog) PutAgents(_ context.Context, records []journal.AgentRecord) error {
 	if err := l.failure(); err != nil {
 		return err
 	}
-	l.agents = append(l.agents, record)
+	l.agents = append(l.agents, records...)
 	return nil
 }
 

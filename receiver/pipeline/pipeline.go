@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/receiver/backoff"
@@ -27,7 +28,7 @@ type Log interface {
 	KnownCalls(ctx context.Context, callKeys []string) (map[string]journal.LegRecord, error)
 	LegsOfCall(ctx context.Context, callKey string) ([]journal.LegRecord, error)
 	LegsThrough(ctx context.Context) (uint64, error)
-	PutAgent(ctx context.Context, record journal.AgentRecord) error
+	PutAgents(ctx context.Context, records []journal.AgentRecord) error
 	Changed(log journal.Log) <-chan struct{}
 	Generation() uint64
 	// LastEvent is the newest sequence of the EVENTS log that is known.
@@ -68,6 +69,7 @@ const (
 type Pipeline struct {
 	config     Config
 	calls      *calls
+	states     *states
 	rules      correlation.Rules
 	next       uint64
 	generation uint64
@@ -97,11 +99,17 @@ func New(config Config) *Pipeline {
 	}
 	p := &Pipeline{config: config, calls: newCalls(), rules: config.Rules()}
 	p.progress.current.Store(config.Now().UnixMicro())
+	p.states = newStates(config.Log.PutAgents, func(err error, pause time.Duration) {
+		p.config.Logger.Warn("cannot keep the states of agents and phones; trying again", "error", err, "in", pause)
+	})
 	return p
 }
 
 // Run works until ctx ends. Trouble with the logs is waited out.
 func (p *Pipeline) Run(ctx context.Context) error {
+	var states sync.WaitGroup
+	defer states.Wait()
+	states.Go(func() { p.states.run(ctx) })
 	if err := p.persist(ctx, "recover", p.recover); err != nil {
 		return err
 	}
@@ -165,9 +173,7 @@ func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
 	if err := p.load(ctx, arrivals); err != nil {
 		return false, err
 	}
-	if err := p.putAgents(ctx, arrivals.agents); err != nil {
-		return false, err
-	}
+	p.states.add(arrivals.agents)
 	through := p.next - 1
 	if len(groups) > 0 {
 		through = groups[len(groups)-1].Sequence
@@ -241,15 +247,6 @@ func (p *Pipeline) mark(ctx context.Context, now time.Time) error {
 		p.saved = newest
 	}
 	p.marks = p.marks[settled:]
-	return nil
-}
-
-func (p *Pipeline) putAgents(ctx context.Context, agents []journal.AgentRecord) error {
-	for _, agent := range agents {
-		if err := p.config.Log.PutAgent(ctx, agent); err != nil {
-			return fmt.Errorf("cannot keep the state of an agent or a phone: %w", err)
-		}
-	}
 	return nil
 }
 

@@ -414,6 +414,9 @@ func TestStatesOfAgentsAndPhonesBelongToNoCall(t *testing.T) {
 		Method: "POST", Body: "event_type=call-status-change&client_id=12&extension_id=5101&extension_name=1234*101&old_status_id=3&new_status_id=",
 	}})
 	b.pass()
+	if err := b.pipeline.states.write(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	want := []journal.AgentRecord{
 		{Mapping: "uid", Extension: "1234*101", State: "Available", Since: epoch},
 		{Phone: true, Mapping: "uid-of-account", Extension: "1234*101", ExtensionID: "5101", Since: epoch},
