@@ -104,7 +104,7 @@ func (a *attempt) join(e *event) {
 	a.extension = cmp.Or(a.extension, e.Source.Number)
 	a.remote = cmp.Or(a.remote, e.Remote)
 	a.recording = cmp.Or(a.recording, e.RecordingID)
-	a.transferred = a.transferred || e.Transferred
+	a.transferred = a.transferred || e.Transferred || e.ofSystem()
 	a.rang = a.rang || e.Status == callevent.StatusRinging
 }
 
@@ -120,12 +120,17 @@ func (a *attempt) judge(e *event) {
 		}
 	case callevent.Hangup:
 		// A party that leaves without a leg id does so once: what follows speaks of the call that goes on without it.
-		if a.hangup == nil || !a.sided {
+		if a.hangup == nil || !a.sided && !a.hangup.tellsMoreThan(e) {
 			a.hangup = e
 		}
 	case callevent.HasAnswered:
 		a.testified = true
 	}
+}
+
+// tellsMoreThan reports whether a hangup says how the leg ended, and another one of the leg does not.
+func (e *event) tellsMoreThan(other *event) bool {
+	return other.Status == callevent.StatusUnspecified && e.Status != callevent.StatusUnspecified && e.Status != callevent.StatusUnknown
 }
 
 func dialled(t callevent.Type) Direction {
@@ -180,6 +185,14 @@ func (a *attempt) conclude() {
 	case a.result == Answered && a.hangup != nil && a.hangup.Talk != nil: // the answer was lost
 		a.answered = a.end.Add(-*a.hangup.Talk)
 		a.start = earlier(a.start, a.answered)
+	}
+	a.order()
+}
+
+// order has no leg end before it was answered or began, as it may where the clocks of two nodes of the PBX differ.
+func (a *attempt) order() {
+	if !a.end.IsZero() {
+		a.end = later(a.end, later(a.start, a.answered))
 	}
 }
 

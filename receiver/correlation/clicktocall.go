@@ -2,6 +2,8 @@ package correlation
 
 import (
 	"slices"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
 // mergeSources joins the leg of an extension that an API call rings first with the outgoing leg that follows from it. The id is that of the
@@ -21,7 +23,7 @@ func mergeSources(attempts []attempt) []attempt {
 
 func follower(attempts []attempt, source int) int {
 	s := &attempts[source]
-	if !s.sided || s.direction != Inbound || !s.dialled && s.answer == nil { // heard of too late to have been shown first
+	if !s.sided || s.direction != Inbound || !s.dialled && s.answer == nil || s.ofCustomer() { // heard of too late to have been shown first
 		return -1
 	}
 	for i := range attempts {
@@ -30,6 +32,25 @@ func follower(attempts []attempt, source int) int {
 		}
 	}
 	return -1
+}
+
+// ofCustomer tells an inbound leg that no API call can have rung: the call came in through a public number, or nobody picked up. That it
+// carries the id of an API call says nothing, as every call may have one.
+func (a *attempt) ofCustomer() bool {
+	if a.hangup != nil && a.answer == nil && a.hangup.failed() {
+		return true
+	}
+	return slices.ContainsFunc(a.events, func(e *event) bool { return e.DID != "" })
+}
+
+// failed tells a hangup that says why nobody talked.
+func (e *event) failed() bool {
+	switch e.Status {
+	case callevent.StatusBusy, callevent.StatusCancelled, callevent.StatusNoAnswer, callevent.StatusFailed:
+		return true
+	default:
+		return false
+	}
 }
 
 func (a *attempt) control() string {
@@ -53,7 +74,7 @@ func (a *attempt) follows(source *attempt) bool {
 	if !a.dialled && a.control() != "" { // its beginning was lost
 		return true
 	}
-	return a.start.Sub(source.answered) <= slack && (a.control() != "" || a.onBehalfOf(source))
+	return a.start.Sub(source.answered).Abs() <= slack && (a.control() != "" || a.onBehalfOf(source))
 }
 
 // sameRequest tells an outgoing leg of the same API call and extension.

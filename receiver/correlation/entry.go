@@ -47,6 +47,7 @@ func (f *folded) judgeEntry(c *Call, rules Rules) {
 	default:
 		a.result = f.entryResult(a)
 	}
+	a.order()
 }
 
 // entryAnswered takes the answer from the first leg that was taken.

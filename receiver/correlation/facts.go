@@ -15,7 +15,7 @@ type facts struct {
 	entry          Direction // of the leg with which the call entered; empty where the PBX tells of none
 	user           string    // of the extension with which it entered
 	over           time.Time // when the call ended with all its legs
-	pickup         time.Time // when the call was taken from another phone
+	pickups        []*event  // when the call was taken from another phone, in order of time
 	routed         []*event  // the CallStart events, in order of time
 	tried          bool      // somebody was rung or dialled
 	related        bool      // the legs say less than all of themselves, so that one tells of another
@@ -47,7 +47,7 @@ func (f *facts) join(e *event) {
 		f.over = later(f.over, e.Time)
 		f.inbound = f.inbound || e.Flow == callevent.FlowIn
 	case callevent.Pickup:
-		f.pickup = later(f.pickup, e.Time)
+		f.pickups = append(f.pickups, e)
 	}
 	if e.Caller.Number != "" && f.caller == nil {
 		f.caller, f.called = &e.Caller, &e.Called
@@ -81,4 +81,15 @@ func (f *facts) undecided(e *event) bool {
 	default:
 		return e.Verdict == callevent.VerdictLegs || e.Verdict == callevent.VerdictTriedLegs && f.tried
 	}
+}
+
+// lastPickup is the last time before another one that the call was taken from another phone; zero where it was not.
+func (f *facts) lastPickup(before time.Time) time.Time {
+	var last time.Time
+	for _, e := range f.pickups {
+		if !e.Time.After(before) {
+			last = e.Time
+		}
+	}
+	return last
 }

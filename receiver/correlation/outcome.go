@@ -81,18 +81,19 @@ type folded struct {
 }
 
 func (c *Call) fold(space []attempt) folded {
-	rest, records := c.split()
+	told, records := c.split()
+	rest := withoutRepetitionsOfCall(told)
 	facts, attempts := factsOf(rest), space
 	var own waiting
 	for len(rest) > 0 {
-		n := legLength(rest)
+		var leg []*event
+		leg, rest = cut(rest)
 		switch {
-		case ofCall(rest[0]), ofWaiting(rest[:n]):
-			own.join(rest[:n], &facts)
-		case opening(rest[:n]).Type != callevent.Progress:
-			attempts = append(attempts, c.attempt(rest, n, attempts, &facts))
+		case ofCall(leg[0]), ofWaiting(leg) && !forwardsOut(leg):
+			own.join(leg, &facts)
+		case opening(leg).Type != callevent.Progress:
+			attempts = append(attempts, c.attempt(leg, rest, attempts, &facts))
 		}
-		rest = rest[n:]
 	}
 	if facts.related {
 		attempts = mergeSources(attempts)
@@ -109,34 +110,9 @@ func (c *Call) fold(space []attempt) folded {
 	return f
 }
 
-// legLength is the number of events that the first leg of the set has. Where the PBX gives no leg ids, each dial event of a side begins a
-// new attempt, and so does an answer after the party had left.
-func legLength(events []*event) int {
-	first := events[0]
-	if ofCall(first) {
-		return 1
-	}
-	opened, left := false, false
-	for i, e := range events {
-		if e.LegID != first.LegID || first.LegID == "" && side(e) != side(first) {
-			return i
-		}
-		if first.LegID != "" {
-			continue
-		}
-		begins := rank(e.Type) == 0 || first.Side != "" && left && e.Type == callevent.Answer && !e.Secondary
-		if begins && opened {
-			return i
-		}
-		opened = opened || e.Type != callevent.Progress
-		left = left || e.Type == callevent.Hangup
-	}
-	return len(events)
-}
-
-// attempt is that of the first n events of the rest of the set.
-func (c *Call) attempt(rest []*event, n int, before []attempt, facts *facts) attempt {
-	first := rest[0]
+// attempt is that of the events of a leg; rest is what follows them in the set.
+func (c *Call) attempt(leg, rest []*event, before []attempt, facts *facts) attempt {
+	first := leg[0]
 	id := first.LegID
 	if id == "" {
 		id = unnamed(side(first), before)
@@ -145,15 +121,15 @@ func (c *Call) attempt(rest []*event, n int, before []attempt, facts *facts) att
 	if first.Level != callevent.LevelEntry {
 		end.over = facts.over
 	}
-	if first.LegID == "" && n < len(rest) && rest[n].LegID == "" && side(rest[n]) == side(first) {
-		end.over = rest[n].Time
+	if first.LegID == "" && len(rest) > 0 && rest[0].LegID == "" && side(rest[0]) == side(first) {
+		end.over = rest[0].Time
 	}
 	for _, tick := range c.ticks {
 		if tick.Type == callevent.MaxDurationOver && tick.LegID == id {
 			end.timeout = tick.Time
 		}
 	}
-	return newAttempt(id, rest[:n], facts, end)
+	return newAttempt(id, leg, facts, end)
 }
 
 // unnamed is the id of a leg that has none: its side, and the number of the attempt.

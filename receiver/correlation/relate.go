@@ -13,6 +13,7 @@ func (f *folded) relate(facts *facts) {
 	if !facts.related {
 		return
 	}
+	f.pickUp(facts)
 	for i := range f.attempts {
 		a := &f.attempts[i]
 		if a.level == callevent.LevelEntry {
@@ -115,7 +116,7 @@ func (f *folded) testify(a *attempt, facts *facts) {
 	if a.conclude(); a.result != Answered {
 		return
 	}
-	moment := facts.pickup
+	moment := facts.lastPickup(a.end)
 	if a.dialled && a.transferred {
 		moment = later(moment, a.start)
 	}
@@ -243,7 +244,14 @@ func (a *attempt) kind() Kind {
 		return Device
 	case callevent.LevelExtension:
 	}
-	return Extension
+	switch a.events[0].Source.Type {
+	case callevent.Queue:
+		return Queue
+	case callevent.IVR:
+		return IVR
+	default:
+		return Extension
+	}
 }
 
 // show puts the device's own number on its side of the leg.
