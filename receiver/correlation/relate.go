@@ -220,7 +220,7 @@ func (f *folded) handOver(a *attempt) {
 }
 
 func (a *attempt) cameOutOf(p *attempt) bool {
-	if p.direction != Inbound || p.level != a.level || p.id == a.id {
+	if p.direction != Inbound || p.level != a.level || p.id == a.id || !a.dialled && a.answered.IsZero() {
 		return false
 	}
 	if a.direction == Outbound {
