@@ -24,10 +24,11 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 )
 
-// cache keeps memory in proportion to the mappings, not to the cluster: our own kinds without what no controller reads, of the children
-// only those that carry our label, and of Secrets no more than their names and versions. CallLegs are not cached at all.
+// cache keeps memory in proportion to the mappings, not to the cluster: our own kinds without what no
+// controller reads, of the children only those that carry our label, and of Secrets no more than their
+// names and versions. CallLegs are not cached at all. Only the watched namespaces are asked for.
 func (o *options) cache() cache.Options {
-	ours := cache.ByObject{Label: o.selector, Transform: lean}
+	ours := cache.ByObject{Label: o.selector, Transform: withoutBookkeeping}
 	child := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{workload.LabelManagedBy: workload.ManagedBy})}
 	options := cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
@@ -43,7 +44,7 @@ func (o *options) cache() cache.Options {
 			&networkingv1.NetworkPolicy{}:   child,
 			&networkingv1.Ingress{}:         child,
 			&policyv1.PodDisruptionBudget{}: child,
-			&corev1.Secret{}:                {Transform: bare},
+			&corev1.Secret{}:                {Transform: nameAndVersion},
 		},
 	}
 	for _, namespace := range o.namespaces {
@@ -56,12 +57,13 @@ func (o *options) cache() cache.Options {
 }
 
 var (
-	_ toolscache.TransformFunc = lean
-	_ toolscache.TransformFunc = bare
+	_ toolscache.TransformFunc = withoutBookkeeping
+	_ toolscache.TransformFunc = nameAndVersion
 )
 
-// lean drops what kubectl and the API server keep for themselves. Objects are patched, never updated as a whole, so nothing gets lost.
-func lean(obj any) (any, error) {
+// withoutBookkeeping drops what kubectl and the API server keep for themselves. Objects are patched, never
+// updated as a whole, so nothing gets lost.
+func withoutBookkeeping(obj any) (any, error) {
 	accessor, err := meta.Accessor(obj)
 	if err != nil {
 		return obj, nil //nolint:nilerr // a tombstone: nothing to strip
@@ -73,8 +75,8 @@ func lean(obj any) (any, error) {
 	return obj, nil
 }
 
-// bare leaves the name and the version of an object.
-func bare(obj any) (any, error) {
+// nameAndVersion drops everything but the name and the version of an object.
+func nameAndVersion(obj any) (any, error) {
 	accessor, err := meta.Accessor(obj)
 	if err != nil {
 		return obj, nil //nolint:nilerr // a tombstone: nothing to strip

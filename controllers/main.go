@@ -102,7 +102,7 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 		return err
 	}
 	pool := pbxapi.NewPool(factories(), pbxapi.Options{Metrics: requests})
-	reader := secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader())
+	reader := options.secrets(mgr)
 	to := access{pool: pool, secrets: reader}
 	integrations := integration.New(integration.Config{
 		Client:      mgr.GetClient(),
@@ -125,15 +125,15 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 		return err
 	}
 	err = extension.SetupWithManager(ctx, mgr, pool, extension.Options{
-		Workers: options.concurrency, Interval: options.driftInterval, Metrics: registrations, Outcomes: outcomes,
+		Workers: options.concurrency, Interval: options.driftInterval, Metrics: registrations, Outcomes: outcomes, Secrets: reader,
 	})
 	if err != nil {
 		return err
 	}
-	if err := command.SetupWithManager(ctx, mgr, pool, command.Options{Outcomes: outcomes}); err != nil {
+	if err := command.SetupWithManager(ctx, mgr, pool, command.Options{Outcomes: outcomes, Secrets: reader}); err != nil {
 		return err
 	}
-	return mgr.Add(retention.New(mgr.GetAPIReader(), mgr.GetClient(), clock.RealClock{}, metrics.Registry))
+	return mgr.Add(retention.New(mgr.GetAPIReader(), mgr.GetClient(), clock.RealClock{}, metrics.Registry, options.namespaces...))
 }
 
 func addChecks(mgr manager.Manager) error {
@@ -173,7 +173,7 @@ func (a access) client(ctx context.Context, p *v1alpha1.PBXIntegration) (*pbxapi
 	if p.Spec.PBX.Type == v1alpha1.PBXTypeCallable {
 		return nil, pbxapi.NewError(pbxapi.ErrNotSupported, "ask the PBX", "it has no management API")
 	}
-	credentials, err := pbxapi.Credentials(ctx, a.secrets.Get, p)
+	credentials, err := pbxapi.Credentials(ctx, a.secrets, p)
 	if err != nil {
 		return nil, err
 	}

@@ -12,12 +12,15 @@ import (
 	"go.uber.org/zap/zapcore"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
+	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
 
 // options are the flags of the manager.
@@ -26,10 +29,12 @@ type options struct {
 	pprofAddress                 string
 	leaderElect                  bool
 	leaderElectionNamespace      string
+	leaderElectionName           string
 	namespace                    string
 	receiverImage                string
 	apiServerPorts               []int32
 	namespaces                   []string
+	watchSecrets                 bool
 	selector                     labels.Selector
 	concurrency                  int
 	driftInterval                time.Duration
@@ -44,10 +49,12 @@ func parse(flags *flag.FlagSet, args []string) (*options, error) {
 	flags.StringVar(&o.pprofAddress, "pprof-bind-address", "", "address of Go's profiles, such as 127.0.0.1:6060; anybody who can reach it can read them (default: off)")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "work only while holding the lease; needed with more than one replica")
 	flags.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease (default: that of the pod)")
+	flags.StringVar(&o.leaderElectionName, "leader-election-id", "pbx-operator-manager", "name of the lease; releases that work side by side in a namespace need different ones")
 	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the manager, whose pods receivers let in (default: $POD_NAMESPACE)")
 	flags.StringVar(&o.receiverImage, "receiver-image", "ghcr.io/pbx-operator/receiver:latest", "image of the receiver pods")
 	flags.Func("api-server-ports", "ports on which receivers may reach the API server, comma separated (default 443,6443)", o.setPorts)
 	flags.Func("watch-namespace", "namespaces to work in, comma separated (default: all)", o.setNamespaces)
+	flags.BoolVar(&o.watchSecrets, "watch-secrets", true, "watch the names and versions of Secrets, which takes the right to read them all; without it changes are noticed within --drift-interval")
 	flags.Func("watch-label-selector", "work only on PBXIntegrations, ExtensionMappings and CallCommands with these labels (sharding)", o.setSelector)
 	flags.IntVar(&o.concurrency, "concurrency", 8, "how many ExtensionMappings are worked on at once")
 	flags.DurationVar(&o.driftInterval, "drift-interval", 10*time.Minute, "how often the PBX is compared with what is wanted although nothing changed")
@@ -64,6 +71,8 @@ func (o *options) validate() error {
 		return errors.New("--concurrency must be at least 1")
 	case o.driftInterval < 10*time.Second:
 		return errors.New("--drift-interval must be at least 10s: each pass asks the PBX about each extension")
+	case o.leaderElectionName == "":
+		return errors.New("--leader-election-id must not be empty")
 	case o.receiverImage == "":
 		return errors.New("--receiver-image must not be empty")
 	}
@@ -107,6 +116,14 @@ func (o *options) workload() workload.Settings {
 	}
 }
 
+// secrets reads what the specs refer to.
+func (o *options) secrets(mgr manager.Manager) *secrets.Reader {
+	if o.watchSecrets {
+		return secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader())
+	}
+	return secrets.NewUnwatched(mgr.GetAPIReader(), clock.RealClock{})
+}
+
 // selected are the labels by which this manager picks its objects.
 func (o *options) selected() []string {
 	requirements, _ := o.selector.Requirements()
@@ -117,12 +134,13 @@ func (o *options) selected() []string {
 	return keys
 }
 
-// leaderElectionID is the name of the lease. Managers with different selectors are different shards, and each has its own.
+// leaderElectionID is the name of the lease. Managers with different selectors are different shards, and
+// each has its own.
 func (o *options) leaderElectionID() string {
 	if o.selector.Empty() {
-		return "pbx-operator-manager"
+		return o.leaderElectionName
 	}
-	return "pbx-operator-manager-" + shortHash(o.selector.String())
+	return o.leaderElectionName + "-" + shortHash(o.selector.String())
 }
 
 // manager turns the flags into the options of the manager.

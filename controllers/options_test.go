@@ -42,6 +42,7 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 		"--concurrency=0":             "at least 1",
 		"--drift-interval=1s":         "at least 10s",
 		"--receiver-image=":           "must not be empty",
+		"--leader-election-id=":       "must not be empty",
 		"--api-server-ports=https":    `"https" is no port number`,
 		"--api-server-ports=70000":    `"70000" is no port number`,
 		"--watch-label-selector=a in": "label-selector",
@@ -52,16 +53,18 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 	}
 }
 
-func TestShardsHaveLeasesOfTheirOwn(t *testing.T) {
+func TestShardsAndReleasesHaveLeasesOfTheirOwn(t *testing.T) {
 	leases := map[string]bool{}
 	for _, selector := range []string{"", "shard=1", "shard=2"} {
-		o, err := parsed("--watch-label-selector=" + selector)
-		if err != nil {
-			t.Fatal(err)
+		for _, release := range []string{"north", "south"} {
+			o, err := parsed("--watch-label-selector="+selector, "--leader-election-id="+release)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leases[o.leaderElectionID()] = true
 		}
-		leases[o.leaderElectionID()] = true
 	}
-	if len(leases) != 3 {
+	if len(leases) != 6 {
 		t.Errorf("leases: %v", leases)
 	}
 }
@@ -73,7 +76,7 @@ func TestCacheKeepsWhatControllersRead(t *testing.T) {
 		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}},
 		Finalizers:    []string{v1alpha1.Finalizer},
 	}}
-	if _, err := lean(mapping); err != nil {
+	if _, err := withoutBookkeeping(mapping); err != nil {
 		t.Fatal(err)
 	}
 	want := metav1.ObjectMeta{
@@ -85,7 +88,7 @@ func TestCacheKeepsWhatControllersRead(t *testing.T) {
 	secret := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "a", Name: "b", UID: "c", ResourceVersion: "7", Labels: map[string]string{"x": "y"}, Annotations: map[string]string{"big": "…"},
 	}}
-	if _, err := bare(secret); err != nil {
+	if _, err := nameAndVersion(secret); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(metav1.ObjectMeta{Namespace: "a", Name: "b", UID: "c", ResourceVersion: "7"}, secret.ObjectMeta); diff != "" {

@@ -56,8 +56,6 @@ const (
 	ReasonKeyRotated           = "KeyRotated"
 	ReasonKeysUnreadable       = "KeysUnreadable"
 	ReasonKeysLost             = "KeysLost"
-	ReasonCABundleMissing      = "CABundleMissing"
-	ReasonCABundleInvalid      = "CABundleInvalid"
 	ReasonExtensionsReady      = "ExtensionsReady"
 	ReasonExtensionsNotReady   = "ExtensionsNotReady"
 	ReasonExtensionsSkipped    = "ExtensionsSkipped"

@@ -64,7 +64,8 @@ type BundleReference struct {
 // TLS says whom to trust at the other end of a connection that the operator or the receiver opens.
 type TLS struct {
 	// caBundle holds the certificate authorities to trust, in place of those that the system knows.
-	// A change of its content is taken up without a restart of the manager; receivers are rolled.
+	// A change of its content is taken up without a restart: of a Secret at once, of a ConfigMap when the
+	// integration is looked at next, by the receiver when it connects anew.
 	// +required
 	CABundle BundleReference `json:"caBundle,omitzero"`
 }
@@ -510,9 +511,9 @@ type Receiver struct {
 	// +kubebuilder:validation:Maximum=50
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
-	// image pins the image of the receiver, so that an upgrade of the operator leaves these pods alone.
-	// Default: the image that came with the operator. A pinned image should be no older than the previous
-	// minor version of the operator.
+	// image pins the image of the receiver, so that an upgrade of the operator brings no other. Default:
+	// the image that came with the operator. A pinned image must be of the same minor version as the
+	// operator, or of the one before.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:Pattern=`^[^\s]+$`

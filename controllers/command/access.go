@@ -56,7 +56,7 @@ func unsupported(pbx v1alpha1.PBX, spec *v1alpha1.CallCommandSpec) string {
 
 // pbx is the client of the PBX. Without credentials the outcome is Waiting.
 func (a access) pbx(ctx context.Context) (*pbxapi.Client, error) {
-	credentials, err := pbxapi.Credentials(ctx, a.handler.secrets.Get, a.integration)
+	credentials, err := pbxapi.Credentials(ctx, a.handler.secrets, a.integration)
 	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
 		return nil, lifecycle.Waiting{Reason: v1alpha1.ReasonCredentialsMissing, After: missingRetry, Err: err}
 	}

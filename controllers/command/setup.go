@@ -34,6 +34,8 @@ type Options struct {
 	// Client and Reader default to those of the manager: the cached client, and the one that reads from the API server.
 	Client client.Client
 	Reader client.Reader
+	// Secrets defaults to a reader by Client and Reader. It may be shared with other controllers.
+	Secrets *secrets.Reader
 }
 
 func (o Options) withDefaults(mgr ctrl.Manager) Options {
@@ -43,6 +45,7 @@ func (o Options) withDefaults(mgr ctrl.Manager) Options {
 	o.Clock = cmp.Or[clock.PassiveClock](o.Clock, clock.RealClock{})
 	o.Client = cmp.Or(o.Client, mgr.GetClient())
 	o.Reader = cmp.Or(o.Reader, mgr.GetAPIReader())
+	o.Secrets = cmp.Or(o.Secrets, secrets.NewReader(o.Client, o.Reader))
 	return o
 }
 
@@ -62,7 +65,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		return err
 	}
 	h := &handler{
-		client: options.Client, live: options.Reader, pool: pool, secrets: secrets.NewReader(options.Client, options.Reader),
+		client: options.Client, live: options.Reader, pool: pool, secrets: options.Secrets,
 		clock: options.Clock,
 	}
 	reconciler := &lifecycle.Reconciler[*v1alpha1.CallCommand]{

@@ -46,13 +46,13 @@ func (h *handler) integrationOf(ctx context.Context, mapping *v1alpha1.Extension
 var errMissing = errors.New("missing")
 
 // access gathers what is needed to work on the PBX. Without a Secret the outcome is Waiting, and is errMissing.
-func (h *handler) access(ctx context.Context, integration *v1alpha1.PBXIntegration, read pbxapi.ReadSecret) (access, error) {
-	pbx, err := h.connect(ctx, integration, read)
+func (h *handler) access(ctx context.Context, integration *v1alpha1.PBXIntegration, source pbxapi.Source) (access, error) {
+	pbx, err := h.connect(ctx, integration, source)
 	if err != nil {
 		return access{}, err
 	}
 	keys := fmt.Sprintf("Secret %s with the event URL keys of PBXIntegration %s", eventurl.SecretName(integration.Name), integration.Name)
-	secret, err := read(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: eventurl.SecretName(integration.Name)})
+	secret, err := source.Get(ctx, types.NamespacedName{Namespace: integration.Namespace, Name: eventurl.SecretName(integration.Name)})
 	if apierrors.IsNotFound(err) {
 		return access{}, missing(v1alpha1.ReasonIntegrationNotReady, keys+" is missing")
 	}
@@ -67,8 +67,8 @@ func (h *handler) access(ctx context.Context, integration *v1alpha1.PBXIntegrati
 }
 
 // connect is the client of the PBX.
-func (h *handler) connect(ctx context.Context, integration *v1alpha1.PBXIntegration, read pbxapi.ReadSecret) (*pbxapi.Client, error) {
-	credentials, err := pbxapi.Credentials(ctx, read, integration)
+func (h *handler) connect(ctx context.Context, integration *v1alpha1.PBXIntegration, source pbxapi.Source) (*pbxapi.Client, error) {
+	credentials, err := pbxapi.Credentials(ctx, source, integration)
 	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
 		return nil, missing(v1alpha1.ReasonCredentialsMissing, err.Error())
 	}

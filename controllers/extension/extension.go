@@ -72,7 +72,7 @@ func (h *handler) Reconcile(ctx context.Context, mapping *v1alpha1.ExtensionMapp
 	if !pbxapi.HasRegistrations(integration.Spec.PBX) {
 		return h.mapped(ctx, mapping)
 	}
-	to, err := h.access(ctx, integration, h.secrets.Get)
+	to, err := h.access(ctx, integration, h.secrets)
 	if err != nil {
 		return lifecycle.Done{}, err
 	}

@@ -71,7 +71,7 @@ func (h *handler) withdraw(
 		notice.Warning = false
 		return notice, nil
 	}
-	to, err := h.access(ctx, integration, h.secrets.GetLast)
+	to, err := h.access(ctx, integration, h.secrets.Lasting())
 	if errors.Is(err, errMissing) {
 		return h.left(mapping, err.Error()), nil
 	}

@@ -52,6 +52,8 @@ type Options struct {
 	// Client and Reader default to those of the manager: the cached client, and the one that reads from the API server.
 	Client client.Client
 	Reader client.Reader
+	// Secrets defaults to a reader by Client and Reader. It may be shared with other controllers.
+	Secrets *secrets.Reader
 }
 
 func (o Options) withDefaults(mgr ctrl.Manager) Options {
@@ -65,6 +67,7 @@ func (o Options) withDefaults(mgr ctrl.Manager) Options {
 	o.Clock = cmp.Or[clock.PassiveClock](o.Clock, clock.RealClock{})
 	o.Client = cmp.Or(o.Client, mgr.GetClient())
 	o.Reader = cmp.Or(o.Reader, mgr.GetAPIReader())
+	o.Secrets = cmp.Or(o.Secrets, secrets.NewReader(o.Client, o.Reader))
 	return o
 }
 
@@ -83,25 +86,26 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		return err
 	}
 	h := &handler{
-		client: options.Client, live: options.Reader, pool: pool, secrets: secrets.NewReader(options.Client, options.Reader),
+		client: options.Client, live: options.Reader, pool: pool, secrets: options.Secrets,
 		clock: options.Clock, options: options, metrics: options.Metrics, seen: newSightings(),
 	}
 	reconciler := &lifecycle.Reconciler[*v1alpha1.ExtensionMapping]{
 		Name: controllerName, Client: options.Client, Recorder: mgr.GetEventRecorder(controllerName), Metrics: options.Outcomes,
 		Clock: options.Clock, Interval: options.Interval, Handler: h,
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
+	build := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&v1alpha1.ExtensionMapping{}, builder.WithPredicates(lifecycle.Asked())).
 		Watches(&v1alpha1.ExtensionMapping{}, h.whenClaimsChange()).
 		Watches(&v1alpha1.PBXIntegration{}, h.whenIntegrationChanges()).
-		WatchesMetadata(&corev1.Secret{}, watch.EnqueueRequestsFromMapFunc(h.mappingsOfKeys), builder.WithPredicates(keyRings())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: options.Workers,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](options.BackoffBase, options.BackoffLimit),
-		}).
-		Complete(reconciler)
-	if err != nil {
+		})
+	if h.secrets.Watches() {
+		build = build.WatchesMetadata(&corev1.Secret{}, watch.EnqueueRequestsFromMapFunc(h.mappingsOfKeys), builder.WithPredicates(keyRings()))
+	}
+	if err := build.Complete(reconciler); err != nil {
 		return fmt.Errorf("cannot set up the controller of ExtensionMappings: %w", err)
 	}
 	return nil
@@ -154,7 +158,7 @@ func reachable(integration *v1alpha1.PBXIntegration) bool {
 }
 
 func secretsOf(integration *v1alpha1.PBXIntegration) []types.NamespacedName {
-	names := append(pbxapi.CredentialSecrets(integration.Spec.PBX), eventurl.SecretName(integration.Name))
+	names := append(pbxapi.ReferredSecrets(integration.Spec.PBX), eventurl.SecretName(integration.Name))
 	keys := make([]types.NamespacedName, len(names))
 	for i, name := range names {
 		keys[i] = types.NamespacedName{Namespace: integration.Namespace, Name: name}

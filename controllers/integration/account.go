@@ -127,7 +127,7 @@ func (c *Controller) reconcileAccount(
 		p.Status.RegisteredEvents = new(int32(0))
 		return lifecycle.Waitingf(v1alpha1.ReasonProgressing, nextStep, "about to register for the events of the whole account")
 	}
-	credentials, err := pbxapi.Credentials(ctx, c.Secrets.Get, p)
+	credentials, err := pbxapi.Credentials(ctx, c.Secrets, p)
 	if err != nil {
 		return err
 	}
@@ -332,7 +332,7 @@ func (c *Controller) releaseAccount(ctx context.Context, p *v1alpha1.PBXIntegrat
 		return "", nil
 	}
 	known := c.looks.get(p.UID)
-	credentials, err := pbxapi.Credentials(ctx, c.Secrets.GetLast, p)
+	credentials, err := pbxapi.Credentials(ctx, c.Secrets.Lasting(), p)
 	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
 		return leftOnAccount(known.ids, err), nil
 	}

@@ -148,8 +148,10 @@ func (c *Controller) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Owns(&networkingv1.NetworkPolicy{}, builder.OnlyMetadata).
 		Owns(&networkingv1.Ingress{}, builder.OnlyMetadata).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.OnlyMetadata).
-		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.integrationsOfSecret)).
 		Watches(&v1alpha1.ExtensionMapping{}, coalesced(c.coalesce()))
+	if c.Secrets.Watches() {
+		build = build.WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.integrationsOfSecret))
+	}
 	if c.children.discoverRoutes(mgr.GetRESTMapper()) {
 		build = build.Owns(newMetadata("HTTPRoute"))
 	}

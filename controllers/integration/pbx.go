@@ -36,7 +36,7 @@ func (c *Controller) reconcilePBX(ctx context.Context, p *v1alpha1.PBXIntegratio
 		lifecycle.RemoveCondition(p, v1alpha1.ConditionPBXReachable)
 		return nil
 	}
-	credentials, err := pbxapi.Credentials(ctx, c.Secrets.Get, p)
+	credentials, err := pbxapi.Credentials(ctx, c.Secrets, p)
 	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
 		return c.unreachable(p, metav1.ConditionUnknown, lifecycle.Terminal{Reason: v1alpha1.ReasonCredentialsMissing, Err: err})
 	}

@@ -30,9 +30,12 @@ func referredSecrets(obj client.Object) []string {
 	if !pbxapi.HasRegistrations(p.Spec.PBX) {
 		names = append(names, EventURLSecretName(p.Name))
 	}
-	names = append(names, pbxapi.CredentialSecrets(p.Spec.PBX)...)
+	names = append(names, pbxapi.ReferredSecrets(p.Spec.PBX)...)
 	if nats := p.Spec.Receiver.Journal.NATS; nats != nil && nats.CredentialsSecretRef != nil {
 		names = append(names, nats.CredentialsSecretRef.Name)
+	}
+	if nats := p.Spec.Receiver.Journal.NATS; nats != nil && nats.TLS != nil && nats.TLS.CABundle.Kind == v1alpha1.BundleSecret {
+		names = append(names, nats.TLS.CABundle.Name)
 	}
 	return names
 }

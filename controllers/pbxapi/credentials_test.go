@@ -16,6 +16,39 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
+// source has Secrets, and ConfigMaps with the same content.
+type source map[string]map[string][]byte
+
+func (s source) data(key types.NamespacedName, resource string) (map[string][]byte, error) {
+	data, ok := s[key.Name]
+	if !ok || key.Namespace != "telephony" {
+		return nil, apierrors.NewNotFound(corev1.Resource(resource), key.Name)
+	}
+	return data, nil
+}
+
+func (s source) Get(_ context.Context, key types.NamespacedName) (*corev1.Secret, error) {
+	data, err := s.data(key, "secrets")
+	return &corev1.Secret{Data: data}, err
+}
+
+func (s source) ConfigMap(_ context.Context, key types.NamespacedName) (*corev1.ConfigMap, error) {
+	data, err := s.data(key, "configmaps")
+	text := map[string]string{}
+	for name, value := range data {
+		text[name] = string(value)
+	}
+	return &corev1.ConfigMap{Data: text}, err
+}
+
+// away cannot be asked.
+type away struct{ err error }
+
+func (a away) Get(context.Context, types.NamespacedName) (*corev1.Secret, error) { return nil, a.err }
+func (a away) ConfigMap(context.Context, types.NamespacedName) (*corev1.ConfigMap, error) {
+	return nil, a.err
+}
+
 func TestCredentials(t *testing.T) {
 	ringMe := v1alpha1.PBX{Type: v1alpha1.PBXTypeRingMe, RingMe: &v1alpha1.RingMe{CredentialsSecretRef: v1alpha1.SecretReference{Name: "app"}}}
 	box := func(credentials, database string) v1alpha1.PBX {
@@ -28,6 +61,11 @@ func TestCredentials(t *testing.T) {
 		}
 		return pbx
 	}
+	trusting := func(pbx v1alpha1.PBX, kind v1alpha1.BundleKind, name, key string) v1alpha1.PBX {
+		pbx.TLS = &v1alpha1.TLS{CABundle: v1alpha1.BundleReference{Kind: kind, Name: name, Key: key}}
+		return pbx
+	}
+	authority, _ := certificate(t, "authority")
 	app := map[string][]byte{"clientID": []byte("id"), "clientSecret": []byte("secret")}
 	basic := map[string][]byte{"username": []byte("u"), "password": []byte("p"), "url": []byte("not that of the database")}
 	for name, tc := range map[string]struct {
@@ -44,17 +82,18 @@ func TestCredentials(t *testing.T) {
 		"both in one Secret":        {pbx: box("database", "database"), want: map[string][]byte{"url": []byte("postgres://db"), "databaseURL": []byte("postgres://db")}},
 		"no such Secret":            {pbx: box("nowhere", "database"), wantMissing: []string{`no Secret "nowhere"`, "username and password"}},
 		"no Secret of the database": {pbx: box("basic", "nowhere"), wantMissing: []string{`no Secret "nowhere"`, "key url"}},
+		"a CA in a ConfigMap":       {pbx: trusting(box("", ""), v1alpha1.BundleConfigMap, "ca", "ca.crt"), want: map[string][]byte{"caBundle": authority}},
+		"a CA in a Secret":          {pbx: trusting(box("", ""), v1alpha1.BundleSecret, "ca", "chain"), want: map[string][]byte{"caBundle": authority}},
+		"a CA under its usual key":  {pbx: trusting(box("", ""), v1alpha1.BundleSecret, "ca", ""), want: map[string][]byte{"caBundle": authority}},
+		"credentials and a CA":      {pbx: trusting(ringMe, v1alpha1.BundleSecret, "ca", ""), want: map[string][]byte{"clientID": []byte("id"), "clientSecret": []byte("secret"), "caBundle": authority}},
+		"no such ConfigMap":         {pbx: trusting(ringMe, v1alpha1.BundleConfigMap, "nowhere", ""), wantMissing: []string{`no ConfigMap "nowhere"`, "key ca.crt"}},
+		"a CA that is none":         {pbx: trusting(ringMe, v1alpha1.BundleSecret, "basic", "url"), wantMissing: []string{`Secret "basic"`, "no certificate in PEM", "key url"}},
 		"a database without a URL":  {pbx: box("", "empty"), wantMissing: []string{`Secret "empty"`, "key url"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stored := map[string]map[string][]byte{"app": app, "basic": basic, "empty": nil, "database": {"url": []byte("postgres://db")}}
-			read := func(_ context.Context, key types.NamespacedName) (*corev1.Secret, error) {
-				data, ok := stored[key.Name]
-				if !ok || key.Namespace != "telephony" {
-					return nil, apierrors.NewNotFound(corev1.Resource("secrets"), key.Name)
-				}
-				return &corev1.Secret{Data: data}, nil
-			}
+			stored := map[string]map[string][]byte{"app": app, "basic": basic, "empty": nil, "database": {"url": []byte("postgres://db")},
+				"ca": {"ca.crt": authority, "chain": authority}}
+			read := source(stored)
 			integration := &v1alpha1.PBXIntegration{ObjectMeta: metav1.ObjectMeta{Namespace: "telephony"}, Spec: v1alpha1.PBXIntegrationSpec{PBX: tc.pbx}}
 			got, err := pbxapi.Credentials(t.Context(), read, integration)
 			if errors.Is(err, pbxapi.ErrCredentialsMissing) != (tc.wantMissing != nil) {
@@ -77,7 +116,7 @@ func TestCredentials(t *testing.T) {
 
 func TestUnreadableSecretsAreNotMissing(t *testing.T) {
 	down := errors.New("the API server is away")
-	read := func(context.Context, types.NamespacedName) (*corev1.Secret, error) { return nil, down }
+	read := away{down}
 	integration := &v1alpha1.PBXIntegration{Spec: v1alpha1.PBXIntegrationSpec{PBX: v1alpha1.PBX{
 		VoipNow: &v1alpha1.VoipNow{CredentialsSecretRef: v1alpha1.SecretReference{Name: "app"}},
 	}}}

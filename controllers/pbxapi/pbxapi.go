@@ -169,6 +169,9 @@ func CredentialsSecret(pbx v1alpha1.PBX) string {
 // Whoever reads the Secrets merges it with the data of the one that CredentialsSecret names, if there is one.
 const KeyDatabaseURL = "databaseURL"
 
+// KeyCABundle is where Settings.Credentials have the certificates to trust, in PEM, of spec.pbx.tls.
+const KeyCABundle = "caBundle"
+
 // DatabaseSecret is the name of the Secret with the address of the PBX's database; empty for a PBX whose database is not read.
 func DatabaseSecret(pbx v1alpha1.PBX) string {
 	if pbx.LinuxBox == nil || pbx.LinuxBox.Database == nil {

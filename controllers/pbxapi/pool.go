@@ -3,6 +3,8 @@ package pbxapi
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -18,7 +20,8 @@ import (
 // Settings are what the package of a PBX makes its API from.
 type Settings struct {
 	PBX v1alpha1.PBX
-	// Credentials is the data of the Secret that CredentialsSecret names, and KeyDatabaseURL where there is a database.
+	// Credentials is the data of the Secret that CredentialsSecret names, KeyDatabaseURL where there is a database, and KeyCABundle where
+	// spec.pbx.tls is set. HTTP trusts that bundle already.
 	Credentials map[string][]byte
 	// HTTP follows no redirect.
 	HTTP *http.Client
@@ -135,13 +138,17 @@ func (p *Pool) newClient(pbx v1alpha1.PBX, credentials map[string][]byte, thrott
 	if !ok {
 		return nil, NewError(ErrInvalid, "connect to the PBX", fmt.Sprintf("a PBX of type %q has no management API here", pbx.Type))
 	}
+	transport, err := p.transport(credentials[KeyCABundle])
+	if err != nil {
+		return nil, err
+	}
 	api, err := factory(Settings{
 		PBX:         pbx,
 		Credentials: credentials,
 		Timeout:     p.options.Timeout,
 		Turn:        throttle.turn,
 		HTTP: &http.Client{
-			Transport: p.options.Transport,
+			Transport: transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error {
 				return http.ErrUseLastResponse // a redirect would carry the credentials to another host
 			},
@@ -151,6 +158,21 @@ func (p *Pool) newClient(pbx v1alpha1.PBX, credentials map[string][]byte, thrott
 		return nil, err
 	}
 	return newClient(api, throttle, p.options), nil
+}
+
+// transport returns the one that all integrations share, or one of its own for an integration with
+// certificates to trust.
+func (p *Pool) transport(bundle []byte) (http.RoundTripper, error) {
+	if bundle == nil {
+		return p.options.Transport, nil
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(bundle) {
+		return nil, NewError(ErrInvalid, "connect to the PBX", "spec.pbx.tls.caBundle leads to no certificate in PEM")
+	}
+	own := newTransport()
+	own.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return p.options.Metrics.around(own), nil
 }
 
 // Forget drops the client of an integration that is gone.

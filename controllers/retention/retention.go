@@ -3,6 +3,7 @@ package retention
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,10 +45,12 @@ type Reader interface {
 
 // Controller deletes expired CallLegs.
 type Controller struct {
-	reader  Reader
-	writer  client.Writer
-	clock   clock.WithTicker
-	deleted prometheus.Counter
+	reader Reader
+	// namespaces to look into; none stands for all.
+	namespaces []string
+	writer     client.Writer
+	clock      clock.WithTicker
+	deleted    prometheus.Counter
 }
 
 var (
@@ -55,10 +58,14 @@ var (
 	_ manager.LeaderElectionRunnable = (*Controller)(nil)
 )
 
-// New makes a Controller. The reader is that of manager.GetAPIReader.
-func New(reader Reader, writer client.Writer, clock clock.WithTicker, registerer prometheus.Registerer) *Controller {
+// New makes a Controller for these namespaces, or for all of them where none is named. The reader is that
+// of manager.GetAPIReader.
+func New(reader Reader, writer client.Writer, clock clock.WithTicker, registerer prometheus.Registerer, namespaces ...string) *Controller {
+	if len(namespaces) == 0 {
+		namespaces = []string{metav1.NamespaceAll}
+	}
 	return &Controller{
-		reader: reader, writer: writer, clock: clock,
+		reader: reader, writer: writer, clock: clock, namespaces: namespaces,
 		deleted: promauto.With(registerer).NewCounter(prometheus.CounterOpts{
 			Name: "pbx_operator_calllegs_expired_total", Help: "CallLeg objects deleted because their time to live was over.",
 		}),
@@ -102,21 +109,17 @@ func (c *Controller) pass(ctx context.Context, full bool) error {
 	if err != nil {
 		return err
 	}
+	// A namespace that cannot be looked into, such as one that is gone, does not keep the others.
 	found, err := c.find(ctx, selector)
-	if err != nil {
-		return err
-	}
 	expired, unparsable := expiredBy(now, found)
 	if len(unparsable) > 0 {
 		log.FromContext(ctx).Info("ignoring call legs whose expiry cannot be read", "label", v1alpha1.LabelExpires,
 			"values", strings.Join(unparsable, ", "))
 	}
 	for _, bucket := range expired {
-		if err := c.delete(ctx, bucket, found[bucket]); err != nil {
-			return err
-		}
+		err = errors.Join(err, c.delete(ctx, bucket, found[bucket]))
 	}
-	return nil
+	return err
 }
 
 // bucket is the legs of one namespace that expire in the same minute.
@@ -125,18 +128,26 @@ type bucket struct{ namespace, expires string }
 // find counts the legs in each bucket.
 func (c *Controller) find(ctx context.Context, selector labels.Selector) (map[bucket]int, error) {
 	found := map[bucket]int{}
+	var errs []error
+	for _, namespace := range c.namespaces {
+		errs = append(errs, c.findIn(ctx, namespace, selector, found))
+	}
+	return found, errors.Join(errs...)
+}
+
+func (c *Controller) findIn(ctx context.Context, namespace string, selector labels.Selector, found map[bucket]int) error {
 	page := &metav1.PartialObjectMetadataList{}
 	page.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("CallLegList"))
 	for more := true; more; more = page.Continue != "" {
-		options := &client.ListOptions{LabelSelector: selector, Limit: pageSize, Continue: page.Continue}
+		options := &client.ListOptions{Namespace: namespace, LabelSelector: selector, Limit: pageSize, Continue: page.Continue}
 		if err := c.reader.List(ctx, page, options); err != nil {
-			return nil, fmt.Errorf("cannot list call legs: %w", err)
+			return fmt.Errorf("cannot list call legs in %q: %w", namespace, err)
 		}
 		for _, leg := range page.Items {
 			found[bucket{leg.Namespace, leg.Labels[v1alpha1.LabelExpires]}]++
 		}
 	}
-	return found, nil
+	return nil
 }
 
 // delete removes one bucket. The API server selects once more, so a leg that has got a later expiry meanwhile stays.

@@ -80,6 +80,17 @@ var _ = Describe("Retention", func() {
 		Eventually(left(ctx, ns)).Should(BeEmpty())
 	})
 
+	It("needs no rights beyond the namespaces that it was given, and one that it may not look into keeps no other", func(ctx context.Context) {
+		theirs, forbidden, others := namespace(ctx), namespace(ctx), namespace(ctx)
+		for _, ns := range []string{theirs, forbidden, others} {
+			leg(ctx, ns, "old", "20260102T0900")
+		}
+		beginAs(limited(ctx, theirs), false, forbidden, theirs)
+		Eventually(left(ctx, theirs)).Should(BeEmpty())
+		Expect(left(ctx, forbidden)()).To(ConsistOf("old"))
+		Expect(left(ctx, others)()).To(ConsistOf("old"))
+	})
+
 	It("catches up once the API server answers again", func(ctx context.Context) {
 		ns := namespace(ctx)
 		leg(ctx, ns, "old", "20260102T0900")

@@ -11,6 +11,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	testclock "k8s.io/utils/clock/testing"
@@ -68,8 +69,13 @@ var errAway = context.DeadlineExceeded
 
 func begin(away bool) *stage {
 	GinkgoHelper()
+	return beginAs(kube, away)
+}
+
+func beginAs(user client.WithWatch, away bool, namespaces ...string) *stage {
+	GinkgoHelper()
 	s := &stage{clock: testclock.NewFakeClock(noon), registry: prometheus.NewRegistry(), requests: map[string]int{}, away: away}
-	watched := interceptor.NewClient(kube, interceptor.Funcs{
+	watched := interceptor.NewClient(user, interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
 			if s.request("list") {
 				return errAway
@@ -85,7 +91,7 @@ func begin(away bool) *stage {
 			return c.DeleteAllOf(ctx, object, options...)
 		},
 	})
-	controller := retention.New(watched, watched, s.clock, s.registry)
+	controller := retention.New(watched, watched, s.clock, s.registry, namespaces...)
 	Expect(controller.NeedLeaderElection()).To(BeTrue())
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -98,6 +104,24 @@ func begin(away bool) *stage {
 	DeferCleanup(s.stop)
 	Eventually(s.passes).Should(BeNumerically(">=", 1))
 	return s
+}
+
+// limited is a client that may list the legs of one namespace only, as with a Role in place of a ClusterRole.
+func limited(ctx context.Context, namespace string) client.WithWatch {
+	GinkgoHelper()
+	user, err := cluster.AddUser(envtest.User{Name: "manager-" + namespace}, nil)
+	Expect(err).NotTo(HaveOccurred())
+	name := metav1.ObjectMeta{Namespace: namespace, Name: "manager"}
+	Expect(kube.Create(ctx, &rbacv1.Role{ObjectMeta: name, Rules: []rbacv1.PolicyRule{{
+		APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{"calllegs"}, Verbs: []string{"list", "deletecollection"},
+	}}})).To(Succeed())
+	Expect(kube.Create(ctx, &rbacv1.RoleBinding{
+		ObjectMeta: name, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "manager"},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "manager-" + namespace}},
+	})).To(Succeed())
+	reader, err := client.NewWithWatch(user.Config(), client.Options{})
+	Expect(err).NotTo(HaveOccurred())
+	return reader
 }
 
 // request counts a request and tells whether it fails.

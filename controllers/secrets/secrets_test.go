@@ -3,11 +3,13 @@ package secrets_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -61,6 +63,66 @@ func TestSecretThatTheWatchDoesNotKnowYet(t *testing.T) {
 	reader := secrets.NewReader(counted(new(int)), counted(&asked, newSecret("young")))
 	if secret, err := reader.Get(t.Context(), key); err != nil || string(secret.Data["key"]) != "young" {
 		t.Errorf("Get = %v, %v", secret, err)
+	}
+}
+
+func TestWithoutTheRightToWatch(t *testing.T) {
+	asked := 0
+	server := counted(&asked, newSecret("old"))
+	now := testclock.NewFakePassiveClock(time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC))
+	reader := secrets.NewUnwatched(server, now)
+	read := func() string {
+		t.Helper()
+		secret, err := reader.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(secret.Data["key"])
+	}
+	read()
+	if err := server.Update(t.Context(), newSecret("new")); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got != "old" || asked != 1 {
+		t.Errorf("a copy that is young: %q, %d requests", got, asked)
+	}
+	now.SetTime(now.Now().Add(secrets.MaxAge))
+	if got := read(); got != "new" || asked != 2 {
+		t.Errorf("a copy that is old: %q, %d requests", got, asked)
+	}
+}
+
+func TestConfigMap(t *testing.T) {
+	bundle := func(text string) *corev1.ConfigMap {
+		return &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}, Data: map[string]string{"ca.crt": text},
+		}
+	}
+	now := testclock.NewFakePassiveClock(time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC))
+	server := counted(new(int), bundle("old"))
+	reader := secrets.NewUnwatched(server, now)
+	want := func(text string) {
+		t.Helper()
+		if got, err := reader.ConfigMap(t.Context(), key); err != nil || got.Data["ca.crt"] != text {
+			t.Errorf("ConfigMap = %v, %v, want %q", got, err, text)
+		}
+	}
+	want("old")
+	if err := server.Update(t.Context(), bundle("new")); err != nil {
+		t.Fatal(err)
+	}
+	want("old")
+	now.SetTime(now.Now().Add(secrets.MaxAge))
+	want("new")
+	if err := server.Delete(t.Context(), bundle("")); err != nil {
+		t.Fatal(err)
+	}
+	now.SetTime(now.Now().Add(secrets.MaxAge))
+	if _, err := reader.ConfigMap(t.Context(), key); !apierrors.IsNotFound(err) {
+		t.Errorf("ConfigMap = %v, want NotFound", err)
+	}
+	if got, err := reader.Lasting().ConfigMap(t.Context(), key); err != nil || got.Data["ca.crt"] != "new" {
+		t.Errorf("for a clean-up: %v, %v", got, err)
 	}
 }
 

@@ -83,6 +83,9 @@ func New(settings pbxapi.Settings) (pbxapi.API, error) {
 		if a.database, err = NewHistory(address, *box.Database, box.Lines); err != nil {
 			return nil, err
 		}
+		if err := a.database.trust(settings.Credentials[pbxapi.KeyCABundle]); err != nil {
+			return nil, err
+		}
 	}
 	return a, nil
 }
