@@ -156,13 +156,13 @@ func (c *cluster) feel(ctx context.Context, running *sync.WaitGroup, r *receiver
 // legs hands the LEGS log to the publisher.
 type legs struct{ *receiver }
 
-// ConsumeLegs implements publish.Legs.
-func (l legs) ConsumeLegs(ctx context.Context, _ string, handle func(context.Context, []publish.Record) error) error {
-	return l.journal.ConsumeLegs(ctx, publishReader, func(ctx context.Context, batch []journal.LegRecord) error {
+// FollowLegs implements publish.Legs.
+func (l legs) FollowLegs(ctx context.Context, handle func([]publish.Record, func())) error {
+	return l.journal.FollowLegs(ctx, publishReader, func(batch []journal.LegRecord, done func()) {
 		records := make([]publish.Record, len(batch))
 		for i := range batch {
 			records[i] = publish.Record{Leg: batch[i].Leg, Received: batch[i].Stored}
 		}
-		return handle(ctx, records)
+		handle(records, done)
 	})
 }

@@ -98,9 +98,6 @@ func (r *receiver) journalConfig(metrics *journalMetrics) journal.Config {
 	if r.options.natsURL != "" {
 		config.Name = r.options.namespace + "-" + r.options.integration
 	}
-	if r.options.sourcesFile == "" {
-		config.LegReaders = []string{publishReader}
-	}
 	return config
 }
 

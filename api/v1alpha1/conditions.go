@@ -66,6 +66,8 @@ const (
 	ReasonCallsClosedEarly     = "CallsClosedEarly"
 	ReasonRecordsDamaged       = "RecordsDamaged"
 	ReasonJournalFull          = "JournalFull"
+	ReasonPublicationBehind    = "PublicationBehind"
+	ReasonAPIServerAway        = "APIServerAway"
 	ReasonDriftCorrected       = "DriftCorrected"
 	ReasonMissedCall           = "MissedCall"
 	ReasonEventQuarantined     = "EventQuarantined"

@@ -45,19 +45,13 @@ type feed struct {
 	settled atomic.Int64
 }
 
-func (f *feed) ConsumeLegs(ctx context.Context, _ string, handle func(context.Context, []Record) error) error {
-	var deliveries sync.WaitGroup
-	defer deliveries.Wait()
+func (f *feed) FollowLegs(ctx context.Context, handle func([]Record, func())) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case batch := <-f.batches:
-			deliveries.Go(func() {
-				if handle(ctx, batch) == nil {
-					f.settled.Add(1)
-				}
-			})
+			handle(batch, func() { f.settled.Add(1) })
 		}
 	}
 }

@@ -24,13 +24,14 @@ const (
 	droppedLimit    = "limit"
 	droppedRefused  = "refused"
 	droppedDeleting = "deleting"
+	droppedBehind   = "behind"
 )
 
-func newMetrics(registerer prometheus.Registerer, pending *pending, shelf *shelf) *metrics {
+func newMetrics(registerer prometheus.Registerer, pending *pending, objects *objectCache) *metrics {
 	factory := promauto.With(registerer)
 	factory.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pbx_receiver_callleg_objects", Help: "CallLeg objects of this integration, as far as this receiver knows.",
-	}, func() float64 { return float64(shelf.size()) })
+	}, func() float64 { return float64(objects.size()) })
 	factory.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pbx_receiver_callleg_pending", Help: "Call legs whose newest state is not at the API server yet.",
 	}, func() float64 { return float64(pending.size()) })
@@ -44,7 +45,8 @@ func newMetrics(registerer prometheus.Registerer, pending *pending, shelf *shelf
 		}, []string{"verb", "code"}),
 		dropped: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "pbx_receiver_callleg_dropped_total",
-			Help: "States of call legs that are in the log but were not shown: limit, refused by the API server, or integration being deleted.",
+			Help: "States of call legs that are in the log but were not shown: limit, behind (newer ones came faster than the API server takes them), " +
+				"refused by the API server, or integration being deleted.",
 		}, []string{"reason"}),
 		latency: factory.NewHistogram(prometheus.HistogramOpts{
 			Name:    "pbx_receiver_callleg_publish_seconds",

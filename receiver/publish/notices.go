@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -72,9 +73,10 @@ type Notices struct {
 	missedCalls *rate.Limiter
 	mu          sync.Mutex
 	suppressed  int
-	quarantine  *board
-	limit       *board
-	rejected    *board
+	quarantine  *summary
+	limit       *summary
+	rejected    *summary
+	skipped     *summary
 	total       *prometheus.CounterVec
 }
 
@@ -83,9 +85,10 @@ func NewNotices(config NoticesConfig) *Notices {
 	return &Notices{
 		NoticesConfig: config,
 		missedCalls:   rate.NewLimiter(rate.Every(missedEvery), missedBurst),
-		quarantine:    newBoard(v1alpha1.ReasonEventQuarantined, actionDecode),
-		limit:         newBoard(v1alpha1.ReasonCallLegLimitReached, actionPublish),
-		rejected:      newBoard(v1alpha1.ReasonCallLegRefused, actionPublish),
+		quarantine:    newSummary(v1alpha1.ReasonEventQuarantined, actionDecode),
+		limit:         newSummary(v1alpha1.ReasonCallLegLimitReached, actionPublish),
+		rejected:      newSummary(v1alpha1.ReasonCallLegRefused, actionPublish),
+		skipped:       newSummary(v1alpha1.ReasonPublicationBehind, actionPublish),
 		total: promauto.With(config.Registerer).NewCounterVec(prometheus.CounterOpts{
 			Name: "pbx_receiver_notices_total", Help: "Kubernetes Events by reason; suppressed ones were too many.",
 		}, []string{"reason", "outcome"}),
@@ -95,8 +98,8 @@ func NewNotices(config NoticesConfig) *Notices {
 // Run posts notices until ctx is done.
 func (n *Notices) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, board := range []*board{n.quarantine, n.limit, n.rejected} {
-		group.Go(func() error { n.post(ctx, board); return nil })
+	for _, summary := range []*summary{n.quarantine, n.limit, n.rejected, n.skipped} {
+		group.Go(func() error { n.post(ctx, summary); return nil })
 	}
 	return group.Wait()
 }
@@ -106,7 +109,7 @@ func (n *Notices) Run(ctx context.Context) error {
 func (n *Notices) Quarantined(count int, reason string) {
 	n.quarantine.add(count, func(count int) string {
 		return fmt.Sprintf("%d %s of the PBX could not be understood and went into quarantine, the last one because: %s",
-			count, plural(count, "event"), clip(reason, maxReason))
+			count, plural(count, "event"), truncate(reason, maxReason))
 	})
 }
 
@@ -118,11 +121,19 @@ func (n *Notices) limitReached(limit int) {
 	})
 }
 
+// behind tells that a leg is not shown because newer ones came faster than the API server takes them.
+func (n *Notices) behind(limit int) {
+	n.skipped.add(1, func(count int) string {
+		return fmt.Sprintf("%d call %s not shown: calls come faster than the Kubernetes API takes CallLegs, and newer ones have taken the %d places "+
+			"that spec.callLegs.maxObjects allows; set spec.callLegs.publish to Completed for fewer writes", count, plural(count, "leg"), limit)
+	})
+}
+
 // refused tells that the API server refuses a leg.
 func (n *Notices) refused(why string) {
 	n.rejected.add(1, func(count int) string {
 		return fmt.Sprintf("%d call %s not shown, because the Kubernetes API refuses them, the last one for: %s",
-			count, plural(count, "leg"), clip(why, maxReason))
+			count, plural(count, "leg"), truncate(why, maxReason))
 	})
 }
 
@@ -145,7 +156,9 @@ func (n *Notices) missed(ctx context.Context, regarding, leg reference, call cor
 		return nil
 	}
 	suppressed := n.takeSuppressed()
-	event := n.event(leg.Name+".missed", v1alpha1.ReasonMissedCall, actionPublish, regarding, missedNote(call, suppressed))
+	policy, _ := n.Policy()
+	note := missedNote(call, suppressed, policy.MaskNumbers)
+	event := n.event(leg.Name+".missed", v1alpha1.ReasonMissedCall, actionPublish, regarding, note)
 	event.Related = n.objectReference(leg)
 	err := n.create(ctx, event)
 	if passing(err) {
@@ -157,11 +170,15 @@ func (n *Notices) missed(ctx context.Context, regarding, leg reference, call cor
 }
 
 // missedNote is for people: who called, whom, where and for how long.
-func missedNote(call correlation.Leg, suppressed int) string {
+func missedNote(call correlation.Leg, suppressed int, masked bool) string {
+	show := func(number string) string { return number }
+	if masked {
+		show = maskNumber
+	}
 	note := &strings.Builder{}
-	fmt.Fprintf(note, "Missed call from %s to %s", orUnknown(call.From), orUnknown(firstOf(call.DID, call.To)))
+	fmt.Fprintf(note, "Missed call from %s to %s", orUnknown(show(call.From)), orUnknown(show(cmp.Or(call.DID, call.To))))
 	if call.Extension != "" {
-		fmt.Fprintf(note, " at %s", call.Extension)
+		fmt.Fprintf(note, " at %s", show(call.Extension))
 	}
 	if waited := call.End.Sub(call.Start).Round(time.Second); !call.Start.IsZero() && waited > 0 {
 		fmt.Fprintf(note, ", waited %d s", int(waited.Seconds()))
@@ -172,11 +189,30 @@ func missedNote(call correlation.Leg, suppressed int) string {
 	return note.String()
 }
 
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
+const (
+	// shownDigits is how many digits of a masked number are shown: enough to tell two calls apart that one
+	// has in mind, too few to call somebody.
+	shownDigits = 2
+	// insideDigits is how many digits a number has at most that is taken for an extension or a service.
+	insideDigits = 6
+)
+
+// maskNumber hides an outside number but for its last digits, and what is no number, such as the name of
+// a SIP user, as a whole. Extensions stay: 101, 1234*101.
+func maskNumber(number string) string {
+	const mask, digits = "***", "0123456789"
+	user, domain, _ := strings.Cut(number, "@")
+	dialled := strings.TrimPrefix(user, "+")
+	switch {
+	case number == "":
+		return ""
+	case dialled == "" || strings.Trim(dialled, digits+"*") != "":
+		return mask
+	case domain == "" && (len(dialled) <= insideDigits || strings.Contains(dialled, "*")):
+		return number
+	default:
+		return mask + dialled[max(len(dialled)-shownDigits, 0):]
 	}
-	return b
 }
 
 func orUnknown(number string) string {
@@ -212,27 +248,27 @@ func (n *Notices) takeSuppressed() int {
 	return count
 }
 
-// post writes the notices of one board, each of which sums up what came in since the last one.
-func (n *Notices) post(ctx context.Context, board *board) {
+// post writes the notices of one kind, each of which sums up what came in since the last one.
+func (n *Notices) post(ctx context.Context, about *summary) {
 	limiter := rate.NewLimiter(rate.Every(noticeEvery), noticeBurst)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-board.wake:
+		case <-about.wake:
 		}
 		if limiter.Wait(ctx) != nil {
 			return
 		}
-		count, note := board.take()
+		count, note := about.take()
 		policy, ok := n.Policy()
 		if !ok || count == 0 {
 			continue
 		}
 		name := n.Integration.Name + "." + strings.ToLower(rand.Text())
-		event := n.event(name, board.reason, board.action, reference{kindIntegration, policy.Integration}, note(count))
+		event := n.event(name, about.reason, about.action, reference{kindIntegration, policy.Integration}, note(count))
 		if passing(n.create(ctx, event)) {
-			board.add(count, note)
+			about.add(count, note)
 		}
 	}
 }
@@ -244,12 +280,12 @@ func (n *Notices) event(name, reason, action string, regarding reference, note s
 		},
 		EventTime:           metav1.NowMicro(),
 		ReportingController: reportingController,
-		ReportingInstance:   clip(n.Instance, 128),
+		ReportingInstance:   truncate(n.Instance, 128),
 		Type:                corev1.EventTypeWarning,
 		Reason:              reason,
 		Action:              action,
 		Regarding:           *n.objectReference(regarding),
-		Note:                clip(note, maxNote),
+		Note:                truncate(note, maxNote),
 	}
 }
 
@@ -260,7 +296,7 @@ func (n *Notices) objectReference(to reference) *corev1.ObjectReference {
 }
 
 // passing tells whether a notice is worth another attempt. A receiver that may not post Events goes on without them.
-func passing(err error) bool { return judge(err) == later && !apierrors.IsForbidden(err) }
+func passing(err error) bool { return outcomeOf(err) == later && !apierrors.IsForbidden(err) }
 
 // create posts an Event. One that exists already is as good as posted.
 func (n *Notices) create(ctx context.Context, event *eventsv1.Event) error {
@@ -279,8 +315,8 @@ func (n *Notices) create(ctx context.Context, event *eventsv1.Event) error {
 	return err
 }
 
-// board collects what one kind of notice is about until it may be posted.
-type board struct {
+// summary collects what one kind of notice is about until it may be posted.
+type summary struct {
 	reason, action string
 	wake           chan struct{}
 	mu             sync.Mutex
@@ -288,11 +324,11 @@ type board struct {
 	note           func(count int) string
 }
 
-func newBoard(reason, action string) *board {
-	return &board{reason: reason, action: action, wake: make(chan struct{}, 1)}
+func newSummary(reason, action string) *summary {
+	return &summary{reason: reason, action: action, wake: make(chan struct{}, 1)}
 }
 
-func (b *board) add(count int, note func(int) string) {
+func (b *summary) add(count int, note func(int) string) {
 	b.mu.Lock()
 	b.count += count
 	b.note = note
@@ -303,7 +339,7 @@ func (b *board) add(count int, note func(int) string) {
 	}
 }
 
-func (b *board) take() (int, func(int) string) {
+func (b *summary) take() (int, func(int) string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	count := b.count

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/pbx-operator/pbx-operator/receiver/backoff"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
@@ -52,6 +53,35 @@ func TestMissedCallIsOneEvent(t *testing.T) {
 		if event.Related == nil || event.Related.Kind != "CallLeg" || event.Related.Name != s.shown()["m"].Name {
 			t.Errorf("related: %v", event.Related)
 		}
+	})
+}
+
+func TestMaskedNumbersAreInNoEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStand(t)
+		s.policy.MaskNumbers = true
+		s.run(func() {
+			strange := missedAtQueue("strange")
+			strange.From, strange.DID, strange.To = "ann.novak@sip.example.com", "", "1234*900"
+			s.deliver(missedAtQueue("m"), strange)
+			pass(time.Second)
+			events := s.events()
+			if len(events) != 2 {
+				t.Fatalf("%d events, want 2", len(events))
+			}
+			notes := events[0].Note + "\n" + events[1].Note
+			for _, number := range []string{"2025550143", "2025550100", "ann", "sip.example.com"} {
+				if strings.Contains(notes, number) {
+					t.Errorf("%s is shown in %q", number, notes)
+				}
+			}
+			if !strings.Contains(notes, "Missed call from ***43 to ***00 at 1234*900, waited 45 s") {
+				t.Errorf("the note tells too little: %q", notes)
+			}
+			if leg := s.shown()["m"]; leg.Status.From != "+12025550143" {
+				t.Errorf("the CallLeg shows %q", leg.Status.From)
+			}
+		})
 	})
 }
 
@@ -137,7 +167,7 @@ func TestMissedCallIsAnnouncedOnceTheServerIsBack(t *testing.T) {
 			}
 			pass(20 * time.Minute) // failed attempts must not use up the allowance
 			s.change(func() { away = false })
-			pass(longestRetry + longPause)
+			pass(longestRetry + 2*backoff.Default.Max)
 			if got := len(s.events()); got != missedBurst {
 				t.Errorf("%d events, want %d", got, missedBurst)
 			}
@@ -203,8 +233,8 @@ func TestQuarantineIsSummedUp(t *testing.T) {
 }
 
 func TestMissedNote(t *testing.T) {
-	bare := correlation.Leg{From: "+12025550143", To: "1234*900"}
-	if got, want := missedNote(bare, 1), "Missed call from +12025550143 to 1234*900 (1 more missed call had no Event of their own)"; got != want {
+	short := correlation.Leg{From: "+12025550143", To: "1234*900"}
+	if got, want := missedNote(short, 1, false), "Missed call from +12025550143 to 1234*900 (1 more missed call had no Event of their own)"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

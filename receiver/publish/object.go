@@ -54,14 +54,14 @@ func Name(integration, callID, legID string) string {
 // Status is what a CallLeg says of a leg.
 func Status(leg correlation.Leg) v1alpha1.CallLegStatus {
 	return v1alpha1.CallLegStatus{
-		CallID: clip(leg.CallID, maxID), LegID: clip(leg.LegID, maxID), ParentLegID: clip(leg.ParentLegID, maxID),
+		CallID: truncate(leg.CallID, maxID), LegID: truncate(leg.LegID, maxID), ParentLegID: truncate(leg.ParentLegID, maxID),
 		Kind: v1alpha1.LegKind(leg.Kind), Direction: v1alpha1.Direction(leg.Direction),
-		From: clip(leg.From, maxNumber), FromName: clip(leg.FromName, maxNumber), To: clip(leg.To, maxNumber),
-		DID: clip(leg.DID, maxShort), Extension: clip(leg.Extension, maxShort), User: clip(leg.User, maxUser),
+		From: truncate(leg.From, maxNumber), FromName: truncate(leg.FromName, maxNumber), To: truncate(leg.To, maxNumber),
+		DID: truncate(leg.DID, maxShort), Extension: truncate(leg.Extension, maxShort), User: truncate(leg.User, maxUser),
 		Phase: v1alpha1.LegPhase(leg.Phase), Result: v1alpha1.LegResult(leg.Result), Logged: leg.Logged,
 		StartTime: microTime(leg.Start), AnswerTime: microTime(leg.Answer), EndTime: microTime(leg.End),
 		TalkTime: talkTime(leg), Transferred: leg.Transferred,
-		CallBackID: clip(leg.CallBackID, maxID), RecordingID: clip(leg.RecordingID, maxID),
+		CallBackID: truncate(leg.CallBackID, maxID), RecordingID: truncate(leg.RecordingID, maxID),
 		Backfilled: leg.Backfilled, Revision: leg.Revision, Events: legEvents(leg.Events),
 	}
 }
@@ -70,15 +70,15 @@ func legEvents(events []correlation.LegEvent) []v1alpha1.LegEvent {
 	shown := make([]v1alpha1.LegEvent, 0, min(len(events), maxLegEvents))
 	for _, event := range events[:min(len(events), maxLegEvents)] {
 		shown = append(shown, v1alpha1.LegEvent{
-			Type: clip(string(event.Type), maxEventType), Time: metav1.NewMicroTime(event.Time.UTC()),
-			Status: clip(event.Status, maxShort),
+			Type: truncate(string(event.Type), maxEventType), Time: metav1.NewMicroTime(event.Time.UTC()),
+			Status: truncate(event.Status, maxShort),
 		})
 	}
 	return shown
 }
 
-// clip cuts s to at most limit characters.
-func clip(s string, limit int) string {
+// truncate cuts s to at most limit characters.
+func truncate(s string, limit int) string {
 	for i := range s {
 		if limit == 0 {
 			return s[:i]
@@ -113,9 +113,11 @@ func microTime(t time.Time) *metav1.MicroTime {
 	return &shown
 }
 
-// talkTime is in seconds throughout, so that a column of them can be read and sorted; to the millisecond, as times of receipt are no better.
+// talkTime is in seconds throughout, so that a column of them can be read and sorted; to the millisecond,
+// as times of receipt are no better. It is nil where nobody talked, and where the PBX told neither how
+// long nor from when on.
 func talkTime(leg correlation.Leg) *string {
-	if leg.Result != correlation.Answered {
+	if leg.Result != correlation.Answered || leg.Talk == 0 && leg.Answer.IsZero() {
 		return nil
 	}
 	shown := strconv.FormatFloat(max(leg.Talk, 0).Round(time.Millisecond).Seconds(), 'f', -1, 64) + "s"

@@ -26,6 +26,8 @@ type Policy struct {
 	MaxDuration time.Duration
 	// MaxObjects is the cap on the CallLegs of the integration.
 	MaxObjects int
+	// MaskNumbers hides numbers in Kubernetes Events.
+	MaskNumbers bool
 	// Deleting tells that the integration is on its way out: nothing new is shown.
 	Deleting bool
 }
@@ -39,16 +41,17 @@ func PolicyOf(integration *v1alpha1.PBXIntegration) Policy {
 		TTLAfterFinished: legs.Retention(),
 		MaxDuration:      legs.MaxDuration.Duration,
 		MaxObjects:       int(legs.MaxObjects),
+		MaskNumbers:      legs.MaskNumbers,
 		Deleting:         !integration.DeletionTimestamp.IsZero(),
 	}
 }
 
-// shows tells whether a leg in this state is to be seen.
+// shows reports whether a leg in this state is to be seen.
 func (p Policy) shows(leg correlation.Leg) bool {
 	return p.Publish != v1alpha1.PublishCompleted || leg.Phase == correlation.Completed
 }
 
-// missed tells whether a leg stands for a missed call: there is at most one such leg in a call.
+// missed reports whether a leg stands for a missed call: there is at most one such leg in a call.
 func missed(leg correlation.Leg) bool {
 	return leg.Phase == correlation.Completed && leg.Result == correlation.Missed && leg.Logged
 }

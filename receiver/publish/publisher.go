@@ -13,33 +13,33 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/receiver/backoff"
+	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
 const (
-	// durable names the publisher's own progress in the LEGS log.
-	durable = "calllegs"
 	// workers write at the same time. More do not help one API server (measured: 960 creates a second with 16, 1,012 with 64).
 	workers = 16
 	// coalesce is the shortest time between two writes of one leg.
 	coalesce = 500 * time.Millisecond
 	// callTimeout ends a request that the API server does not answer.
 	callTimeout = 15 * time.Second
-	// recountEvery is how often the shelf is compared with what really exists.
+	// recountEvery is how often the object cache is compared with what really exists.
 	recountEvery = time.Minute
-	// longestRetry is the longest time between two attempts for one leg, while the API server takes others.
+	// firstRetry and longestRetry are the times between two attempts for one leg, while the API server takes others.
+	firstRetry   = 100 * time.Millisecond
 	longestRetry = 15 * time.Second
 )
 
 // Legs is the LEGS log.
 type Legs interface {
-	// ConsumeLegs calls handle with the newest states of legs, at least once each, until ctx is done. A batch is consumed once handle has
-	// returned nil; else it is delivered again. handle may be called concurrently. It returns when the API server has got the whole batch,
-	// so it blocks while the API server is away.
-	ConsumeLegs(ctx context.Context, durable string, handle func(context.Context, []Record) error) error
+	// FollowLegs calls handle with the newest states of legs, at least once each, until ctx is done. It
+	// goes on reading whatever becomes of them: handle does not block, and calls done when the batch need
+	// not be delivered again.
+	FollowLegs(ctx context.Context, handle func(batch []Record, done func())) error
 }
 
 // Config is what a Publisher needs.
@@ -62,12 +62,13 @@ type Config struct {
 type Publisher struct {
 	Config
 	pending   *pending
-	shelf     *shelf
-	gate      gate
-	queue     workqueue.TypedRateLimitingInterface[string]
+	objects   *objectCache
+	api       *backoff.Shared
 	metrics   *metrics
 	succeeded atomic.Int64
+	skipped   atomic.Uint64
 	counted   counting
+	away      away
 }
 
 // NewScheme knows the kinds that a Publisher reads and writes.
@@ -83,10 +84,8 @@ func NewScheme() (*runtime.Scheme, error) {
 
 // New makes a Publisher. It does nothing before Run.
 func New(config Config) *Publisher {
-	p := &Publisher{Config: config, pending: newPending(), shelf: newShelf()}
-	p.metrics = newMetrics(config.Registerer, p.pending, p.shelf)
-	p.queue = workqueue.NewTypedRateLimitingQueue(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstPause, longestRetry))
+	p := &Publisher{Config: config, pending: newPending(), objects: newObjectCache(), api: backoff.NewShared(backoff.Default)}
+	p.metrics = newMetrics(config.Registerer, p.pending, p.objects)
 	return p
 }
 
@@ -95,81 +94,84 @@ func (p *Publisher) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.Notices.Run(ctx) })
 	group.Go(func() error {
-		<-ctx.Done()
-		p.queue.ShutDown()
-		return nil
-	})
-	group.Go(func() error {
 		if err := p.count(ctx); err != nil {
 			return nil //nolint:nilerr // count gives up only because ctx is done
 		}
 		for range workers {
 			group.Go(func() error { p.work(ctx); return nil })
 		}
-		group.Go(func() error { p.keepHouse(ctx); return nil })
-		return p.consume(ctx)
+		group.Go(func() error { p.tidyLoop(ctx); return nil })
+		return p.follow(ctx)
 	})
 	return group.Wait()
 }
 
-func (p *Publisher) consume(ctx context.Context) error {
-	if err := p.Legs.ConsumeLegs(ctx, durable, p.handle); err != nil && ctx.Err() == nil {
+func (p *Publisher) follow(ctx context.Context) error {
+	if err := p.Legs.FollowLegs(ctx, p.handle); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("cannot read the log of legs: %w", err)
 	}
 	return nil
 }
 
-// handle returns when the whole batch is settled.
-func (p *Publisher) handle(ctx context.Context, batch []Record) error {
-	settled := make(chan struct{}, len(batch))
-	for _, record := range batch {
-		name := Name(p.Integration.Name, record.Leg.CallID, record.Leg.LegID)
-		p.pending.offer(name, record, func() { settled <- struct{}{} })
-		p.enqueue(name)
-	}
-	for range batch {
-		select {
-		case <-settled:
-		case <-ctx.Done():
-			return ctx.Err()
+// handle takes a batch in. It never waits: what the API server does not take in time gives way to what is
+// newer, so that a slow one holds up neither the log nor, behind it, the intake of events.
+func (p *Publisher) handle(batch []Record, done func()) {
+	policy, ok := p.Policy()
+	var open atomic.Int64
+	open.Store(int64(len(batch)))
+	settled := func() {
+		if open.Add(-1) == 0 {
+			done()
 		}
 	}
-	return nil
+	for _, record := range batch {
+		if ok && !policy.shows(record.Leg) {
+			settled()
+			continue
+		}
+		p.skip(policy, p.pending.add(p.offer(record, settled), max(policy.MaxObjects, 1)))
+	}
 }
 
-// enqueue has a leg written now, or as soon as its last write is long enough ago.
-func (p *Publisher) enqueue(name string) {
-	known, _ := p.shelf.get(name)
-	p.queue.AddAfter(name, time.Until(known.written.Add(coalesce)))
+// offer says how a leg is to be written.
+func (p *Publisher) offer(record Record, settled func()) offer {
+	name := Name(p.Integration.Name, record.Leg.CallID, record.Leg.LegID)
+	known, exists := p.objects.get(name)
+	return offer{name: name, record: record, exists: exists, due: known.written.Add(coalesce), settled: settled}
 }
 
+// skip accounts for legs that are in the log, but are not shown.
+func (p *Publisher) skip(policy Policy, legs []correlation.Leg) {
+	for _, leg := range legs {
+		p.countSkipped(policy)
+		if missed(leg) {
+			p.Notices.suppress(1)
+		}
+	}
+}
+
+func (p *Publisher) countSkipped(policy Policy) {
+	p.metrics.dropped.WithLabelValues(droppedBehind).Inc()
+	p.skipped.Add(1)
+	p.Notices.behind(policy.MaxObjects)
+}
+
+// work writes one leg after the other.
 func (p *Publisher) work(ctx context.Context) {
-	for {
-		name, shutdown := p.queue.Get()
-		if shutdown {
+	for p.api.Wait(ctx) == nil {
+		name, record, ok := p.pending.take(ctx)
+		if !ok || p.api.Wait(ctx) != nil {
 			return
 		}
-		p.process(ctx, name)
-		p.queue.Done(name)
+		p.process(ctx, name, record)
 	}
 }
 
 // process publishes the newest state of one leg and decides what becomes of it.
-func (p *Publisher) process(ctx context.Context, name string) {
-	if known, ok := p.shelf.get(name); ok && time.Since(known.written) < coalesce {
-		p.enqueue(name)
-		return
-	}
-	if p.gate.wait(ctx) != nil {
-		return
-	}
-	record, ok := p.pending.newest(name)
-	if !ok {
-		return
-	}
+func (p *Publisher) process(ctx context.Context, name string, record Record) {
 	err := p.publish(ctx, name, record)
-	outcome := judge(err)
-	if outcome == later && ctx.Err() == nil && poison(err, p.pending.failed(name, p.succeeded.Load()), p.succeeded.Load()) {
+	outcome := outcomeOf(err)
+	if outcome == later && ctx.Err() == nil && refusedInEffect(err, p.pending.failed(name, p.succeeded.Load()), p.succeeded.Load()) {
 		outcome = refused
 	}
 	switch outcome {
@@ -182,8 +184,8 @@ func (p *Publisher) process(ctx context.Context, name string) {
 		p.refuse(name, err)
 	case written:
 	}
-	p.queue.Forget(name)
-	p.pending.settle(name, record.Leg.Revision)
+	known, _ := p.objects.get(name)
+	p.pending.settle(name, record.Leg.Revision, known.written.Add(coalesce))
 }
 
 // postpone has the leg tried again later, and all others wait a moment.
@@ -191,10 +193,11 @@ func (p *Publisher) postpone(ctx context.Context, name string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if p.gate.trip(retryAfter(err)) {
+	if p.api.Failed(retryAfter(err)) {
+		p.away.begin()
 		p.Logger.WarnContext(ctx, "the Kubernetes API does not take call legs; they wait in the log", "error", err, "waiting", p.pending.size())
 	}
-	p.queue.AddRateLimited(name)
+	p.pending.postpone(name)
 }
 
 func (p *Publisher) refuse(name string, err error) {
@@ -207,7 +210,8 @@ func (p *Publisher) refuse(name string, err error) {
 // succeed notes that the API server takes writes.
 func (p *Publisher) succeed(ctx context.Context) {
 	p.succeeded.Add(1)
-	if p.gate.open() {
+	p.away.end()
+	if p.api.Succeeded() {
 		p.Logger.InfoContext(ctx, "the Kubernetes API takes call legs again", "waiting", p.pending.size())
 	}
 }

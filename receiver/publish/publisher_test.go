@@ -15,10 +15,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/receiver/backoff"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
@@ -335,7 +337,7 @@ func TestMissingPermissionLosesNothing(t *testing.T) {
 			s.deliver(finished("a"), finished("b"))
 			pass(time.Hour)
 			s.change(func() { denied = false })
-			pass(longestRetry + longPause)
+			pass(longestRetry + 2*backoff.Default.Max)
 			if len(s.shown()) != 2 {
 				t.Errorf("shown: %v", s.shown())
 			}
@@ -559,7 +561,25 @@ func TestStatusFitsTheSchemaWhateverThePBXSends(t *testing.T) {
 			t.Errorf("%s has %d characters, want %d", name, got, tc.limit)
 		}
 	}
-	if status.TalkTime == nil || *status.TalkTime != "0s" {
-		t.Errorf("talk time %v", status.TalkTime)
+}
+
+func TestTalkTimeIsAbsentWhereItIsNotKnown(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*correlation.Leg)
+		want   *string
+	}{
+		"a minute":                    {func(*correlation.Leg) {}, ptr.To("60s")},
+		"hung up at once":             {func(leg *correlation.Leg) { leg.Talk = 0 }, ptr.To("0s")},
+		"clocks that differ":          {func(leg *correlation.Leg) { leg.Talk = -time.Second }, ptr.To("0s")},
+		"answered nobody knows when":  {func(leg *correlation.Leg) { leg.Talk, leg.Answer = 0, time.Time{} }, nil},
+		"the PBX told how long only":  {func(leg *correlation.Leg) { leg.Answer = time.Time{} }, ptr.To("60s")},
+		"nobody answered":             {func(leg *correlation.Leg) { leg.Result, leg.Talk = correlation.NoAnswer, 0 }, nil},
+		"fractions of a second count": {func(leg *correlation.Leg) { leg.Talk = 1400 * time.Millisecond }, ptr.To("1.4s")},
+	} {
+		leg := finished("a")
+		tc.change(&leg)
+		if diff := cmp.Diff(tc.want, Status(leg).TalkTime); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }

@@ -24,7 +24,7 @@ const (
 // maxRounds bounds how often one attempt starts anew because somebody else changed the object.
 const maxRounds = 4
 
-// errChanged says that the object is not as the shelf has it; the shelf has been told.
+// errChanged says that the object is not as the object cache has it; the object cache has been told.
 var errChanged = errors.New("the call leg was changed by somebody else")
 
 // publish shows the leg and, once per missed call, posts its Event.
@@ -36,14 +36,11 @@ func (p *Publisher) publish(ctx context.Context, name string, record Record) err
 	if !policy.shows(record.Leg) {
 		return nil
 	}
-	object := Object(p.Integration.Namespace, p.Integration.Name, record.Leg)
-	own(object, policy.Integration)
-	stamp(object, policy.TTLAfterFinished, time.Now())
-	content, err := digestOf(object.Status, policy.Publish != v1alpha1.PublishCompleted)
+	next, err := p.stateOf(policy, record)
 	if err != nil {
 		return err
 	}
-	if err := p.show(ctx, policy, object, content, record.Received); err != nil {
+	if err := p.show(ctx, policy, next); err != nil {
 		return err
 	}
 	if !missed(record.Leg) {
@@ -52,101 +49,122 @@ func (p *Publisher) publish(ctx context.Context, name string, record Record) err
 	return p.announce(ctx, policy, name, record.Leg)
 }
 
-// show brings the object to the API server in one request, if the shelf is right.
-func (p *Publisher) show(ctx context.Context, policy Policy, object *v1alpha1.CallLeg, content digest, received time.Time) error {
+// state is what is to be shown of a leg.
+type state struct {
+	object   *v1alpha1.CallLeg
+	content  digest
+	recorded time.Time
+}
+
+func (p *Publisher) stateOf(policy Policy, record Record) (state, error) {
+	object := Object(p.Integration.Namespace, p.Integration.Name, record.Leg)
+	own(object, policy.Integration)
+	stamp(object, policy.TTLAfterFinished, time.Now())
+	content, err := digestOf(object.Status, policy.Publish != v1alpha1.PublishCompleted)
+	return state{object: object, content: content, recorded: record.Received}, err
+}
+
+// show brings the object to the API server in one request, if the object cache is right.
+func (p *Publisher) show(ctx context.Context, policy Policy, next state) error {
 	err := errChanged
 	for round := 0; round < maxRounds && errors.Is(err, errChanged); round++ {
-		known, exists := p.shelf.get(object.Name)
+		known, exists := p.objects.get(next.object.Name)
 		switch {
 		case !exists:
-			err = p.create(ctx, policy, object, content)
+			err = p.create(ctx, policy, next)
 		case known.resourceVersion == "":
-			err = p.refresh(ctx, policy, object.Name)
+			err = p.refresh(ctx, policy, next.object.Name)
 			if err == nil {
 				err = errChanged
 			}
-		case object.Status.Revision <= known.revision, content == known.content:
-			p.shelf.seen(object.Name, object.Status.Revision)
+		case next.object.Status.Revision <= known.revision, next.content == known.content:
+			p.objects.seen(next.object.Name, next.object.Status.Revision)
 			return nil
 		default:
-			err = p.update(ctx, object, content, known)
+			err = p.update(ctx, next, known)
 		}
 	}
-	if err == nil && object.ResourceVersion != "" && !received.IsZero() {
-		p.metrics.latency.Observe(time.Since(received).Seconds())
+	if err == nil && next.object.ResourceVersion != "" && !next.recorded.IsZero() {
+		p.metrics.latency.Observe(time.Since(next.recorded).Seconds())
 	}
 	return err
 }
 
 // create makes the object if there is room for it.
-func (p *Publisher) create(ctx context.Context, policy Policy, object *v1alpha1.CallLeg, content digest) error {
-	room, err := p.makeRoom(ctx, object.Name, policy.MaxObjects)
-	if err != nil {
+func (p *Publisher) create(ctx context.Context, policy Policy, next state) error {
+	name := next.object.Name
+	switch room, err := p.makeRoom(ctx, next, policy.MaxObjects); {
+	case err != nil:
 		return err
-	}
-	if !room {
+	case room == takenByLive:
 		p.metrics.dropped.WithLabelValues(droppedLimit).Inc()
 		p.Notices.limitReached(policy.MaxObjects)
 		return nil
+	case room == takenByNewer:
+		p.countSkipped(policy)
+		return nil
 	}
-	object.ResourceVersion = ""
-	err = p.request(ctx, verbCreate, func(ctx context.Context) error { return p.Client.Create(ctx, object) })
-	switch outcome := judge(err); {
+	next.object.ResourceVersion = ""
+	err := p.request(ctx, verbCreate, func(ctx context.Context) error { return p.Client.Create(ctx, next.object) })
+	switch outcome := outcomeOf(err); {
 	case outcome == written:
-		p.shown(ctx, object, content, entry{})
+		p.shown(ctx, next, entry{})
 		return nil
 	case outcome == refused, outcome == gone:
-		p.shelf.forget(object.Name)
+		p.objects.forget(name)
 		return err
 	case apierrors.IsAlreadyExists(err):
-		p.shelf.unread(object.Name)
+		p.objects.unread(name)
 		return errChanged
 	default: // it may exist all the same: only reading it can tell
-		p.shelf.unread(object.Name)
+		p.objects.unread(name)
 		return err
 	}
 }
 
 // update overwrites the object only if it still is what this receiver wrote or read last.
-func (p *Publisher) update(ctx context.Context, object *v1alpha1.CallLeg, content digest, known entry) error {
+func (p *Publisher) update(ctx context.Context, next state, known entry) error {
+	object := next.object
 	object.ResourceVersion, object.UID = known.resourceVersion, known.uid
 	err := p.request(ctx, verbUpdate, func(ctx context.Context) error { return p.Client.Update(ctx, object) })
 	switch {
 	case apierrors.IsNotFound(err) && !namespaceMissing(err):
-		p.shelf.forget(object.Name)
+		p.objects.forget(object.Name)
 		object.UID = ""
 		return errChanged
 	case apierrors.IsConflict(err):
-		p.shelf.unread(object.Name)
+		p.objects.unread(object.Name)
 		return errChanged
 	case err != nil:
-		p.shelf.unread(object.Name)
+		p.objects.unread(object.Name)
 		return err
 	}
-	p.shown(ctx, object, content, known)
+	p.shown(ctx, next, known)
 	return nil
 }
 
-// shown puts what was written on the shelf.
-func (p *Publisher) shown(ctx context.Context, object *v1alpha1.CallLeg, content digest, before entry) {
+// shown notes what was written.
+func (p *Publisher) shown(ctx context.Context, next state, before entry) {
 	p.succeed(ctx)
+	object := next.object
 	expires := object.Labels[v1alpha1.LabelExpires]
 	if expires != "" && before.expires == "" {
 		p.metrics.finished(object.Status)
 	}
-	p.shelf.put(object.Name, entry{
+	p.objects.put(object.Name, entry{
 		uid: object.UID, resourceVersion: object.ResourceVersion, revision: object.Status.Revision,
-		content: content, expires: expires, created: before.created, written: time.Now(), announced: before.announced,
+		content: next.content, expires: expires, created: before.created, written: time.Now(), recorded: next.recorded,
+		announced: before.announced,
 	})
 }
 
-// refresh reads an object that the shelf does not know the state of.
+// refresh reads an object that the object cache does not know the state of.
 func (p *Publisher) refresh(ctx context.Context, policy Policy, name string) error {
 	var object v1alpha1.CallLeg
 	key := client.ObjectKey{Namespace: p.Integration.Namespace, Name: name}
 	err := p.request(ctx, verbGet, func(ctx context.Context) error { return p.Client.Get(ctx, key, &object) })
 	if apierrors.IsNotFound(err) {
-		p.shelf.forget(name)
+		p.objects.forget(name)
 		return nil
 	}
 	if err != nil {
@@ -156,44 +174,60 @@ func (p *Publisher) refresh(ctx context.Context, policy Policy, name string) err
 	if err != nil {
 		return err
 	}
-	known, _ := p.shelf.get(name)
-	p.shelf.put(name, entry{
+	known, _ := p.objects.get(name)
+	p.objects.put(name, entry{
 		uid: object.UID, resourceVersion: object.ResourceVersion, revision: object.Status.Revision,
 		content: content, expires: object.Labels[v1alpha1.LabelExpires], created: known.created, written: known.written,
-		announced: known.announced,
+		recorded: known.recorded, announced: known.announced,
 	})
 	return nil
 }
 
-// makeRoom takes a place for a new object, at the cost of the finished ones that expire first. False: all that exist are live.
+// room says whether there is a place for a new object.
+type room int
+
+const (
+	free room = iota
+	// takenByLive: all objects are of legs that last.
+	takenByLive
+	// takenByNewer: the leg is finished, and all others that are came after it.
+	takenByNewer
+)
+
+// makeRoom takes a place for a new object, at the cost of the oldest finished ones.
 //
 // The cap is exact with one receiver. Of several, each counts what the others create only now and then.
-func (p *Publisher) makeRoom(ctx context.Context, name string, limit int) (bool, error) {
-	for !p.shelf.reserve(name, limit) {
+func (p *Publisher) makeRoom(ctx context.Context, next state, limit int) (room, error) {
+	for !p.objects.reserve(next.object.Name, limit) {
 		if p.counted.older(recountAtLimit) {
 			if err := p.recount(ctx); err != nil {
-				return false, err
+				return free, err
 			}
 			continue
 		}
-		victim, ok := p.shelf.victim()
+		name, ok := p.objects.nextToEvict()
 		if !ok {
-			return false, nil
+			return takenByLive, nil
 		}
-		if err := p.evict(ctx, victim); err != nil {
-			return false, err
+		oldest, _ := p.objects.get(name)
+		if next.object.Status.Phase == v1alpha1.PhaseCompleted && oldest.recorded.After(next.recorded) {
+			p.objects.keep(name)
+			return takenByNewer, nil
+		}
+		if err := p.evict(ctx, name); err != nil {
+			return free, err
 		}
 	}
-	return true, nil
+	return free, nil
 }
 
-func (p *Publisher) evict(ctx context.Context, victim string) error {
-	object := &v1alpha1.CallLeg{ObjectMeta: metav1.ObjectMeta{Namespace: p.Integration.Namespace, Name: victim}}
+func (p *Publisher) evict(ctx context.Context, name string) error {
+	object := &v1alpha1.CallLeg{ObjectMeta: metav1.ObjectMeta{Namespace: p.Integration.Namespace, Name: name}}
 	err := p.request(ctx, verbDelete, func(ctx context.Context) error { return p.Client.Delete(ctx, object) })
 	if client.IgnoreNotFound(err) != nil {
 		return err
 	}
-	p.shelf.forget(victim)
+	p.objects.forget(name)
 	if err == nil {
 		p.metrics.evictions.Inc()
 	}
@@ -202,7 +236,7 @@ func (p *Publisher) evict(ctx context.Context, victim string) error {
 
 // announce posts the Event of a missed call, regarding the mapping of the place where it was missed.
 func (p *Publisher) announce(ctx context.Context, policy Policy, name string, leg correlation.Leg) error {
-	known, _ := p.shelf.get(name)
+	known, _ := p.objects.get(name)
 	if known.announced {
 		return nil
 	}
@@ -212,7 +246,7 @@ func (p *Publisher) announce(ctx context.Context, policy Policy, name string, le
 	}
 	err := p.Notices.missed(ctx, reference{kind, regarding}, reference{kindLeg, Reference{Name: name, UID: known.uid}}, leg)
 	if err == nil {
-		p.shelf.announced(name)
+		p.objects.announced(name)
 	}
 	return err
 }

@@ -186,25 +186,16 @@ func (st *stage) start(ctx context.Context, s *server, place func(string) (publi
 	return nil
 }
 
-// ConsumeLegs delivers four batches at a time, as the journal does.
-func (st *stage) ConsumeLegs(ctx context.Context, _ string, handle func(context.Context, []publish.Record) error) error {
-	var deliveries sync.WaitGroup
-	for range 4 {
-		deliveries.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case batch := <-st.batches:
-					if handle(ctx, batch) == nil {
-						st.settled.Add(int64(len(batch)))
-					}
-				}
-			}
-		})
+// FollowLegs implements publish.Legs.
+func (st *stage) FollowLegs(ctx context.Context, handle func([]publish.Record, func())) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case batch := <-st.batches:
+			handle(batch, func() { st.settled.Add(int64(len(batch))) })
+		}
 	}
-	deliveries.Wait()
-	return ctx.Err()
 }
 
 // deliver puts legs into the log, in batches.

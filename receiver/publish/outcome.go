@@ -14,12 +14,12 @@ import (
 // errGone says that nobody wants to see the leg any more: its integration or its namespace is going away.
 var errGone = errors.New("the integration is being deleted")
 
-// verdict is what an error of the API server means for a leg.
-type verdict int
+// outcome is what an error of the API server means for a leg.
+type outcome int
 
 const (
 	// written: done.
-	written verdict = iota
+	written outcome = iota
 	// later: the server, or the way to it, is in trouble. The leg waits.
 	later
 	// refused: the server will never take this object. The leg stays in the log.
@@ -28,7 +28,7 @@ const (
 	gone
 )
 
-func judge(err error) verdict {
+func outcomeOf(err error) outcome {
 	switch {
 	case err == nil:
 		return written
@@ -44,9 +44,9 @@ func judge(err error) verdict {
 // manyFailures of one leg, while others are written, are the leg's own fault. With the pauses between them they take minutes.
 const manyFailures = 20
 
-// poison tells whether a leg is refused by an answer that usually passes: by an admission policy, a quota, a failing webhook. Only an
+// refusedInEffect reports whether a leg is refused by an answer that usually passes: by an admission policy, a quota, a failing webhook. Only an
 // answer of the server counts, and only while it takes other legs.
-func poison(err error, history trouble, succeeded int64) bool {
+func refusedInEffect(err error, history trouble, succeeded int64) bool {
 	if history.failures < manyFailures || succeeded == history.before {
 		return false
 	}

@@ -39,25 +39,25 @@ func (c *counting) done(begun time.Time) {
 	c.last = begun
 }
 
-// count fills the shelf at the start. It gives up only when ctx is done: without a count there is no cap.
+// count fills the object cache at the start. It gives up only when ctx is done: without a count there is no cap.
 func (p *Publisher) count(ctx context.Context) error {
 	for {
 		err := p.recount(ctx)
 		if err == nil {
-			p.gate.open()
+			p.api.Succeeded()
 			return nil
 		}
-		if ctx.Err() == nil && p.gate.trip(retryAfter(err)) {
+		if ctx.Err() == nil && p.api.Failed(retryAfter(err)) {
 			p.Logger.WarnContext(ctx, "cannot list the call legs; publication waits", "error", err)
 		}
-		if err := p.gate.wait(ctx); err != nil {
+		if err := p.api.Wait(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// keepHouse notices once in a while what others deleted, and sees to what no change of a leg will bring about.
-func (p *Publisher) keepHouse(ctx context.Context) {
+// tidyLoop notices once in a while what others deleted, and sees to what no change of a leg will bring about.
+func (p *Publisher) tidyLoop(ctx context.Context) {
 	ticker := time.NewTicker(recountEvery)
 	defer ticker.Stop()
 	for {
@@ -83,7 +83,7 @@ func (p *Publisher) tidy(ctx context.Context) error {
 	if err := p.trim(ctx, policy.MaxObjects); err != nil {
 		return err
 	}
-	for _, name := range p.shelf.lost(time.Now().Add(-policy.MaxDuration - lostAfter)) {
+	for _, name := range p.objects.lost(time.Now().Add(-policy.MaxDuration - lostAfter)) {
 		if err := p.closeLost(ctx, policy, name); err != nil {
 			return err
 		}
@@ -93,12 +93,12 @@ func (p *Publisher) tidy(ctx context.Context) error {
 
 // trim goes below a cap that was lowered.
 func (p *Publisher) trim(ctx context.Context, limit int) error {
-	for p.shelf.size() > limit {
-		victim, ok := p.shelf.victim()
+	for p.objects.size() > limit {
+		name, ok := p.objects.nextToEvict()
 		if !ok {
 			return nil
 		}
-		if err := p.evict(ctx, victim); err != nil {
+		if err := p.evict(ctx, name); err != nil {
 			return err
 		}
 	}
@@ -116,7 +116,7 @@ func (p *Publisher) closeLost(ctx context.Context, policy Policy, name string) e
 	}
 	object.Status.Phase, object.Status.Result = v1alpha1.PhaseCompleted, v1alpha1.ResultUnknown
 	stamp(&object, policy.TTLAfterFinished, time.Now())
-	p.shelf.unread(name)
+	p.objects.unread(name)
 	return p.request(ctx, verbUpdate, func(ctx context.Context) error { return p.Client.Update(ctx, &object) })
 }
 
@@ -146,7 +146,7 @@ func (p *Publisher) recount(ctx context.Context) error {
 			}
 		}
 	}
-	p.shelf.recount(objects, begun)
+	p.objects.recount(objects, begun)
 	p.counted.done(begun)
 	return nil
 }
