@@ -179,8 +179,8 @@ type delivery struct {
 	done chan struct{}
 }
 
-// ConsumeLegs implements publish.Legs.
-func (d *delivery) ConsumeLegs(ctx context.Context, _ string, handle func(context.Context, []publish.Record) error) error {
+// FollowLegs implements publish.Legs. It does not run ahead, so that every revision counts.
+func (d *delivery) FollowLegs(ctx context.Context, handle func([]publish.Record, func())) error {
 	start := time.Now()
 	group, handling := errgroup.WithContext(ctx)
 	group.SetLimit(batchesInFlight)
@@ -194,14 +194,18 @@ func (d *delivery) ConsumeLegs(ctx context.Context, _ string, handle func(contex
 	return nil
 }
 
-func deliverBatch(ctx context.Context, batch []story, handle func(context.Context, []publish.Record) error) error {
+func deliverBatch(ctx context.Context, batch []story, handle func([]publish.Record, func())) error {
 	for step := range revisions {
 		records := make([]publish.Record, len(batch))
 		for i := range batch {
 			records[i] = publish.Record{Leg: batch[i][step], Received: time.Now()}
 		}
-		if err := handle(ctx, records); err != nil {
-			return err
+		settled := make(chan struct{})
+		handle(records, func() { close(settled) })
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 	return nil
