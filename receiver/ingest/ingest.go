@@ -24,6 +24,8 @@ import (
 const (
 	// MaxBody is the size of the largest body that is taken, in bytes.
 	MaxBody = 64 << 10
+	// DefaultBodyBytes is how many bytes of large bodies are in memory at a time.
+	DefaultBodyBytes = 8 << 20
 	// FormType is the content type of PBXs that send form parameters.
 	FormType = "application/x-www-form-urlencoded"
 
@@ -54,6 +56,8 @@ type Config struct {
 	ContentTypes []string
 	// Quarantined is told why a request was quarantined; it must not block. Optional.
 	Quarantined func(reason string)
+	// BodyBytes bounds the bytes of large bodies in memory. Default DefaultBodyBytes.
+	BodyBytes int64
 	// Now is the clock. Default time.Now.
 	Now     func() time.Time
 	Metrics *Metrics
@@ -63,6 +67,7 @@ type Config struct {
 // Handler answers a PBX.
 type Handler struct {
 	config   Config
+	bodies   budget
 	troubles rate.Sometimes
 }
 
@@ -83,7 +88,12 @@ func New(config Config) *Handler {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{config: config, troubles: rate.Sometimes{First: 1, Interval: troubleInterval}}
+	if config.BodyBytes == 0 {
+		config.BodyBytes = DefaultBodyBytes
+	}
+	h := &Handler{config: config, bodies: budget{limit: config.BodyBytes}, troubles: rate.Sometimes{First: 1, Interval: troubleInterval}}
+	config.Metrics.observeBodies(&h.bodies)
+	return h
 }
 
 // ServeHTTP implements http.Handler.
@@ -95,13 +105,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) answer(r *http.Request, now time.Time) answer {
-	token, rest, ok := eventurl.SplitPath(r.URL.Path)
+	target, rest, ok := h.resolve(r.URL.Path)
+	caller := greet(r.Context(), ok)
+	defer caller.answered()
 	if !ok {
-		return refuse(http.StatusNotFound, "there is no such event URL")
-	}
-	target, ok := h.config.Resolver.Resolve(token)
-	if !ok {
-		return refuse(http.StatusNotFound, "there is no such event URL")
+		return refuseAndClose(http.StatusNotFound, "there is no such event URL")
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodPost:
@@ -117,6 +125,16 @@ func (h *Handler) answer(r *http.Request, now time.Time) answer {
 	}
 }
 
+// resolve finds out what an event URL stands for.
+func (h *Handler) resolve(path string) (target *sources.Target, rest string, ok bool) {
+	token, rest, ok := eventurl.SplitPath(path)
+	if !ok {
+		return nil, "", false
+	}
+	target, ok = h.config.Resolver.Resolve(token)
+	return target, rest, ok
+}
+
 // take makes one event durable.
 func (h *Handler) take(r *http.Request, target *sources.Target, rest string, now time.Time) answer {
 	if target.Limiter != nil && !target.Limiter.AllowN(now, 1) {
@@ -127,7 +145,8 @@ func (h *Handler) take(r *http.Request, target *sources.Target, rest string, now
 	if expected := h.contentTypes(rest); !understands(r, expected) {
 		return refuse(http.StatusUnsupportedMediaType, "expected a body of type "+strings.Join(expected, " or ")+", not compressed")
 	}
-	body, refusal := readBody(r)
+	body, held, refusal := h.readBody(r)
+	defer h.bodies.release(held)
 	if refusal.status != 0 {
 		return refusal
 	}
@@ -157,7 +176,7 @@ func (h *Handler) contentTypes(rest string) []string {
 	return h.config.ContentTypes
 }
 
-// understands tells whether the body, if any, is of a type that is read.
+// understands reports whether the body, if any, is of a type that is read.
 func understands(r *http.Request, expected []string) bool {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return false
@@ -195,55 +214,84 @@ func (h *Handler) unavailable(err error) answer {
 	return refusal
 }
 
-const bufferSize = 1 << 10
+const (
+	// bufferSize fits the body of every ordinary event.
+	bufferSize = 1 << 10
+	// maxPooled is the size of the largest buffer that is kept for another record.
+	maxPooled = 4 << 10
+)
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, bufferSize); return &b }}
 
 func store(put func([]byte) error, entry *journal.Entry) error {
-	buffer, _ := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
-	*buffer = journal.AppendEntry((*buffer)[:0], entry)
-	return put(*buffer)
+	pooled, _ := buffers.Get().(*[]byte)
+	record := journal.AppendEntry((*pooled)[:0], entry)
+	err := put(record)
+	if cap(record) <= maxPooled {
+		*pooled = record // a little larger than it was
+	}
+	buffers.Put(pooled)
+	return err
 }
 
-// readBody reads what may be read. A refusal with a status is the answer to give instead.
-func readBody(r *http.Request) (string, answer) {
-	tooLarge := refuse(http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB")
-	if r.ContentLength > MaxBody {
-		return "", tooLarge
-	}
+var (
+	errTooLarge = errors.New("the body is larger than 64 KiB")
+	errNoMemory = errors.New("too many large bodies are being read; send it again later")
+)
+
+// readBody reads what may be read, and returns how many bytes of the budget it has taken for that; the
+// caller gives them back. A refusal with a status is the answer to give instead.
+func (h *Handler) readBody(r *http.Request) (body string, held int, refusal answer) {
 	if r.ContentLength == 0 {
-		return "", answer{}
+		return "", 0, answer{}
 	}
-	buffer, _ := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
-	body, err := readAll((*buffer)[:0], io.LimitReader(r.Body, MaxBody+1))
-	*buffer = body[:0]
+	pooled, _ := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	read, held, err := h.readAll((*pooled)[:0], r)
 	switch {
-	case err == nil && len(body) > MaxBody:
-		return "", tooLarge
 	case err == nil:
-		return string(body), answer{}
+		return string(read), held, answer{}
+	case errors.Is(err, errTooLarge):
+		return "", held, refuseAndClose(http.StatusRequestEntityTooLarge, err.Error())
+	case errors.Is(err, errNoMemory):
+		refusal = refuseAndClose(http.StatusServiceUnavailable, err.Error())
+		refusal.retryAfter = retryBusy
+		return "", held, refusal
 	case isTimeout(err):
-		return "", refuse(http.StatusRequestTimeout, "the body did not come in time")
+		return "", held, refuseAndClose(http.StatusRequestTimeout, "the body did not come in time")
 	default:
-		return "", refuse(http.StatusBadRequest, "the body ends before its end")
+		return "", held, refuse(http.StatusBadRequest, "the body ends before its end")
 	}
 }
 
-// readAll is io.ReadAll into a buffer.
-func readAll(buffer []byte, r io.Reader) ([]byte, error) {
+// readAll reads a body, first into the given buffer. Larger ones are paid for as their bytes come in, not
+// as they are announced.
+func (h *Handler) readAll(buffer []byte, r *http.Request) (body []byte, held int, err error) {
+	if r.ContentLength > MaxBody {
+		return nil, 0, errTooLarge
+	}
 	for {
 		if len(buffer) == cap(buffer) {
-			buffer = append(buffer, 0)[:len(buffer)]
+			if len(buffer) > MaxBody {
+				return nil, held, errTooLarge
+			}
+			size := min(2*cap(buffer), MaxBody+1)
+			if !h.bodies.take(size) {
+				return nil, held, errNoMemory
+			}
+			h.bodies.release(held)
+			held = size
+			buffer = append(make([]byte, 0, size), buffer...)
 		}
-		n, err := r.Read(buffer[len(buffer):cap(buffer)])
+		n, err := r.Body.Read(buffer[len(buffer):cap(buffer)])
 		buffer = buffer[:len(buffer)+n]
-		if errors.Is(err, io.EOF) {
-			return buffer, nil
-		}
-		if err != nil {
-			return buffer, err
+		switch {
+		case len(buffer) > MaxBody:
+			return nil, held, errTooLarge
+		case errors.Is(err, io.EOF):
+			return buffer, held, nil
+		case err != nil:
+			return nil, held, err
 		}
 	}
 }

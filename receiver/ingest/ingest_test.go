@@ -36,15 +36,15 @@ const (
 
 var received = time.Date(2026, 1, 2, 10, 0, 0, 123456000, time.UTC)
 
-// door is a resolver and a journal in memory.
-type door struct {
+// intake is a resolver and a journal in memory.
+type intake struct {
 	mu          sync.Mutex
 	stored      [][]byte
 	quarantined [][]byte
 	err         error
 }
 
-func (d *door) Resolve(t string) (*sources.Target, bool) {
+func (d *intake) Resolve(t string) (*sources.Target, bool) {
 	switch t {
 	case token:
 		return &sources.Target{Mapping: "uid-1", Source: callevent.Source{Type: callevent.Phone, Number: "1234*101", ID: "5101"}}, true
@@ -55,11 +55,11 @@ func (d *door) Resolve(t string) (*sources.Target, bool) {
 	}
 }
 
-func (d *door) Append(record []byte, _ journal.Decoded) error { return d.put(&d.stored, record) }
+func (d *intake) Append(record []byte, _ journal.Decoded) error { return d.put(&d.stored, record) }
 
-func (d *door) AppendQuarantine(record []byte) error { return d.put(&d.quarantined, record) }
+func (d *intake) AppendQuarantine(record []byte) error { return d.put(&d.quarantined, record) }
 
-func (d *door) put(to *[][]byte, record []byte) error {
+func (d *intake) put(to *[][]byte, record []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.err == nil {
@@ -68,7 +68,7 @@ func (d *door) put(to *[][]byte, record []byte) error {
 	return d.err
 }
 
-func (d *door) handler(logs io.Writer) *ingest.Handler {
+func (d *intake) handler(logs io.Writer) *ingest.Handler {
 	return ingest.New(ingest.Config{
 		Resolver: d, Journal: d, Dialect: ringme.Dialect{}, Now: func() time.Time { return received },
 		Logger: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -114,7 +114,7 @@ func TestAnswers(t *testing.T) {
 		"quarantine full":     {body: "x", contentType: form, err: journal.ErrFull, status: 503, detail: "later", retryAfter: "10"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, logs := &door{err: c.err}, &bytes.Buffer{}
+			d, logs := &intake{err: c.err}, &bytes.Buffer{}
 			if c.method == "" {
 				c.method = http.MethodPost
 			}
@@ -169,7 +169,7 @@ func checkProblem(t *testing.T, response *httptest.ResponseRecorder, status int,
 }
 
 func TestRequestIsStoredAsItCame(t *testing.T) {
-	d := &door{}
+	d := &intake{}
 	request := httptest.NewRequest(http.MethodPost, "/ext-event/"+token+"/dial-in?a=b", strings.NewReader(dialIn))
 	request.Header.Set("Content-Type", ingest.FormType)
 	d.handler(io.Discard).ServeHTTP(httptest.NewRecorder(), request)
@@ -187,10 +187,15 @@ func TestRequestIsStoredAsItCame(t *testing.T) {
 }
 
 // serve runs a real server with short patience.
-func serve(t *testing.T, limits ingest.Limits) (address string, d *door) {
+func serve(t *testing.T, limits ingest.Limits) (address string, d *intake) {
 	t.Helper()
-	d = &door{}
-	server, err := ingest.Listen(t.Context(), "127.0.0.1:0", d.handler(io.Discard), limits, slog.New(slog.DiscardHandler))
+	d = &intake{}
+	return serveHandler(t, d.handler(io.Discard), limits), d
+}
+
+func serveHandler(t *testing.T, handler *ingest.Handler, limits ingest.Limits) (address string) {
+	t.Helper()
+	server, err := ingest.Listen(t.Context(), "127.0.0.1:0", handler, limits, discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +208,7 @@ func serve(t *testing.T, limits ingest.Limits) (address string, d *door) {
 			t.Error(err)
 		}
 	})
-	return server.Addr().String(), d
+	return server.Addr().String()
 }
 
 func shortLimits() ingest.Limits {
@@ -259,44 +264,7 @@ func TestSlowAndHostileClients(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreBounded(t *testing.T) {
-	limits := shortLimits()
-	limits.Header, limits.Idle = time.Minute, time.Minute
-	address, _ := serve(t, limits)
-	dialer := net.Dialer{}
-	conns := make([]net.Conn, 3)
-	for i := range conns {
-		conn, err := dialer.DialContext(t.Context(), "tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = conn.Close() }()
-		conns[i] = conn
-	}
-	if _, err := io.WriteString(conns[2], "HEAD /ext-event/"+token+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	answered := make(chan struct{})
-	go func() {
-		_, _ = io.ReadAll(conns[2])
-		close(answered)
-	}()
-	select {
-	case <-answered:
-		t.Error("a third connection was served although two are the limit")
-	case <-time.After(100 * time.Millisecond):
-	}
-	if err := conns[0].Close(); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-answered:
-	case <-time.After(10 * time.Second):
-		t.Error("the third connection is not served after another one has ended")
-	}
-}
-
-// FuzzIngest looks for requests that break the front door: each must be answered with a status that the documentation lists, and stored
+// FuzzIngest looks for requests that break the intake: each must be answered with a status that the documentation lists, and stored
 // exactly if it is accepted.
 func FuzzIngest(f *testing.F) {
 	f.Add("POST", token, "", "", ingest.FormType, dialIn)
@@ -311,7 +279,7 @@ func FuzzIngest(f *testing.F) {
 		request := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
 		request.Method, request.URL.Path, request.URL.RawQuery = method, "/ext-event/"+token+suffix, query
 		request.Header.Set("Content-Type", contentType)
-		d, response := &door{}, httptest.NewRecorder()
+		d, response := &intake{}, httptest.NewRecorder()
 		d.handler(io.Discard).ServeHTTP(response, request)
 		if !known[response.Code] {
 			t.Fatalf("status %d", response.Code)

@@ -10,14 +10,17 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// Metrics are the numbers of the front door.
+// Metrics are the numbers of the intake of events.
 type Metrics struct {
 	requests    *prometheus.CounterVec
 	events      *prometheus.CounterVec
 	latency     prometheus.Histogram
 	quarantined prometheus.Counter
+	connections prometheus.Gauge
+	closedEarly prometheus.Counter
 	success     prometheus.Counter
 	byType      map[callevent.Type]prometheus.Counter
+	registerer  prometheus.Registerer
 }
 
 // NewMetrics makes the metrics and registers them; a nil registerer leaves that out.
@@ -36,7 +39,15 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		quarantined: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pbx_receiver_quarantined_total", Help: "Requests that were not understood, and kept in the QUARANTINE log.",
 		}),
-		byType: make(map[callevent.Type]prometheus.Counter),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pbx_receiver_connections", Help: "Open connections to the port for events.",
+		}),
+		closedEarly: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pbx_receiver_connections_closed_total",
+			Help: "Connections closed to make room for others: those that had called no valid event URL first.",
+		}),
+		registerer: registerer,
+		byType:     make(map[callevent.Type]prometheus.Counter),
 	}
 	m.success = m.requests.WithLabelValues(strconv.Itoa(http.StatusOK))
 	for _, t := range []callevent.Type{
@@ -47,7 +58,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		m.byType[t] = m.events.WithLabelValues(string(t))
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.requests, m.events, m.latency, m.quarantined)
+		registerer.MustRegister(m.requests, m.events, m.latency, m.quarantined, m.connections, m.closedEarly)
 	}
 	return m
 }
@@ -69,4 +80,14 @@ func (m *Metrics) took(events []callevent.Event) {
 		}
 		counter.Inc()
 	}
+}
+
+// observeBodies shows how much of a budget for bodies is taken.
+func (m *Metrics) observeBodies(bodies *budget) {
+	if m.registerer == nil {
+		return
+	}
+	m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "pbx_receiver_body_bytes_in_flight", Help: "Bytes of memory that bodies of more than 1 KiB take at the moment.",
+	}, func() float64 { return float64(bodies.used.Load()) }))
 }

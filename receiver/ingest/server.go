@@ -8,14 +8,13 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Limits bound what a slow or hostile client can hold.
 type Limits struct {
-	// Connections at a time; further ones wait to be accepted.
-	Connections int
+	// Connections at a time. Beyond them, and beyond PerSource of one address, the oldest connection that
+	// has called no valid event URL is closed for each new one. PerSource is a quarter of all by default.
+	Connections, PerSource int
 	// HeaderBytes of one request, the URL included.
 	HeaderBytes int
 	// Header and Body are how long a client may take to send each.
@@ -25,6 +24,9 @@ type Limits struct {
 	// Idle is how long a connection without a request stays open.
 	Idle time.Duration
 }
+
+// defaultSources is how many addresses have to join to take all connections.
+const defaultSources = 4
 
 // DefaultLimits suit a PBX, which sends small requests at once.
 func DefaultLimits() Limits {
@@ -41,15 +43,19 @@ type Server struct {
 }
 
 // Listen opens a server's port. Serve answers.
-func Listen(ctx context.Context, address string, handler http.Handler, limits Limits, logger *slog.Logger) (*Server, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+func Listen(ctx context.Context, address string, handler *Handler, limits Limits, logger *slog.Logger) (*Server, error) {
+	port, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen for events: %w", err)
 	}
+	if limits.PerSource == 0 {
+		limits.PerSource = max(limits.Connections/defaultSources, 1)
+	}
 	return &Server{
-		listener: netutil.LimitListener(listener, limits.Connections),
+		listener: &listener{Listener: port, all: newConnections(limits.Connections, limits.PerSource, handler.config.Metrics)},
 		server: &http.Server{
 			Handler:           handler,
+			ConnContext:       withConnection,
 			ReadHeaderTimeout: limits.Header,
 			ReadTimeout:       limits.Body,
 			WriteTimeout:      limits.Answer,

@@ -24,7 +24,7 @@ const (
 )
 
 // open is the door of a PBX of some type.
-func (d *door) open(t *testing.T, pbx string, registry prometheus.Registerer) *ingest.Handler {
+func (d *intake) open(t *testing.T, pbx string, registry prometheus.Registerer) *ingest.Handler {
 	t.Helper()
 	speaks, err := dialects.New(pbx, dialects.Settings{})
 	if err != nil {
@@ -72,7 +72,7 @@ func TestAnswersOfEverySystem(t *testing.T) {
 			if c.method == "" {
 				c.method = http.MethodPost
 			}
-			d := &door{}
+			d := &intake{}
 			request := httptest.NewRequest(c.method, "/ext-event/"+token+c.path+"?"+c.query, strings.NewReader(c.body))
 			request.Header.Set("Content-Type", c.contentType)
 			request.Header.Set("Authorization", c.authorization)
@@ -95,7 +95,7 @@ func TestAnswersOfEverySystem(t *testing.T) {
 func TestEveryScenarioPassesTheDoor(t *testing.T) {
 	for pbx, all := range scenarios(t) {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
-			d := &door{}
+			d := &intake{}
 			handler := d.open(t, pbx, nil)
 			for _, s := range all {
 				for _, n := range s.Play("seed", received) {
@@ -132,7 +132,7 @@ func scenarios(t *testing.T) map[string][]scenario.Scenario {
 
 func TestEventsAreCountedByType(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	handler := (&door{}).open(t, "LinuxBox", registry)
+	handler := (&intake{}).open(t, "LinuxBox", registry)
 	for _, query := range []string{
 		"event=dial&call_id=c1&caller_type=external&caller_num=2025550143&called_num=2025550100", "event=call_pickup&call_id=c1",
 		"event=endcall&call_id=c1&caller_type=external&call_answered=t&answering_exten=10", "event=whatever&call_id=c1",
