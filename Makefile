@@ -4,7 +4,8 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 # One setting for builds and tests, so that they share the build cache.
 export CGO_ENABLED := 0
-MAKEFLAGS += --no-print-directory
+# -L: a link in bin is as old as itself, not as what it leads to.
+MAKEFLAGS += --no-print-directory -L
 
 BIN := $(CURDIR)/bin
 CLUSTER := go run -C $(CURDIR)/hack/cluster .
@@ -26,11 +27,11 @@ help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: demo
-demo: install ## Show it: a cluster, the operator, a simulated PBX, calls, and the legs they leave.
+demo: cluster-up images $(BIN)/helm $(BIN)/kubectl ## Show it: a cluster, the operator, a simulated PBX, calls, and the legs they leave.
 	@hack/demo/demo
 
 .PHONY: demo-down
-demo-down: $(BIN)/kubectl $(BIN)/helm ## Remove the demo and the operator; leave the cluster.
+demo-down: $(BIN)/kubectl $(BIN)/helm ## Remove what the demo made; leave the cluster and all else in it.
 	@hack/demo/down
 
 .PHONY: cluster-up
@@ -50,7 +51,8 @@ install: cluster-up images $(BIN)/helm $(BIN)/kubectl ## Install the operator fr
 ##@ Prove
 
 .PHONY: test
-test: verify unit envtest e2e ## Everything that proves that it works.
+test: ## Everything that proves that it works: verify, unit, envtest, e2e.
+	@hack/parts verify unit envtest e2e
 
 .PHONY: unit
 unit: ## Pure tests, and tests of processes on this machine.
@@ -137,11 +139,6 @@ else
 	@printf 'export %s\n' "MANAGER_IMAGE=$(MANAGER_IMAGE)" "RECEIVER_IMAGE=$(RECEIVER_IMAGE)" "PBXSIM_IMAGE=$(PBXSIM_IMAGE)" > $(BIN)/images.env
 endif
 
-$(BIN)/helm: hack/tools/go.mod
+$(BIN)/helm $(BIN)/kubectl: hack/cluster/components/go.mod
 	@mkdir -p $(BIN)
-	@echo "building helm"
-	@go build -C hack/tools -o $@ helm.sh/helm/v4/cmd/helm
-
-$(BIN)/kubectl:
-	@mkdir -p $(BIN)
-	@ln -sf "$$($(CLUSTER) envtest)/kubectl" $@
+	@ln -sfn "$$($(CLUSTER) build $(@F))/$(@F)" $@

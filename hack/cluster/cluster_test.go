@@ -283,7 +283,7 @@ func TestImageRefusesDynamicBinary(t *testing.T) {
 	}
 }
 
-func TestStampFollowsSources(t *testing.T) {
+func TestDigestFollowsSources(t *testing.T) {
 	module := t.TempDir()
 	write := func(name, content string) {
 		path := filepath.Join(module, name)
@@ -291,8 +291,8 @@ func TestStampFollowsSources(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stampOf := func(pkg string) string {
-		s, err := stamp(module, pkg)
+	digestOf := func(pkg string) string {
+		s, err := digest(module, pkg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,16 +302,85 @@ func TestStampFollowsSources(t *testing.T) {
 	write("go.sum", "")
 	write("a/main.go", "package main")
 	write("b/main.go", "package main")
-	a, b := stampOf("./a"), stampOf("./b")
+	a, b := digestOf("./a"), digestOf("./b")
 	write("a/main.go", "package main // changed")
-	if stampOf("./a") == a {
-		t.Error("a changed source leaves the stamp as it was")
+	if digestOf("./a") == a {
+		t.Error("a changed source leaves the digest as it was")
 	}
-	if stampOf("./b") != b {
-		t.Error("another package's source changes the stamp")
+	if digestOf("./b") != b {
+		t.Error("another package's source changes the digest")
 	}
 	write("go.mod", "module x // changed")
-	if stampOf("./b") == b {
-		t.Error("changed requirements leave the stamp as it was")
+	if digestOf("./b") == b {
+		t.Error("changed requirements leave the digest as it was")
 	}
+}
+
+func TestOutputIsTheNameThatGoBuildGives(t *testing.T) {
+	for pkg, want := range map[string]string{
+		"go.etcd.io/etcd/server/v3":            "server",
+		"k8s.io/kubernetes/cmd/kube-apiserver": "kube-apiserver",
+		"./coredns":                            "coredns",
+	} {
+		if got := (program{pkg: pkg}).output(); got != want {
+			t.Errorf("%s: got %s, want %s", pkg, got, want)
+		}
+	}
+}
+
+func TestCompilerOutputCountsPackagesAndKeepsErrors(t *testing.T) {
+	var out compilerOutput
+	for _, part := range []string{
+		"go: downloading k8s.io/api v0.37.2\nk8s.io/api/co", "re/v1\ngopkg.in/yaml.v3\n", "# example.com/x\nx.go:1:2: undefined: y\n",
+	} {
+		if n, err := out.Write([]byte(part)); n != len(part) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if got := out.compiled.Load(); got != 2 {
+		t.Errorf("%d packages counted instead of 2", got)
+	}
+	if diff := cmp.Diff("# example.com/x\nx.go:1:2: undefined: y\n", out.errors.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A module that the operator and the cluster have at two versions is compiled twice, and so is all that imports it: with client-go
+// that costs minutes of a first run.
+func TestOperatorAndClusterShareModuleVersions(t *testing.T) {
+	operator, components := requiredVersions(t, "../.."), requiredVersions(t, "components")
+	for module, version := range operator {
+		if other, ok := components[module]; ok && other != version {
+			t.Errorf("%s is %s in go.mod and %s in hack/cluster/components/go.mod: raise the older one with go get", module, version, other)
+		}
+	}
+	if got := components["k8s.io/kubernetes"]; got != kubernetesVersion {
+		t.Errorf("kubernetesVersion is %s, components/go.mod has %s", kubernetesVersion, got)
+	}
+}
+
+func requiredVersions(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type module struct{ Path, Version string }
+	var mod struct {
+		Require []module
+		Replace []struct{ Old, New module }
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	versions := map[string]string{}
+	for _, required := range mod.Require {
+		versions[required.Path] = required.Version
+	}
+	for _, replaced := range mod.Replace {
+		versions[replaced.Old.Path] = replaced.New.Version
+	}
+	return versions
 }

@@ -27,7 +27,7 @@ const (
 	// control groups, the nftables table, the CNI network, the lock.
 	identity          = "pbx-operator-cluster"
 	nodeName          = "local-node"
-	kubernetesVersion = "v1.36.3"
+	kubernetesVersion = "v1.37.2"
 	storageClass      = "standard"
 	provisioner       = "pbx-operator.io/node-directory"
 	pauseImage        = "localhost/pause:1"

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -27,8 +26,8 @@ const usage = `Usage: go run . COMMAND
   stop COMPONENT                   take a component away, as a test may want to
   start COMPONENT                  bring it back and wait until it works
   selftest                         prove that pods, Services, DNS, volumes and RBAC work
-  build                            only build the binaries
-  envtest                          print a directory with etcd, kube-apiserver and kubectl for KUBEBUILDER_ASSETS
+  build [PROGRAM...]               only build programs, all if none is named; print the directory they are in
+  envtest                          build etcd, kube-apiserver and kubectl; print their directory, for KUBEBUILDER_ASSETS
 
 A FILE is put into the image at /NAME; SOURCE=/PATH puts it elsewhere. Relative
 paths are relative to the working directory.
@@ -69,13 +68,9 @@ func run(ctx context.Context, args []string) error {
 		fmt.Println(c.Kubeconfig())
 		return nil
 	case "build":
-		return build(ctx, c, p, programs())
+		return buildCommand(ctx, c, p, args)
 	case "envtest":
-		if err := build(ctx, c, p, envtestPrograms()); err != nil {
-			return err
-		}
-		fmt.Println(filepath.Dir(c.binary("etcd")))
-		return nil
+		return buildCommand(ctx, c, p, []string{"etcd", "kube-apiserver", "kubectl"})
 	case "image":
 		return imageCommand(args)
 	default:
@@ -107,6 +102,19 @@ func runOnCluster(ctx context.Context, c config, p progress, command string, arg
 	default:
 		return help()
 	}
+}
+
+// buildCommand prints the directory of the programs that it built.
+func buildCommand(ctx context.Context, c config, p progress, names []string) error {
+	list, err := programsNamed(names)
+	if err != nil {
+		return err
+	}
+	if err := build(ctx, c, p, list); err != nil {
+		return err
+	}
+	fmt.Println(c.binary(""))
+	return nil
 }
 
 func imageCommand(args []string) error {

@@ -24,6 +24,11 @@ func (p progress) sayf(format string, args ...any) {
 
 // during runs do and reports on it every heartbeat.
 func (p progress) during(what string, do func() error) error {
+	return p.duringCounted(func() string { return "still " + what }, do)
+}
+
+// duringCounted is during for work that knows how far it is.
+func (p progress) duringCounted(what func() string, do func() error) error {
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
 	began := time.Now()
@@ -34,7 +39,7 @@ func (p progress) during(what string, do func() error) error {
 		case err := <-done:
 			return err
 		case <-ticker.C:
-			p.sayf("  still %s (%s)", what, time.Since(began).Round(time.Second))
+			p.sayf("  %s (%s)", what(), time.Since(began).Round(time.Second))
 		}
 	}
 }

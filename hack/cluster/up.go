@@ -58,9 +58,9 @@ func (cl cluster) condition() (condition, error) {
 	return classify(alive, len(list), leftovers(cl.config, cl.processes.groups)), nil
 }
 
-// up brings the cluster to life. One that runs is left as it is; missing
+// up starts the cluster. One that runs is left as it is; missing
 // processes are started again; one without any process is replaced by a new one,
-// because nobody knows what its remains are worth.
+// because its remains may be damaged.
 func (cl cluster) up(ctx context.Context) error {
 	if err := requireRoot(); err != nil {
 		return err
@@ -176,7 +176,7 @@ func (cl cluster) startAll(ctx context.Context) error {
 	return nil
 }
 
-// settling is how long a component must stay healthy to be believed: some say
+// settling is how long a component must stay healthy to count as started: some say
 // that they are ready just before they fail.
 const settling = 200 * time.Millisecond
 
@@ -244,7 +244,7 @@ func (cl cluster) awaitHealth(ctx context.Context, probe prober, comp component)
 // explain adds to an error where the log of the component is and how it ends.
 func (cl cluster) explain(name string, err error) error {
 	log := cl.config.logFile(name)
-	return fmt.Errorf("%s is not well: %w\nlast lines of %s:\n%s", name, err, log, tail(log, 15))
+	return fmt.Errorf("%s does not work: %w\nlast lines of %s:\n%s", name, err, log, tail(log, 15))
 }
 
 func (cl cluster) kubectl(ctx context.Context, args ...string) (string, error) {

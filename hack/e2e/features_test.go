@@ -22,7 +22,7 @@ var _ = Describe("Two integrations on one PBX", func() {
 			s := newSiteOf(ctx, pbx)
 			s.connect(ctx)
 			alone := s.registered(ctx)
-			other := s.neighbour(ctx)
+			other := s.another(ctx)
 			other.connect(ctx)
 			Expect(s.registered(ctx)).To(HaveLen(2 * len(alone)))
 			scenario := map[string]string{"RingMe": "S1", "VoipNow": "V1"}[name]

@@ -19,8 +19,8 @@ type expectation struct {
 	legs     []string
 }
 
-// makes are the other PBXs with what their calls become. The full tables are those of replay; these show that the whole path works.
-var makes = map[string]struct {
+// systems are the other PBXs with what their calls become. The full tables are those of replay; these show that the whole path works.
+var systems = map[string]struct {
 	system
 	calls []expectation
 }{
@@ -68,8 +68,8 @@ var makes = map[string]struct {
 	}},
 }
 
-var _ = Describe("The other makes", func() {
-	for name, pbx := range makes {
+var _ = Describe("The other PBXs", func() {
+	for name, pbx := range systems {
 		Describe(name, Ordered, func() {
 			var s *site
 
@@ -130,12 +130,12 @@ var _ = Describe("The other makes", func() {
 
 	It("stay apart when they are busy at the same time", func(ctx context.Context) {
 		sites := map[string]*site{}
-		for name, pbx := range makes {
+		for name, pbx := range systems {
 			sites[name] = newSiteOf(ctx, pbx.system)
 			sites[name].connect(ctx)
 		}
 		placed := map[string]map[string]simclient.Call{}
-		for name, pbx := range makes {
+		for name, pbx := range systems {
 			placed[name] = map[string]simclient.Call{}
 			for _, expected := range pbx.calls {
 				calls, err := sites[name].pbx.Place(ctx, simclient.CallRequest{Scenario: expected.scenario, Speed: pbx.speed})
@@ -143,7 +143,7 @@ var _ = Describe("The other makes", func() {
 				placed[name][expected.scenario] = calls[0]
 			}
 		}
-		for name, pbx := range makes {
+		for name, pbx := range systems {
 			for _, expected := range pbx.calls {
 				Eventually(func() []string { return sites[name].legs(ctx, placed[name][expected.scenario]) }).
 					Should(ConsistOf(expected.legs), name+" "+expected.scenario)
@@ -163,7 +163,7 @@ func (s *site) expectCall(ctx context.Context, expected expectation) {
 	Eventually(func() []string { return s.legs(ctx, call) }).Should(ConsistOf(expected.legs))
 }
 
-// expectRegistered wants each extension of the cast registered once for each of its events: VoipNow has two kinds of answers.
+// expectRegistered wants each of its extensions registered once for each of its events: VoipNow has two kinds of answers.
 func (s *site) expectRegistered(ctx context.Context) {
 	GinkgoHelper()
 	registrations, err := s.pbx.Registrations(ctx)

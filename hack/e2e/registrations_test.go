@@ -72,7 +72,7 @@ var _ = Describe("Registrations", func() {
 		Expect(err).NotTo(HaveOccurred())
 		s.createCredentials(ctx)
 		Expect(cluster.Create(ctx, s.integration())).To(Succeed())
-		for _, mapping := range s.cast() {
+		for _, mapping := range s.mappings() {
 			Expect(cluster.Create(ctx, mapping)).To(Succeed())
 		}
 		for range 3 {

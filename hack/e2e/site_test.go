@@ -54,8 +54,8 @@ func newSiteOf(ctx context.Context, system system) *site {
 	return s
 }
 
-// neighbour is another site on the same PBX.
-func (s *site) neighbour(ctx context.Context) *site {
+// another is a second site on the same PBX.
+func (s *site) another(ctx context.Context) *site {
 	other := newNamespace(ctx, s.system)
 	other.pbx, other.pbxURL = s.pbx, s.pbxURL
 	return other
@@ -164,12 +164,12 @@ func (s *site) key(name string) client.ObjectKey {
 	return client.ObjectKey{Namespace: s.namespace, Name: name}
 }
 
-// connect declares the integration, changed as the test wants it, and mappings for the whole cast.
+// connect declares the integration, changed as the test wants it, and mappings for all its extensions.
 func (s *site) connect(ctx context.Context, change ...func(*v1alpha1.PBXIntegration)) {
 	GinkgoHelper()
 	s.createCredentials(ctx)
 	Expect(cluster.Create(ctx, s.integration(change...))).To(Succeed())
-	for _, mapping := range s.cast() {
+	for _, mapping := range s.mappings() {
 		Expect(cluster.Create(ctx, mapping)).To(Succeed())
 	}
 	s.ready(ctx)
@@ -212,10 +212,10 @@ func (s *site) integration(change ...func(*v1alpha1.PBXIntegration)) *v1alpha1.P
 	return integration
 }
 
-func (s *site) cast() []*v1alpha1.ExtensionMapping {
-	mappings := make([]*v1alpha1.ExtensionMapping, len(s.system.cast))
-	for i, member := range s.system.cast {
-		mappings[i] = s.mapping(member.name, member.number, member.kind)
+func (s *site) mappings() []*v1alpha1.ExtensionMapping {
+	mappings := make([]*v1alpha1.ExtensionMapping, len(s.system.extensions))
+	for i, e := range s.system.extensions {
+		mappings[i] = s.mapping(e.name, e.number, e.kind)
 	}
 	return mappings
 }
@@ -249,7 +249,7 @@ func (s *site) ready(ctx context.Context) {
 	}, "3m").Should(Succeed())
 }
 
-// isReady judges an object as kubectl wait does, and does not believe a condition of an older generation.
+// isReady decides as kubectl wait does, and ignores a condition of an older generation.
 func isReady(object client.Object, conditions []metav1.Condition) error {
 	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
 	switch {
@@ -309,7 +309,7 @@ func (s *site) legs(ctx context.Context, calls ...simclient.Call) []string {
 	return lines
 }
 
-// line leaves out the talk time where the PBX gives no times: then it is that of a call played faster than life.
+// line leaves out the talk time where the PBX gives no times: then it is that of a call played at a higher speed.
 func (s *site) line(leg v1alpha1.CallLegStatus) string {
 	logged, talk := "", ptr.Deref(leg.TalkTime, "")
 	if leg.Logged {
@@ -369,7 +369,7 @@ func kubectl(ctx context.Context, args ...string) string {
 	return string(out)
 }
 
-// describe prints what one would look at after a failure.
+// describe prints what helps to understand a failure.
 func (s *site) describe(ctx context.Context) {
 	for _, args := range [][]string{
 		{"-n", s.namespace, "get", "pbxintegrations,extmap,pods,pvc", "-o", "wide"},

@@ -4,12 +4,12 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// system is a make of PBX as the suite uses it.
+// system is a type of PBX as the suite uses it.
 type system struct {
 	// simulator is its name there.
-	simulator string
-	pbx       func(url string) v1alpha1.PBX
-	cast      []member
+	simulator  string
+	pbx        func(url string) v1alpha1.PBX
+	extensions []extension
 	// byHand tells that the event URL is entered by an administrator.
 	byHand bool
 	// speed at which calls are played. VoipNow tells repetitions from second attempts by their distance.
@@ -18,7 +18,7 @@ type system struct {
 	untimed bool
 }
 
-type member struct {
+type extension struct {
 	name, number string
 	kind         v1alpha1.ExtensionType
 }
@@ -33,7 +33,7 @@ var (
 				URL: url, CredentialsSecretRef: credentials, RequestsPerMinute: 6000,
 			}}
 		},
-		cast: []member{
+		extensions: []extension{
 			{"ann", "1234*101", v1alpha1.ExtensionPhone},
 			{"ben", "1234*102", v1alpha1.ExtensionPhone},
 			{"cleo", "1234*103", v1alpha1.ExtensionPhone},
@@ -48,7 +48,7 @@ var (
 				URL: url, CredentialsSecretRef: credentials, RequestsPerMinute: 6000,
 			}}
 		},
-		cast: []member{
+		extensions: []extension{
 			{"ann", "0007*101", v1alpha1.ExtensionPhone},
 			{"ben", "0007*102", v1alpha1.ExtensionPhone},
 			{"cleo", "0007*103", v1alpha1.ExtensionPhone},
@@ -63,7 +63,7 @@ var (
 				OwnNumbers: []string{"442079460900"}, OwnDomains: []string{"tenant.example.com"},
 			}}
 		},
-		cast: []member{
+		extensions: []extension{
 			{"ann", "201", v1alpha1.ExtensionPhone},
 			{"ben", "202", v1alpha1.ExtensionPhone},
 			{"cleo", "203", v1alpha1.ExtensionPhone},
@@ -74,7 +74,7 @@ var (
 		pbx: func(url string) v1alpha1.PBX {
 			return v1alpha1.PBX{Type: v1alpha1.PBXTypeLinuxBox, LinuxBox: &v1alpha1.LinuxBox{URL: url, RequestsPerMinute: 6000}}
 		},
-		cast: []member{
+		extensions: []extension{
 			{"ann", "10", v1alpha1.ExtensionPhone},
 			{"ben", "11", v1alpha1.ExtensionPhone},
 			{"cleo", "12", v1alpha1.ExtensionPhone},

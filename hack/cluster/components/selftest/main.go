@@ -1,6 +1,6 @@
 // Command selftest runs in pods of the cluster to prove that it works. As "serve"
 // it is a web server that tells its pod's name; as "check" it tries what a pod
-// may expect, prints each finding and fails at the first disappointment; as
+// may expect, prints each finding and stops at the first failure; as
 // "ping" it only answers, for an exec.
 package main
 
