@@ -102,8 +102,14 @@ func (c *consumer) run(ctx context.Context, take func(context.Context, *sync.Wai
 	defer stop()
 	defer workers.Wait()
 	saver.Go(func() { c.saveLoop(saving) })
+	generation := c.journal.Generation()
 	for next := c.cursor + 1; ; {
 		changed := c.journal.Changed(c.log)
+		if now := c.journal.Generation(); now != generation {
+			if last, err := c.rewind(ctx); err == nil {
+				generation, next = now, min(next, last+1)
+			}
+		}
 		messages, err := c.journal.read(ctx, c.log, next, consumeBatch)
 		if err != nil || len(messages) == 0 {
 			if !waitFor(ctx, changed, pollInterval) {
@@ -117,6 +123,21 @@ func (c *consumer) run(ctx context.Context, take func(context.Context, *sync.Wai
 			return err
 		}
 	}
+}
+
+// rewind goes back to the end of the log, which a server that was restarted may have lost the tail of: what takes its place is new. It
+// returns the last sequence.
+func (c *consumer) rewind(ctx context.Context) (uint64, error) {
+	stats, err := c.journal.Stats(ctx, c.log)
+	if err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spans = slices.DeleteFunc(c.spans, func(s *span) bool { return s.last > stats.Last })
+	c.cursor = min(c.cursor, stats.Last)
+	c.publishCursor()
+	return stats.Last, nil
 }
 
 // publishCursor lets records be trimmed that this consumer has read, if any wait for it.
@@ -232,7 +253,8 @@ func (j *Journal) loadCursor(ctx context.Context, log Log, durable string) (uint
 	}
 	cursor, err := strconv.ParseUint(string(text), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("the position of reader %s of the %s log cannot be read: %w", durable, log, err)
+		j.skipDamaged(State, 0, fmt.Errorf("the position of reader %s of the %s log, which reads it again: %w", durable, log, err))
+		return 0, nil
 	}
 	// After a loss of power the log may end before what was read from it; what takes its place is new.
 	return min(cursor, j.lastAtStart[log]), nil

@@ -17,5 +17,5 @@ var AppendFrame = appendFrame
 // AllRead reports whether the readers of the LEGS log have finished with everything in it.
 func (j *Journal) AllRead() bool {
 	lowest, ok := j.cursors.lowest(Legs)
-	return ok && lowest == j.lastLeg
+	return ok && lowest == j.lastPut[Legs]
 }

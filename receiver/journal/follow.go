@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -14,26 +15,11 @@ import (
 func (j *Journal) FollowLegs(ctx context.Context, durable string, handle func(records []LegRecord, done func())) error {
 	c := &consumer{journal: j, log: Legs, durable: durable}
 	return c.run(ctx, func(_ context.Context, _ *sync.WaitGroup, s *span, messages []message) error {
-		if records := j.readableLegs(messages); len(records) > 0 {
+		if records := slices.DeleteFunc(j.parseLegs(messages), func(r LegRecord) bool { return r.isStub() }); len(records) > 0 {
 			handle(records, func() { c.finish(s) })
 		} else {
 			c.finish(s)
 		}
 		return nil
 	})
-}
-
-// readableLegs are the legs of the records, without stubs and without what is damaged.
-func (j *Journal) readableLegs(messages []message) []LegRecord {
-	records := make([]LegRecord, 0, len(messages))
-	for _, m := range messages {
-		record, err := j.parseLeg(m)
-		switch {
-		case err != nil:
-			j.config.Logger.Error("a record of the LEGS log is skipped", "sequence", m.sequence, "error", err)
-		case !record.isStub():
-			records = append(records, record)
-		}
-	}
-	return records
 }

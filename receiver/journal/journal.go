@@ -1,5 +1,5 @@
 // Package journal keeps the durable logs of a receiver in JetStream: requests as they came in (EVENTS), the newest revision of every
-// leg (LEGS), the newest state of every queue agent and phone (AGENTS), undecodable requests (QUARANTINE) and the positions of the readers (STATE).
+// leg (LEGS), the open calls as they were saved (CALLS), the newest state of every queue agent and phone (AGENTS), undecodable requests (QUARANTINE) and the positions of the readers (STATE).
 // The JetStream is embedded in the process, with one fsync per write, or run by somebody else; the code is the same.
 package journal
 
@@ -49,6 +49,7 @@ type Log string
 const (
 	Events     Log = "EVENTS"
 	Legs       Log = "LEGS"
+	Calls      Log = "CALLS"
 	Agents     Log = "AGENTS"
 	Quarantine Log = "QUARANTINE"
 	State      Log = "STATE"
@@ -83,10 +84,13 @@ type Journal struct {
 	health      health
 	lowWater    lowWater
 	volume      *volume
-	// timeouts counts the writes in a row that were not answered.
-	timeouts atomic.Int32
-	// lastLeg is the sequence of the newest record of the LEGS log. Only the one writer of that log uses it.
-	lastLeg    uint64
+	timeouts    timeouts
+	// lastPut are the sequences of the newest records of the logs that have one writer. Only that uses them.
+	lastPut map[Log]uint64
+	// grown is by how much the EVENTS log has grown since it was looked at. Only its committer uses it.
+	grown int64
+	// trimNow has the logs looked at at once.
+	trimNow    chan struct{}
 	fills      fills
 	lastEvent  atomic.Uint64
 	skipped    atomic.Uint64
@@ -100,7 +104,7 @@ type Journal struct {
 func Open(ctx context.Context, config Config) (*Journal, error) {
 	j := &Journal{
 		config: config.withDefaults(), names: newNames(config.Name), volume: &volume{},
-		changes: map[Log]*signal{Events: newSignal(), Legs: newSignal(), Agents: newSignal(), Quarantine: newSignal(), State: newSignal()},
+		changes: map[Log]*signal{Events: newSignal(), Legs: newSignal(), Calls: newSignal(), Agents: newSignal(), Quarantine: newSignal(), State: newSignal()},
 	}
 	if err := j.connect(ctx); err != nil {
 		return nil, err
@@ -114,6 +118,7 @@ func Open(ctx context.Context, config Config) (*Journal, error) {
 	}
 	j.events = newCommitter(ctx, j.publisher(Events), j.observer(Events))
 	j.quarantine = newCommitter(ctx, j.publisher(Quarantine), j.observer(Quarantine))
+	j.trimNow = make(chan struct{}, 1)
 	upkeep, stop := context.WithCancel(context.WithoutCancel(ctx))
 	j.stop = stop
 	j.background.Go(func() { j.trimLoop(upkeep) })
@@ -219,29 +224,62 @@ func (j *Journal) publisher(log Log) func(context.Context, []byte) (uint64, erro
 	subject := j.names.subject(log)
 	return func(ctx context.Context, group []byte) (uint64, error) {
 		ack, err := j.js.Publish(ctx, subject, group, jetstream.WithRetryAttempts(0))
-		if err = j.storeError(err); err != nil {
+		if err = j.storeError(log, err); err != nil {
 			return 0, err
 		}
 		return ack.Sequence, nil
 	}
 }
 
-// maxTimeouts is after how many unanswered writes in a row the embedded server counts as broken.
+// maxTimeouts is after how many unanswered writes in a row to one log the embedded server counts as broken.
 const maxTimeouts = 2
 
-// storeError makes the causes that callers treat differently recognisable, and has a server restarted that does not answer: JetStream
-// keeps a log closed after a failed write.
-func (j *Journal) storeError(err error) error {
+// timeouts counts the writes in a row that were not answered, by log: those to one log say nothing of another.
+type timeouts struct {
+	mu    sync.Mutex
+	byLog map[Log]int
+}
+
+// note counts one more, or that a write was answered, and reports whether the log counts as broken.
+func (t *timeouts) note(log Log, unanswered bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !unanswered {
+		delete(t.byLog, log)
+		return false
+	}
+	if t.byLog == nil {
+		t.byLog = make(map[Log]int)
+	}
+	t.byLog[log]++
+	if t.byLog[log] < maxTimeouts {
+		return false
+	}
+	delete(t.byLog, log)
+	return true
+}
+
+// codeStoreFailed is the JetStream API's code of a write that its store did not take.
+const codeStoreFailed = 10077
+
+// storeError makes the causes that callers treat differently recognisable, and has a server restarted that does not answer, or that
+// cannot write: JetStream keeps a log closed after a failed write.
+func (j *Journal) storeError(log Log, err error) error {
+	broken := j.timeouts.note(log, errors.Is(err, context.DeadlineExceeded))
 	if err == nil {
-		j.timeouts.Store(0)
 		return nil
 	}
-	if errors.Is(err, context.DeadlineExceeded) && j.timeouts.Add(1) >= maxTimeouts && j.server != nil {
-		j.timeouts.Store(0)
-		j.server.distrust()
-	}
 	if text := err.Error(); strings.Contains(text, "maximum bytes exceeded") || strings.Contains(text, "maximum messages exceeded") {
+		j.hurryTrim()
 		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == codeStoreFailed && !permanent(err) {
+		broken = true
+	}
+	if broken && j.server != nil {
+		j.config.Logger.Warn("a log cannot be written to; its server is restarted", "log", log, "error", err)
+		j.server.distrust()
 	}
 	return fmt.Errorf("cannot make the record durable: %w", err)
 }
@@ -252,11 +290,21 @@ func (j *Journal) observer(log Log) func(commit) {
 			j.health.note(c.err)
 			j.recent.note(c)
 			j.sawEvent(c.sequence)
+			j.grow(c.bytes)
 		}
 		if c.err == nil {
 			j.changes[log].notify()
 		}
 		j.config.Observe(log, len(c.members), c.bytes, c.took, c.err)
+	}
+}
+
+// grow has the EVENTS log looked at when it has grown by a few percent.
+func (j *Journal) grow(bytes int) {
+	const few = 4
+	if j.grown += int64(bytes); j.grown > j.config.Size*eventsShare/percent*few/percent {
+		j.grown = 0
+		j.hurryTrim()
 	}
 }
 

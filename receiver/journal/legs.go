@@ -18,24 +18,18 @@ import (
 )
 
 const (
-	// headerPositions lists the EVENTS sequences of a call's events, each as the distance from the one before.
+	// Headers of the form that earlier receivers wrote.
 	headerPositions = "Pbx-Positions"
-	// headerTicks holds the ticks that joined the call, as JSON; it is left out without any.
-	headerTicks = "Pbx-Ticks"
-	// headerThrough is the EVENTS sequence up to which the pass that wrote this record had read.
-	headerThrough = "Pbx-Through"
+	headerTicks     = "Pbx-Ticks"
+	headerThrough   = "Pbx-Through"
 
-	// putChunk is how many records are written before an answer is waited for.
-	putChunk = 500
 	// maxPartyLegs bounds the legs of one call that are read back.
 	maxPartyLegs = 1000
 )
 
-// SettleTime is how long after PutLegs a record is certain to be on disk, if the generation of the journal is still the same: the log
-// is synced every second.
-const SettleTime = 5 * time.Second
-
-var errLegsMissing = errors.New("the LEGS log did not take all records")
+// SettleTime is how long after PutLegs or PutCalls a record is certain to be on disk, if the generation of the journal is still the same:
+// these logs are synced several times a second.
+const SettleTime = 2 * time.Second
 
 var errLegRecord = errors.New("a record of the LEGS log cannot be read")
 
@@ -52,6 +46,10 @@ type LegRecord struct {
 	Positions []uint64
 	// Ticks are the passings of time that joined the call; they are nowhere else.
 	Ticks []callevent.Event
+	// Incomplete tells that there were too many positions or ticks to keep: the legs of the call cannot be derived any more.
+	Incomplete bool
+	// Instance tells calls apart that the PBX gave the same id one after the other; empty for the first of them. It is part of the leg ids.
+	Instance string
 	// Through is the EVENTS sequence up to which the pass that wrote the record had read.
 	Through uint64
 }
@@ -67,82 +65,26 @@ func Stub(callID string, revision int64) LegRecord {
 // CallKey is the key of a call in the LEGS log.
 func CallKey(callID string) string { return hash(callID) }
 
-// PutLegs writes records. They are durable a few seconds later (see SettleTime), unless the generation of the journal changes before.
-// Key, Seq and Stored are ignored. After an error some may have been written; writing them again is harmless.
+// PutLegs writes records. They are durable a while later (see SettleTime), unless the generation of the journal changes before.
+// Key, Seq and Stored are ignored. The error may be a Refused; after any other some may have been written, and writing them again is
+// harmless.
 func (j *Journal) PutLegs(ctx context.Context, records []LegRecord) error {
 	if len(records) == 0 {
 		return nil
 	}
-	for chunk := range slices.Chunk(records, putChunk) {
-		if err := j.putChunk(ctx, chunk); err != nil {
-			return err
-		}
-	}
-	j.changes[Legs].notify()
-	return nil
-}
-
-// putChunk sends records one after the other and asks for one answer, to the last of them. As nobody else writes, its sequence tells
-// whether all were taken.
-func (j *Journal) putChunk(ctx context.Context, records []LegRecord) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	last := len(records) - 1
-	for i := range records[:last] {
-		m, err := j.legMessage(&records[i])
+	var refused Refused
+	messages := make([]keyed, 0, len(records))
+	for i := range records {
+		leg := &records[i].Leg
+		key := hash(leg.CallID)
+		data, err := appendLeg(nil, &records[i])
 		if err != nil {
-			return err
+			refused.add(key, errLegRecord)
+			continue
 		}
-		if err := j.conn.PublishMsg(m); err != nil {
-			return j.storeError(err)
-		}
+		messages = append(messages, keyed{key: key, Msg: &nats.Msg{Subject: j.names.key(Legs, key, hash(leg.LegID)), Data: data}})
 	}
-	m, err := j.legMessage(&records[last])
-	if err != nil {
-		return err
-	}
-	ack, err := j.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
-	if err != nil {
-		return j.storeError(err)
-	}
-	want := j.lastLeg + uint64(len(records))
-	j.lastLeg = ack.Sequence
-	if ack.Sequence != want {
-		return fmt.Errorf("%w: the last of %d records has sequence %d, not %d", errLegsMissing, len(records), ack.Sequence, want)
-	}
-	return nil
-}
-
-func (j *Journal) legMessage(record *LegRecord) (*nats.Msg, error) {
-	data, err := json.Marshal(&record.Leg)
-	if err != nil {
-		return nil, fmt.Errorf("cannot encode a leg: %w", err)
-	}
-	header := nats.Header{
-		headerPositions: {formatPositions(record.Positions)},
-		headerThrough:   {strconv.FormatUint(record.Through, 10)},
-	}
-	if len(record.Ticks) > 0 {
-		ticks, err := json.Marshal(record.Ticks)
-		if err != nil {
-			return nil, fmt.Errorf("cannot encode the ticks of a leg: %w", err)
-		}
-		header[headerTicks] = []string{string(ticks)}
-	}
-	return &nats.Msg{Subject: j.names.key(Legs, hash(record.Leg.CallID), hash(record.Leg.LegID)), Header: header, Data: data}, nil
-}
-
-func formatPositions(positions []uint64) string {
-	var text []byte
-	var previous uint64
-	for i, position := range positions {
-		if i > 0 {
-			text = append(text, ',')
-		}
-		text = strconv.AppendInt(text, int64(position-previous), 10)
-		previous = position
-	}
-	return string(text)
+	return merge(&refused, j.putAll(ctx, Legs, messages))
 }
 
 func parsePositions(text string) ([]uint64, error) {
@@ -155,7 +97,7 @@ func parsePositions(text string) ([]uint64, error) {
 	for i, part := range parts {
 		step, err := strconv.ParseInt(part, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("%w: positions: %w", errLegRecord, err)
+			return nil, fmt.Errorf("positions: %w", err)
 		}
 		previous += uint64(step)
 		positions[i] = previous
@@ -164,37 +106,58 @@ func parsePositions(text string) ([]uint64, error) {
 }
 
 func (j *Journal) parseLeg(m message) (LegRecord, error) {
+	if m.damage != nil {
+		return LegRecord{}, m.damage
+	}
 	record := LegRecord{
 		Key: strings.TrimPrefix(m.subject, j.names.subject(Legs)+"."), Seq: m.sequence, Stored: m.stored,
 	}
-	if err := json.Unmarshal(m.data, &record.Leg); err != nil {
+	rest, err := m.data, error(nil)
+	if len(rest) > 0 && rest[0] == legVersion {
+		rest, err = parseLegBody(rest[1:], &record)
+	} else {
+		err = parseLegHeaders(m.header, &record)
+	}
+	if err == nil {
+		err = json.Unmarshal(rest, &record.Leg)
+	}
+	if err != nil {
 		return LegRecord{}, fmt.Errorf("%w: %w", errLegRecord, err)
 	}
-	if ticks := m.header.Get(headerTicks); ticks != "" {
-		if err := json.Unmarshal([]byte(ticks), &record.Ticks); err != nil {
-			return LegRecord{}, fmt.Errorf("%w: ticks: %w", errLegRecord, err)
-		}
-	}
-	var err error
-	if record.Positions, err = parsePositions(m.header.Get(headerPositions)); err != nil {
-		return LegRecord{}, err
-	}
-	if record.Through, err = strconv.ParseUint(m.header.Get(headerThrough), 10, 64); err != nil {
-		return LegRecord{}, fmt.Errorf("%w: through: %w", errLegRecord, err)
+	for i := range record.Ticks {
+		record.Ticks[i] = correlation.NewTick(record.Ticks[i].Type, record.Leg.CallID, record.Ticks[i].LegID, record.Ticks[i].Time)
 	}
 	return record, nil
 }
 
-func (j *Journal) parseLegs(messages []message) ([]LegRecord, error) {
+// parseLegHeaders reads what earlier receivers wrote into the headers.
+func parseLegHeaders(header nats.Header, record *LegRecord) (err error) {
+	if ticks := header.Get(headerTicks); ticks != "" {
+		if err := json.Unmarshal([]byte(ticks), &record.Ticks); err != nil {
+			return fmt.Errorf("ticks: %w", err)
+		}
+	}
+	if record.Positions, err = parsePositions(header.Get(headerPositions)); err != nil {
+		return err
+	}
+	if record.Through, err = strconv.ParseUint(header.Get(headerThrough), 10, 64); err != nil {
+		return fmt.Errorf("through: %w", err)
+	}
+	return nil
+}
+
+// parseLegs reads records. Damaged ones are skipped and counted.
+func (j *Journal) parseLegs(messages []message) []LegRecord {
 	records := make([]LegRecord, 0, len(messages))
 	for _, m := range messages {
 		record, err := j.parseLeg(m)
 		if err != nil {
-			return nil, err
+			j.skipDamaged(Legs, m.sequence, err)
+			continue
 		}
 		records = append(records, record)
 	}
-	return records, nil
+	return records
 }
 
 // CallKeys tells yield the key of every call that has records in the LEGS log, some of them more than once.
@@ -230,12 +193,11 @@ func (j *Journal) KnownCalls(ctx context.Context, callKeys []string) (map[string
 	if err != nil {
 		return nil, err
 	}
-	records, err := j.parseLegs(messages)
-	known := make(map[string]LegRecord, len(records))
-	for _, record := range records {
+	known := make(map[string]LegRecord, len(messages))
+	for _, record := range j.parseLegs(messages) {
 		known[hash(record.Leg.CallID)] = record
 	}
-	return known, err
+	return known, nil
 }
 
 // LegsOfCall returns the newest revision of every leg of a call.
@@ -244,8 +206,7 @@ func (j *Journal) LegsOfCall(ctx context.Context, callKey string) ([]LegRecord, 
 	if err != nil {
 		return nil, err
 	}
-	records, err := j.parseLegs(messages)
-	return slices.DeleteFunc(records, func(r LegRecord) bool { return r.isStub() }), err
+	return slices.DeleteFunc(j.parseLegs(messages), func(r LegRecord) bool { return r.isStub() }), nil
 }
 
 // LegsThrough is the EVENTS sequence up to which the newest record of the LEGS log had read, 0 if there is none.
@@ -254,8 +215,11 @@ func (j *Journal) LegsThrough(ctx context.Context) (uint64, error) {
 	if err != nil || len(messages) == 0 {
 		return 0, err
 	}
-	record, err := j.parseLeg(messages[0])
-	return record.Through, err
+	records := j.parseLegs(messages)
+	if len(records) == 0 {
+		return 0, nil
+	}
+	return records[0].Through, nil
 }
 
 // ConsumeLegs hands the newest revision of every leg to handle, at least once, until ctx ends. Up to four batches of up to 256 legs are
@@ -263,11 +227,7 @@ func (j *Journal) LegsThrough(ctx context.Context) (uint64, error) {
 // under the durable name.
 func (j *Journal) ConsumeLegs(ctx context.Context, durable string, handle func(context.Context, []LegRecord) error) error {
 	return j.consume(ctx, Legs, durable, func(ctx context.Context, messages []message) error {
-		records, err := j.parseLegs(messages)
-		if err != nil {
-			return err
-		}
-		records = slices.DeleteFunc(records, func(r LegRecord) bool { return r.isStub() })
+		records := slices.DeleteFunc(j.parseLegs(messages), func(r LegRecord) bool { return r.isStub() })
 		if len(records) == 0 {
 			return nil
 		}

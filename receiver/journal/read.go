@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,11 +41,36 @@ type message struct {
 	stored   time.Time
 	header   nats.Header
 	data     []byte
+	// damage says why the record cannot be read; nil if it can.
+	damage error
 }
 
-// read returns up to limit records from the given sequence on, in order. None: there are no more.
+var errDamaged = errors.New("the record is damaged")
+
+// read returns up to limit records from the given sequence on, in order. None: there are no more. The server takes a record that it
+// cannot read for the end of the log; here it is returned as damaged.
 func (j *Journal) read(ctx context.Context, log Log, from uint64, limit int) ([]message, error) {
-	return j.readBatch(ctx, log, directGet{Sequence: max(from, 1), Batch: limit, MaxBytes: maxReadBytes})
+	from = max(from, 1)
+	messages, err := j.readBatch(ctx, log, directGet{Sequence: from, Batch: limit, MaxBytes: maxReadBytes})
+	if err != nil || len(messages) > 0 {
+		return messages, err
+	}
+	stats, err := j.Stats(ctx, log)
+	if err != nil || from < stats.First || from > stats.Last {
+		return nil, err
+	}
+	// It may have come in since the log was read.
+	messages, err = j.readBatch(ctx, log, directGet{Sequence: from, Batch: limit, MaxBytes: maxReadBytes})
+	if err != nil || len(messages) > 0 {
+		return messages, err
+	}
+	return []message{{sequence: from, damage: errDamaged}}, nil
+}
+
+// skipDamaged counts and reports a record that cannot be read.
+func (j *Journal) skipDamaged(log Log, sequence uint64, err error) {
+	j.damaged.Add(1)
+	j.config.Logger.Error("a record cannot be read and is skipped", "log", log, "sequence", sequence, "error", err)
 }
 
 func (j *Journal) readBatch(ctx context.Context, log Log, request directGet) ([]message, error) {
@@ -151,6 +177,8 @@ type Group struct {
 	Entries []Entry
 	// Decoded are the contents of a group that was not read from the log, because they are in memory still.
 	Decoded []Decoded
+	// Bytes is its size in the log.
+	Bytes int
 	// Err says why entries are missing: a damaged record, or one of a newer receiver.
 	Err error
 }
@@ -161,7 +189,10 @@ func (j *Journal) ReadEvents(ctx context.Context, from uint64, limit int) ([]Gro
 		return groups, nil
 	}
 	messages, err := j.read(ctx, Events, from, limit)
-	return groupsOf(messages), err
+	if n := len(messages); n > 0 {
+		j.sawEvent(messages[n-1].sequence)
+	}
+	return j.groupsOf(messages), err
 }
 
 // GetEvents returns the groups with the given sequences, in any order. Those that were trimmed are left out.
@@ -171,14 +202,17 @@ func (j *Journal) GetEvents(ctx context.Context, sequences []uint64) ([]Group, e
 		requests[i] = directGet{Sequence: sequence}
 	}
 	messages, err := j.readEach(ctx, Events, requests)
-	return groupsOf(messages), err
+	return j.groupsOf(messages), err
 }
 
-func groupsOf(messages []message) []Group {
+func (j *Journal) groupsOf(messages []message) []Group {
 	groups := make([]Group, len(messages))
 	for i, m := range messages {
 		entries, err := decodeGroup(m.data)
-		groups[i] = Group{Sequence: m.sequence, Entries: entries, Err: err}
+		if err = cmp.Or(m.damage, err); err != nil {
+			j.skipDamaged(Events, m.sequence, err)
+		}
+		groups[i] = Group{Sequence: m.sequence, Entries: entries, Bytes: len(m.data), Err: err}
 	}
 	return groups
 }

@@ -41,7 +41,7 @@ func (r *recent) note(c commit) {
 	if c.err != nil {
 		return
 	}
-	group := Group{Sequence: c.sequence, Decoded: make([]Decoded, 0, len(c.members))}
+	group := Group{Sequence: c.sequence, Bytes: c.bytes, Decoded: make([]Decoded, 0, len(c.members))}
 	for _, w := range c.members {
 		switch {
 		case len(w.record) == 0: // a probe

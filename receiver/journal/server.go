@@ -19,8 +19,12 @@ const (
 	serverStart   = 30 * time.Second
 	superviseTick = 250 * time.Millisecond
 	maxRestart    = 5 * time.Second
-	// syncInterval is how often the LEGS log is synced; the others are synced at every write.
-	syncInterval = time.Second
+	// syncInterval is how often the LEGS and CALLS logs are synced; the others are synced at every write.
+	syncInterval = 300 * time.Millisecond
+	// storeOvercommit lets the limits of the logs add up to more than the volume has.
+	storeOvercommit = 2
+	// minStore is room for the smallest logs.
+	minStore = 8 << 20
 )
 
 var errNotRunning = errors.New("the embedded log is not running")
@@ -51,7 +55,7 @@ func startEmbedded(ctx context.Context, dir string, size int64, logger *slog.Log
 		options: server.Options{
 			ServerName: "receiver", DontListen: true, NoSigs: true, DisableJetStreamBanner: true,
 			JetStream: true, StoreDir: dir, SyncAlways: true, SyncInterval: syncInterval,
-			JetStreamMaxStore: size, JetStreamMaxMemory: 1 << 20,
+			JetStreamMaxStore: storeOvercommit * max(size, minStore), JetStreamMaxMemory: 1 << 20,
 			MaxPayload: 2 * maxGroupBytes,
 		},
 	}

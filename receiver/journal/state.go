@@ -15,7 +15,8 @@ import (
 type Checkpoint struct {
 	// Processed is the last EVENTS sequence whose legs are in the LEGS log.
 	Processed uint64 `json:"processed"`
-	// LowWater is the lowest EVENTS sequence that holds an event of a call that is still in memory. Nothing from here on is trimmed.
+	// LowWater is the lowest EVENTS sequence with an event of an unfinished call that is not in the CALLS log. Nothing from here on is
+	// trimmed, and a restart reads from here on.
 	LowWater uint64 `json:"lowWater"`
 }
 
@@ -27,7 +28,8 @@ func (j *Journal) LoadCheckpoint(ctx context.Context) (Checkpoint, error) {
 	}
 	var checkpoint Checkpoint
 	if err := json.Unmarshal(text, &checkpoint); err != nil {
-		return Checkpoint{}, fmt.Errorf("the checkpoint cannot be read: %w", err)
+		j.skipDamaged(State, 0, fmt.Errorf("the checkpoint cannot be read, and all events are correlated again: %w", err))
+		return Checkpoint{}, nil
 	}
 	return checkpoint, nil
 }
@@ -53,14 +55,14 @@ func (j *Journal) getState(ctx context.Context, parts ...string) ([]byte, error)
 	if err != nil || len(messages) == 0 {
 		return nil, err
 	}
-	return messages[0].data, nil
+	return messages[0].data, messages[0].damage
 }
 
 func (j *Journal) putState(ctx context.Context, data []byte, parts ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	_, err := j.js.Publish(ctx, j.names.key(State, parts...), data)
-	return j.storeError(err)
+	return j.storeError(State, err)
 }
 
 // AgentRecord is the newest state of one queue agent, or of one phone.
@@ -102,11 +104,11 @@ func (j *Journal) PutAgents(ctx context.Context, records []AgentRecord) error {
 		}
 		acks[i], err = j.js.PublishAsync(j.names.key(Agents, records[i].Key()), data, jetstream.WithRetryAttempts(0))
 		if err != nil {
-			return j.storeError(err)
+			return j.storeError(Agents, err)
 		}
 	}
 	for _, ack := range acks {
-		if err := j.storeError(await(ctx, ack)); err != nil {
+		if err := j.storeError(Agents, await(ctx, ack)); err != nil {
 			return err
 		}
 	}
@@ -129,11 +131,17 @@ func await(ctx context.Context, ack jetstream.PubAckFuture) error {
 // ConsumeAgents hands the newest state of every agent and phone to handle, with the promises of ConsumeLegs.
 func (j *Journal) ConsumeAgents(ctx context.Context, durable string, handle func(context.Context, []AgentRecord) error) error {
 	return j.consume(ctx, Agents, durable, func(ctx context.Context, messages []message) error {
-		records := make([]AgentRecord, len(messages))
-		for i, m := range messages {
-			if err := json.Unmarshal(m.data, &records[i]); err != nil {
-				return fmt.Errorf("a record of the AGENTS log cannot be read: %w", err)
+		records := make([]AgentRecord, 0, len(messages))
+		for _, m := range messages {
+			var record AgentRecord
+			if err := cmp.Or(m.damage, json.Unmarshal(m.data, &record)); err != nil {
+				j.skipDamaged(Agents, m.sequence, err)
+				continue
 			}
+			records = append(records, record)
+		}
+		if len(records) == 0 {
+			return nil
 		}
 		return handle(ctx, records)
 	})

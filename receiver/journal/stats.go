@@ -58,8 +58,19 @@ func (j *Journal) Fill() map[Log]Fill {
 // LastEvent returns the newest sequence of the EVENTS log that this process knows of.
 func (j *Journal) LastEvent() uint64 { return j.lastEvent.Load() }
 
-// Skipped counts the records of the LEGS log that gave way to newer ones before every reader had read them, since the start.
+// Skipped counts the records of the LEGS log that gave way to newer ones before every reader had read them, since the start. Some of
+// them had a newer revision already.
 func (j *Journal) Skipped() uint64 { return j.skipped.Load() }
 
 // Damaged counts the records that could not be read and were skipped, since the start.
 func (j *Journal) Damaged() uint64 { return j.damaged.Load() }
+
+// EventsEnd asks the EVENTS log for its newest sequence.
+func (j *Journal) EventsEnd(ctx context.Context) (uint64, error) {
+	stats, err := j.Stats(ctx, Events)
+	if err != nil {
+		return 0, err
+	}
+	j.lastEvent.Store(stats.Last)
+	return stats.Last, nil
+}

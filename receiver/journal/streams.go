@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -38,10 +39,12 @@ func hash(id string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// Shares of the volume, in percent. A log of newest values may take twice its share on disk, until its blocks are compacted.
+// Shares of the volume, in percent. A log of newest values may take twice its share on disk, until its blocks are compacted. Together
+// they may take more than there is: when the volume runs out of space, EVENTS gives way.
 const (
 	eventsShare     = 45
 	legsShare       = 15
+	callsShare      = 20
 	quarantineShare = 4
 	agentsShare     = 1
 	stateShare      = 1
@@ -53,16 +56,16 @@ const (
 	quarantineAge = 7 * 24 * time.Hour
 )
 
-// legsPersistMode has the LEGS log synced once a second instead of at every write, which is ten times as fast and safe, because it can be
-// written anew from the EVENTS log. Replicated logs know no such mode.
-func (j *Journal) legsPersistMode() jetstream.PersistModeType {
+// persistMode has the LEGS and CALLS logs synced a few times a second instead of at every write, which is ten times as fast and safe,
+// because they can be written anew from the EVENTS log. Replicated logs know no such mode.
+func (j *Journal) persistMode() jetstream.PersistModeType {
 	if j.config.Replicas > 1 {
 		return jetstream.DefaultPersistMode
 	}
 	return jetstream.AsyncPersistMode
 }
 
-// streamConfigs describes the logs. EVENTS and LEGS refuse new records when full, because older ones may not have been read; what was
+// streamConfigs describes the logs. EVENTS, LEGS and CALLS refuse new records when full, because older ones may not have been read; what was
 // read is trimmed by this package.
 func (j *Journal) streamConfigs() map[Log]jetstream.StreamConfig {
 	share := func(percentage int64) int64 { return max(j.config.Size*percentage/percent, minLogBytes) }
@@ -71,7 +74,11 @@ func (j *Journal) streamConfigs() map[Log]jetstream.StreamConfig {
 		Quarantine: {Subjects: []string{j.names.subject(Quarantine)}, MaxBytes: share(quarantineShare), MaxAge: quarantineAge},
 		Legs: {
 			Subjects: []string{j.names.key(Legs, ">")}, MaxBytes: share(legsShare), MaxMsgs: maxLegs, Discard: jetstream.DiscardNew,
-			MaxMsgsPerSubject: 1, PersistMode: j.legsPersistMode(),
+			MaxMsgsPerSubject: 1, PersistMode: j.persistMode(),
+		},
+		Calls: {
+			Subjects: []string{j.names.key(Calls, ">")}, MaxBytes: share(callsShare), Discard: jetstream.DiscardNew,
+			MaxMsgsPerSubject: 1, AllowMsgTTL: true, PersistMode: j.persistMode(),
 		},
 		Agents: {Subjects: []string{j.names.key(Agents, ">")}, MaxBytes: share(agentsShare), MaxMsgs: maxAgents, MaxMsgsPerSubject: 1},
 		State:  {Subjects: []string{j.names.key(State, ">")}, MaxBytes: share(stateShare), MaxMsgsPerSubject: 1},
@@ -97,7 +104,7 @@ func (j *Journal) makeStreams(ctx context.Context) error {
 		}
 		j.lastAtStart[log] = stream.CachedInfo().State.LastSeq
 	}
-	j.lastLeg = j.lastAtStart[Legs]
+	j.lastPut = maps.Clone(j.lastAtStart)
 	j.lastEvent.Store(j.lastAtStart[Events])
 	return nil
 }

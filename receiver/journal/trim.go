@@ -15,24 +15,35 @@ const (
 	// Above trimAbove percent of its limit a log is trimmed to trimTo percent.
 	trimAbove = 80
 	trimTo    = 65
+	// Above forceAbove percent, the LEGS log is trimmed to forceTo percent, whether or not everybody has read it.
+	forceAbove = 92
+	forceTo    = 85
 )
 
 // trimLoop discards what was read, where the log is nearly full or the record too old.
 func (j *Journal) trimLoop(ctx context.Context) {
 	var aged time.Time
-	for waitFor(ctx, nil, trimInterval) {
+	for waitFor(ctx, j.trimNow, trimInterval) {
 		if err := j.volume.check(); err != nil {
 			j.config.Logger.Warn("cannot watch the volume", "error", err)
 		}
 		byAge := time.Since(aged) >= ageInterval
-		for _, log := range []Log{Events, Legs} {
-			if err := j.trim(ctx, log, byAge); err != nil && ctx.Err() == nil {
+		for log := range j.changes {
+			if err := j.tend(ctx, log, byAge); err != nil && ctx.Err() == nil {
 				j.config.Logger.Warn("cannot trim a log", "log", log, "error", err)
 			}
 		}
 		if byAge {
 			aged = time.Now()
 		}
+	}
+}
+
+// hurryTrim has the logs looked at at once.
+func (j *Journal) hurryTrim() {
+	select {
+	case j.trimNow <- struct{}{}:
+	default:
 	}
 }
 
@@ -47,7 +58,8 @@ func (j *Journal) readThrough(log Log) uint64 {
 	return math.MaxUint64 - 1
 }
 
-func (j *Journal) trim(ctx context.Context, log Log, byAge bool) error {
+// tend notes how full a log is, and trims it if it is one of those that refuse new records.
+func (j *Journal) tend(ctx context.Context, log Log, byAge bool) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	stream, err := j.js.Stream(ctx, j.names.streamOf(log))
@@ -56,6 +68,23 @@ func (j *Journal) trim(ctx context.Context, log Log, byAge bool) error {
 	}
 	info := stream.CachedInfo()
 	j.fills.set(log, Fill{Used: info.State.Bytes, Size: uint64(max(info.Config.MaxBytes, 0))})
+	if log != Events && log != Legs {
+		return nil
+	}
+	target, err := j.trimTarget(ctx, log, info, byAge)
+	if err != nil || target <= info.State.FirstSeq {
+		return err
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(target)); err != nil {
+		return fmt.Errorf("cannot discard old records: %w", err)
+	}
+	return nil
+}
+
+// trimTarget is the first sequence to keep. Nothing that is still to be read is discarded, but of the LEGS log when it is about to refuse
+// new records: a slow reader must not hold up correlation. Legs that change again come to it all the same; what it misses are the oldest
+// of those that ended.
+func (j *Journal) trimTarget(ctx context.Context, log Log, info *jetstream.StreamInfo, byAge bool) (uint64, error) {
 	target := sizeTarget(info, trimAbove, trimTo)
 	if log == Events && j.volume.low.Load() {
 		target = sizeTarget(info, 0, percent*fillOf(info)/2)
@@ -67,18 +96,23 @@ func (j *Journal) trim(ctx context.Context, log Log, byAge bool) error {
 		}
 		before, err := j.firstSince(ctx, log, info.State, time.Now().Add(-age))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		target = max(target, before)
 	}
-	target = min(target, j.readThrough(log)+1)
-	if target <= info.State.FirstSeq {
-		return nil
+	read := j.readThrough(log)
+	target = min(target, read+1)
+	if forced := sizeTarget(info, forceAbove, forceTo); log == Legs && forced > target {
+		j.skip(forced - max(read+1, info.State.FirstSeq))
+		target = forced
 	}
-	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(target)); err != nil {
-		return fmt.Errorf("cannot discard old records: %w", err)
-	}
-	return nil
+	return target, nil
+}
+
+// skip counts and reports records that give way before every reader has read them.
+func (j *Journal) skip(records uint64) {
+	j.skipped.Add(records)
+	j.config.Logger.Warn("a reader of the LEGS log is too slow: old legs give way to new ones unread", "records", records)
 }
 
 // fillOf is how full a log is, from 0 to 1.

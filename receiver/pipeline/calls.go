@@ -2,8 +2,8 @@ package pipeline
 
 import (
 	"container/heap"
+	"container/list"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
@@ -11,79 +11,114 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
-// call is one call in memory.
-type call struct {
-	id     string
-	events correlation.Call
-	// positions are the EVENTS sequences that hold its events.
-	positions []uint64
-	// ticks are those that joined the call.
-	ticks []callevent.Event
-	// written are its legs as they stand in the LEGS log; derived are newer ones on their way there.
-	written, derived []correlation.Leg
-	// floor is the highest revision in the LEGS log when the call was read back: nothing below it is written.
-	floor int64
-	// logged tells how many of the positions are in the LEGS log.
-	logged int
-	// frozen tells that events of the call were trimmed, so that its legs can no longer be derived.
-	frozen bool
-	// force has all legs written, changed or not.
-	force    bool
-	touched  bool
-	writing  bool
-	tick     *callevent.Event
-	heapSlot int
-	// finished is when the call was found finished; zero while it is not.
-	finished time.Time
-}
-
-// calls are the calls in memory.
+// calls are the calls that are open or have just ended.
 type calls struct {
 	byID    map[string]*call
+	spilled spilled
+	parked  parked
 	touched []*call
 	due     dueHeap
-	// done holds finished calls in the order in which they may be forgotten, and some that have come alive again; leaving those to be
-	// forgotten as soon as their positions are written.
-	done, leaving []*call
-	// finished is how many of the calls in memory are.
-	finished int
+	// recent are the open calls in memory, the one that nothing was heard of for the longest time first.
+	recent *list.List
+	// unsaved are the calls with events that are in the EVENTS log only, by the first of these.
+	unsaved *list.List
+	// lingering holds finished calls in the order in which they may go, and some that have come alive again.
+	lingering []*call
+	// dismissed go as soon as their positions are written, leaving when that is on disk.
+	dismissed, leaving []*call
+	// open is how many of the calls in memory are, bytes about what all of them take.
+	open, bytes int
 	// forgotten are the keys of the calls that may be in the LEGS log without being in memory.
 	forgotten generations
+	// closing are records that end the legs of calls that were parked.
+	closing []journal.LegRecord
+}
+
+// pinned is the first event of a call that is in the EVENTS log only.
+type pinned struct {
+	call     *call
+	position uint64
+	since    time.Duration
+	// read is how many bytes of the log had been read by then.
+	read int
 }
 
 func newCalls() *calls {
-	return &calls{byID: make(map[string]*call), forgotten: newGenerations()}
+	return &calls{
+		byID: make(map[string]*call), spilled: newSpilled(), recent: list.New(), unsaved: list.New(), forgotten: newGenerations(),
+	}
 }
 
-func (cs *calls) get(id string) (*call, bool) {
-	c, ok := cs.byID[id]
-	return c, ok
+// openCount is the number of open calls, wherever they are.
+func (cs *calls) openCount() int { return cs.open + cs.spilled.len() }
+
+// quietest are the open calls in memory of which nothing was heard for the longest time.
+func (cs *calls) quietest(limit int) []*call {
+	var chosen []*call
+	for e := cs.recent.Front(); e != nil && len(chosen) < limit; e = e.Next() {
+		if c, _ := e.Value.(*call); !c.touched {
+			chosen = append(chosen, c)
+		}
+	}
+	return chosen
 }
 
-func (cs *calls) create(id string) *call {
-	c := &call{id: strings.Clone(id), heapSlot: -1}
+func (cs *calls) put(c *call) {
 	cs.byID[c.id] = c
-	return c
+	cs.setLife(c, open, 0)
 }
 
-// add lets an event join its call. It reports false for one too many.
-func (cs *calls) add(c *call, event callevent.Event, position uint64) bool {
+// add lets an event join its call, which it begins if it is the first of it. It reports false for one event too many.
+func (cs *calls) add(found arrival, now moment, read int) bool {
+	event := found.event
+	c, known := cs.byID[event.CallID]
+	if !known {
+		c = newCall(event.CallID, beganWith(event), now)
+	}
 	if c.events.Len() >= maxCallEvents {
 		return false
 	}
-	if c.events.Add(event) {
+	counts, changed, err := c.tryAdd(*event, found.position)
+	if err != nil {
+		cs.park(c, err.Error(), now)
+		return true
+	}
+	if !counts && !known {
+		return true
+	}
+	if !known {
+		cs.put(c)
+	}
+	if c.changed {
+		cs.pin(c, found.position, now, read)
+	}
+	if changed {
 		cs.touch(c)
 	}
-	if at, known := slices.BinarySearch(c.positions, position); !known {
-		c.positions = slices.Insert(c.positions, at, position)
-	}
 	return true
+}
+
+// pin notes that an event of the call is in the EVENTS log only.
+func (cs *calls) pin(c *call, position uint64, now moment, read int) {
+	if c.unsaved == nil {
+		c.unsaved = cs.unsaved.PushBack(pinned{call: c, position: position, since: now.elapsed, read: read})
+	}
+}
+
+func (cs *calls) unpin(c *call) {
+	if c.unsaved != nil {
+		cs.unsaved.Remove(c.unsaved)
+		c.unsaved = nil
+	}
 }
 
 func (cs *calls) touch(c *call) {
 	if !c.touched {
 		c.touched = true
 		cs.touched = append(cs.touched, c)
+	}
+	if c.recent != nil {
+		cs.recent.MoveToBack(c.recent)
 	}
 }
 
@@ -93,163 +128,134 @@ func (cs *calls) touchAll() {
 	}
 }
 
-// nextDue is when the next call waits for time to pass.
-func (cs *calls) nextDue() (time.Time, bool) {
-	if len(cs.due) == 0 {
-		return time.Time{}, false
+// setLife moves a call on, or back.
+func (cs *calls) setLife(c *call, to life, now time.Duration) {
+	if c.life == open && c.recent != nil {
+		cs.recent.Remove(c.recent)
+		c.recent = nil
+		cs.open--
 	}
-	return cs.due[0].tick.Time, true
+	c.life, c.since = to, now
+	switch to {
+	case open:
+		c.recent = cs.recent.PushBack(c)
+		cs.open++
+	case finished:
+		cs.lingering = append(cs.lingering, c)
+	case leaving:
+		cs.leaving = append(cs.leaving, c)
+	case gone:
+		cs.unpin(c)
+		cs.schedule(c)
+		cs.bytes -= c.size
+		delete(cs.byID, c.id)
+	}
+}
+
+// nextDue is when the next call waits for time to pass.
+func (cs *calls) nextDue() (time.Duration, bool) {
+	next, ok := cs.spilled.next()
+	if len(cs.due) > 0 && (!ok || cs.due[0].deadline < next) {
+		return cs.due[0].deadline, true
+	}
+	return next, ok && next != never
 }
 
 // tick lets time pass for the calls that wait for it.
-func (cs *calls) tick(now time.Time) {
-	for len(cs.due) > 0 && !cs.due[0].tick.Time.After(now) {
-		c := cs.due[0]
-		cs.addTick(c, *c.tick)
-		cs.schedule(c, nil)
+func (cs *calls) tick(now moment) {
+	for len(cs.due) > 0 && cs.due[0].deadline <= now.elapsed {
+		c := heap.Pop(&cs.due).(*call)
+		if c.addTick(*c.tick) {
+			cs.touch(c)
+		}
 	}
 }
 
-// addTick lets time pass for one call. It reports false if the call knew already.
-func (cs *calls) addTick(c *call, tick callevent.Event) bool {
-	if !c.events.Add(tick) {
-		return false
-	}
-	c.ticks = append(c.ticks, tick)
-	cs.touch(c)
-	return true
-}
-
-func (cs *calls) schedule(c *call, tick *callevent.Event) {
-	if c.heapSlot >= 0 {
-		heap.Remove(&cs.due, c.heapSlot)
-	}
-	c.tick = tick
-	if tick != nil {
+// schedule puts a call into the queue of those that wait for time to pass, or takes it out.
+func (cs *calls) schedule(c *call) {
+	waits := c.tick != nil && c.life != gone && !c.frozen
+	switch {
+	case c.heapSlot < 0 && waits:
 		heap.Push(&cs.due, c)
+	case c.heapSlot >= 0 && waits:
+		heap.Fix(&cs.due, c.heapSlot)
+	case c.heapSlot >= 0:
+		heap.Remove(&cs.due, c.heapSlot)
 	}
 }
 
 // derive brings the legs of the touched calls up to date and returns those to write.
-func (cs *calls) derive(rules correlation.Rules, now time.Time) []journal.LegRecord {
+func (cs *calls) derive(rules correlation.Rules, now moment) []journal.LegRecord {
 	var records []journal.LegRecord
-	for _, c := range cs.touched {
-		outcome := cs.outcome(c, rules, now)
+	for _, c := range slices.Clone(cs.touched) {
+		outcome, err := c.derive(rules, now)
+		if err != nil {
+			cs.park(c, err.Error(), now)
+			continue
+		}
 		c.derived = c.withdraw(outcome.Legs)
-		cs.schedule(c, outcome.Tick)
-		cs.noteFinished(c, outcome.Finished, now)
+		cs.follow(c, outcome, now)
 		changes := c.changes()
 		c.writing = len(changes) > 0
 		records = append(records, changes...)
 	}
-	return records
+	return append(records, cs.closing...)
 }
 
-// withdraw adds the legs that were shown and are none any more: events that came out of order have shown them to be a part of others. They
-// end without a result, and count for nothing.
-func (c *call) withdraw(legs []correlation.Leg) []correlation.Leg {
-	for _, leg := range c.written {
-		if slices.ContainsFunc(legs, func(other correlation.Leg) bool { return other.LegID == leg.LegID }) {
-			continue
-		}
-		if n := len(leg.Events); n > 0 && leg.End.IsZero() {
-			leg.End = leg.Events[n-1].Time
-		}
-		leg.Phase, leg.Result, leg.Logged, leg.Revision = correlation.Completed, correlation.Unknown, false, int64(c.events.Len())
-		leg.Answer, leg.Talk = time.Time{}, 0
-		legs = append(legs, leg)
-	}
-	return legs
-}
-
-// outcome lets all time pass that has passed already, so that a call read back from the log ends up where it was.
-func (cs *calls) outcome(c *call, rules correlation.Rules, now time.Time) correlation.Outcome {
-	for {
-		outcome := c.events.Outcome(rules)
-		if outcome.Tick == nil || outcome.Tick.Time.After(now) || !cs.addTick(c, *outcome.Tick) {
-			return outcome
-		}
-	}
-}
-
-func (cs *calls) noteFinished(c *call, finished bool, now time.Time) {
+// follow moves a call on after its legs were derived.
+func (cs *calls) follow(c *call, outcome correlation.Outcome, now moment) {
+	cs.schedule(c)
+	over := outcome.Finished || c.frozen
 	switch {
-	case !finished && !c.finished.IsZero():
-		c.finished = time.Time{}
-		cs.finished--
-	case finished && c.finished.IsZero():
-		c.finished = now
-		cs.finished++
-		cs.done = append(cs.done, c)
+	case over && c.life == open:
+		cs.setLife(c, finished, now.elapsed)
+	case over && c.life == leaving:
+		cs.setLife(c, finished, now.elapsed)
+	case !over && c.life != open:
+		cs.setLife(c, open, 0)
 	}
-}
-
-// changes are the derived legs that the LEGS log does not have in this form.
-func (c *call) changes() []journal.LegRecord {
-	if c.frozen {
-		return nil
-	}
-	var records []journal.LegRecord
-	for _, leg := range c.derived {
-		if leg.Revision < c.floor {
-			continue
-		}
-		if c.force || !isWritten(c.written, leg) {
-			records = append(records, journal.LegRecord{Leg: leg, Positions: c.positions, Ticks: c.ticks})
-		}
-	}
-	return records
-}
-
-func isWritten(written []correlation.Leg, leg correlation.Leg) bool {
-	for i := range written {
-		if written[i].LegID == leg.LegID {
-			return leg.Same(written[i])
-		}
-	}
-	return false
-}
-
-// unwrittenPositions is a record to write for the sake of its positions, so that an event that comes after the call was forgotten finds
-// all events before it.
-func (c *call) unwrittenPositions() []journal.LegRecord {
-	record := journal.Stub(c.id, int64(c.events.Len()))
-	if len(c.written) > 0 {
-		record.Leg = c.written[0]
-	}
-	if c.frozen || c.logged == len(c.positions) || record.Leg.Revision < c.floor {
-		return nil
-	}
-	record.Positions, record.Ticks = c.positions, c.ticks
-	return []journal.LegRecord{record}
 }
 
 // settle marks what was derived as written.
 func (cs *calls) settle() {
 	for _, c := range cs.touched {
-		if c.writing {
-			c.logged = len(c.positions)
-		}
+		c.logged = c.logged || c.writing
 		c.written, c.derived = c.derived, nil
-		c.touched, c.force, c.writing = false, false, false
+		c.touched, c.unsure, c.writing = false, false, false
+		cs.weigh(c)
 	}
+	clear(cs.touched)
 	cs.touched = cs.touched[:0]
 }
 
-// dismiss picks the finished calls that may be forgotten, and returns what has to be written before.
-func (cs *calls) dismiss(now time.Time) []journal.LegRecord {
-	for len(cs.done) > 0 {
-		c := cs.done[0]
-		if !c.finished.IsZero() && len(cs.done) <= maxFinished && now.Sub(c.finished) < linger {
-			break
-		}
-		cs.done = cs.done[1:]
-		if !c.finished.IsZero() {
-			cs.leaving = append(cs.leaving, c)
+func (cs *calls) weigh(c *call) {
+	before := c.size
+	c.size = c.weigh()
+	cs.bytes += c.size - before
+}
+
+// dismiss picks the finished calls that may go, and returns what has to be written before. Those whose events were read longer than some
+// bytes ago may go at once.
+func (cs *calls) dismiss(now moment, read int) []journal.LegRecord {
+	for e := cs.unsaved.Front(); e != nil && overdue(e, now, read); e = e.Next() {
+		if c := e.Value.(pinned).call; c.life == finished {
+			c.since = now.elapsed - linger
 		}
 	}
+	kept := cs.lingering[:0]
+	for i, c := range cs.lingering {
+		switch {
+		case c.life != finished:
+		case len(cs.lingering)-i > maxFinished, now.elapsed-c.since >= linger, c.hasty:
+			cs.dismissed = append(cs.dismissed, c)
+		default:
+			kept = append(kept, c)
+		}
+	}
+	clear(cs.lingering[len(kept):])
+	cs.lingering = kept
 	var records []journal.LegRecord
-	for _, c := range cs.leaving {
+	for _, c := range cs.dismissed {
 		if !c.touched {
 			records = append(records, c.unwrittenPositions()...)
 		}
@@ -257,72 +263,73 @@ func (cs *calls) dismiss(now time.Time) []journal.LegRecord {
 	return records
 }
 
-// forget lets the dismissed calls go, except those that an event has joined meanwhile.
-func (cs *calls) forget() {
-	for _, c := range cs.leaving {
+// forget lets the dismissed calls go, except those that an event has joined meanwhile. Those in the CALLS log have to be taken out of it
+// before.
+func (cs *calls) forget(now time.Duration) {
+	for _, c := range cs.dismissed {
 		switch {
-		case c.finished.IsZero():
+		case c.life != finished:
 		case c.touched:
-			cs.done = append(cs.done, c)
+			cs.lingering = append(cs.lingering, c)
+		case c.saved:
+			c.logged = true
+			cs.setLife(c, leaving, now)
 		default:
 			cs.drop(c)
 		}
 	}
-	clear(cs.leaving)
-	cs.leaving = cs.leaving[:0]
+	clear(cs.dismissed)
+	cs.dismissed = cs.dismissed[:0]
 }
 
-// replay brings the touched calls up to date without anything to write: their legs are in the log, except those of forced calls, whose
-// turn comes later.
-func (cs *calls) replay(rules correlation.Rules, now time.Time, force bool) {
-	for _, c := range cs.touched {
-		outcome := cs.outcome(c, rules, now)
-		c.written, c.touched, c.force = outcome.Legs, false, c.force || force
-		cs.schedule(c, outcome.Tick)
-		cs.noteFinished(c, outcome.Finished, now)
-	}
-	cs.touched = cs.touched[:0]
-	for excess := len(cs.done) - maxReplayed; excess > 0; excess-- {
-		c := cs.done[0]
-		cs.done = cs.done[1:]
-		switch {
-		case c.force:
-			cs.done = append(cs.done, c)
-		case !c.finished.IsZero():
-			cs.drop(c)
-		}
-	}
-}
-
-// drop takes a call out of memory. One that was finished several times comes here as often.
+// drop takes a call out of memory whose legs are in the LEGS log.
 func (cs *calls) drop(c *call) {
 	if cs.byID[c.id] != c {
 		return
 	}
-	cs.schedule(c, nil)
-	if !c.finished.IsZero() {
-		cs.finished--
-	}
-	delete(cs.byID, c.id)
+	cs.setLife(c, gone, 0)
 	cs.forgotten.add(journal.CallKey(c.id))
 }
 
-// lowWater is the lowest sequence that a call in memory has an event in; next if there is no call.
-func (cs *calls) lowWater(next uint64) uint64 {
-	lowest := next
-	for _, c := range cs.byID {
-		if len(c.positions) > 0 {
-			lowest = min(lowest, c.positions[0])
+// park sets a call aside. Its legs end without a result.
+func (cs *calls) park(c *call, reason string, now moment) {
+	cs.parked.add(journal.CallKey(c.id), reason, now.wall)
+	for _, leg := range c.written {
+		if leg.Phase != correlation.Completed {
+			leg = withdrawn(leg, leg.Revision+1)
+			leg.Events = leg.Events[:min(len(leg.Events), 1)]
+			cs.closing = append(cs.closing, journal.LegRecord{Leg: leg, Instance: c.instance, Incomplete: true})
 		}
 	}
-	return lowest
+	cs.touched = slices.DeleteFunc(cs.touched, func(other *call) bool { return other == c })
+	cs.setLife(c, gone, 0)
+	if c.saved {
+		cs.leaving = append(cs.leaving, c)
+	}
 }
 
-// dueHeap orders calls by the time they wait for.
+// parkRefused sets the calls aside that a log refuses for good.
+func (cs *calls) parkRefused(reasons map[string]string, now moment) {
+	for _, c := range cs.byID {
+		if reason, ok := reasons[journal.CallKey(c.id)]; ok {
+			cs.park(c, reason, now)
+		}
+	}
+}
+
+// lowWater is the lowest sequence with an event of a call that is in the EVENTS log only; next if there is none.
+func (cs *calls) lowWater(next uint64) uint64 {
+	if front := cs.unsaved.Front(); front != nil {
+		return min(front.Value.(pinned).position, next)
+	}
+	return next
+}
+
+// dueHeap orders calls by when the time has passed that they wait for.
 type dueHeap []*call
 
 func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].tick.Time.Before(h[j].tick.Time) }
+func (h dueHeap) Less(i, j int) bool { return h[i].deadline < h[j].deadline }
 
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
@@ -343,4 +350,13 @@ func (h *dueHeap) Pop() any {
 	old[len(old)-1] = nil
 	*h, c.heapSlot = old[:len(old)-1], -1
 	return c
+}
+
+// addTicks gives a call those that the log knows of.
+func (cs *calls) addTicks(c *call, ticks []callevent.Event) {
+	for _, tick := range ticks {
+		if c.addTick(tick) {
+			cs.touch(c)
+		}
+	}
 }

@@ -3,92 +3,278 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"time"
 
-	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
-// loadChunk is how many calls are looked up at once.
-const loadChunk = 256
+const (
+	// loadChunk is how many calls are looked up at once.
+	loadChunk = 256
+	// minReuse is how long after the end of a call its id may mean another one. A PBX that counts its calls begins anew when it is
+	// rebooted; what comes late of a call, such as its recording or its record in the history, comes within hours.
+	minReuse = 24 * time.Hour
+)
 
-// load brings calls back into memory that got a late event after they were forgotten.
-func (p *Pipeline) load(ctx context.Context, found arrivals) error {
-	suspects := make(map[string]string)
-	for i := range found.events {
-		id := found.events[i].event.CallID
-		if _, inMemory := p.calls.get(id); inMemory {
-			continue
-		}
-		if key := journal.CallKey(id); p.calls.forgotten.has(key) {
-			suspects[key] = id
-		}
-	}
-	return p.loadCalls(ctx, suspects)
+// load brings calls back into memory that got an event after they were forgotten or spilled.
+func (p *Pipeline) load(ctx context.Context, found arrivals, now moment) error {
+	_, err := p.loadCalls(ctx, p.suspects(found, p.calls.forgotten.has), now)
+	return err
 }
 
-// loadCalls reads back those of the calls, given by key, that have legs in the log.
-func (p *Pipeline) loadCalls(ctx context.Context, byKey map[string]string) error {
-	keys := make([]string, 0, len(byKey))
-	for key := range byKey {
-		keys = append(keys, key)
-	}
-	for chunk := range slices.Chunk(keys, loadChunk) {
-		known, err := p.config.Log.KnownCalls(ctx, chunk)
-		if err != nil {
-			return fmt.Errorf("cannot look calls up: %w", err)
+// suspects are the calls of the events, by key, that are not in memory, but spilled or otherwise known.
+func (p *Pipeline) suspects(found arrivals, known func(key string) bool) map[string]began {
+	suspects := make(map[string]began)
+	for i := range found.events {
+		event := found.events[i].event
+		if _, inMemory := p.calls.byID[event.CallID]; inMemory {
+			continue
 		}
-		for key, record := range known {
-			if err := p.loadCall(ctx, byKey[key], key, record); err != nil {
-				return err
-			}
+		key := journal.CallKey(event.CallID)
+		if _, ok := suspects[key]; !ok && (p.calls.spilled.has(key) || known(key)) {
+			suspects[key] = beganWith(event)
 		}
 	}
+	return suspects
+}
+
+// loadDue brings some of the calls back that wait for time to pass, or that have to make room for others.
+func (p *Pipeline) loadDue(ctx context.Context, now moment) error {
+	due := make(map[string]began)
+	for _, key := range p.calls.spilled.earliest(loadChunk, now.elapsed) {
+		due[key] = began{}
+	}
+	surplus := min(p.surplus(now), loadChunk)
+	oldest := p.calls.spilled.earliest(surplus, never)
+	for _, key := range oldest {
+		due[key] = began{}
+	}
+	loaded, err := p.loadCalls(ctx, due, now)
+	if err != nil {
+		return err
+	}
+	chosen := make([]*call, 0, surplus)
+	for _, key := range oldest {
+		if c := loaded[key]; c != nil && c.life == open {
+			chosen = append(chosen, c)
+		}
+	}
+	if len(oldest) == 0 {
+		chosen = p.calls.quietest(surplus)
+	}
+	p.closeEarly(chosen, now)
 	return nil
 }
 
-// loadCall gives a call the events and ticks that the log knows of and it does not.
-func (p *Pipeline) loadCall(ctx context.Context, id, key string, newest journal.LegRecord) error {
-	c, ok := p.calls.get(id)
-	if ok && isSubset(newest.Positions, c.positions) {
-		p.addTicks(c, newest.Ticks)
-		return nil
+// surplus is how many open calls there are beyond those that there is room for. Room on disk is made a few percent at a time, as it takes
+// seconds until closed calls have left it.
+func (p *Pipeline) surplus(now moment) int {
+	if len(p.calls.touched) > 0 { // the last pass has failed, and what it closed is still to be written
+		return 0
 	}
+	if fill := p.config.Log.Fill()[journal.Calls]; fill.Size > 0 && fill.Used > fill.Size/full*most {
+		p.makeRoom(now)
+	}
+	return max(p.calls.openCount()-p.config.MaxOpenCalls, p.toClose)
+}
+
+// Calls are closed early when the CALLS log is filled to more than most of full percent: one of closeShare, each time.
+const (
+	most, full   = 85, 100
+	closeShare   = 12
+	roomInterval = 5 * time.Second
+)
+
+// makeRoom has a share of the open calls closed.
+func (p *Pipeline) makeRoom(now moment) {
+	if p.madeRoom == 0 || now.elapsed-p.madeRoom >= roomInterval {
+		p.madeRoom = now.elapsed
+		p.toClose = p.calls.openCount()/closeShare + 1
+	}
+}
+
+// closeEarly ends calls with an unknown result.
+func (p *Pipeline) closeEarly(chosen []*call, now moment) {
+	for _, c := range chosen {
+		c.closeEarly(p.rules, now)
+		c.hasty = true
+		p.calls.touch(c)
+	}
+	p.toClose = max(p.toClose-len(chosen), 0)
+	p.closed(len(chosen))
+}
+
+// closed counts calls that were closed early.
+func (p *Pipeline) closed(calls int) {
+	p.config.Metrics.closedEarly.Add(float64(calls))
+	p.progress.mu.Lock()
+	defer p.progress.mu.Unlock()
+	p.progress.status.ClosedEarly += uint64(calls)
+}
+
+// loadCalls reads back those of the calls that are in the logs, and returns them by key.
+func (p *Pipeline) loadCalls(ctx context.Context, byKey map[string]began, now moment) (map[string]*call, error) {
+	loaded := make(map[string]*call, len(byKey))
+	for chunk := range slices.Chunk(slices.Collect(maps.Keys(byKey)), loadChunk) {
+		known, err := p.config.Log.KnownCalls(ctx, chunk)
+		if err != nil {
+			return nil, fmt.Errorf("cannot look calls up: %w", err)
+		}
+		saved, err := p.config.Log.GetCalls(ctx, slices.DeleteFunc(slices.Clone(chunk), func(key string) bool { return !p.calls.spilled.has(key) }))
+		if err != nil {
+			return nil, fmt.Errorf("cannot read calls back: %w", err)
+		}
+		for _, key := range chunk {
+			newest, hasLegs := known[key]
+			record, isSaved := saved[key]
+			switch {
+			case isSaved:
+				loaded[key], err = p.loadSaved(ctx, key, record, newest, now)
+			case hasLegs:
+				loaded[key], err = p.loadCall(ctx, key, newest, byKey[key], now)
+			}
+			if err != nil {
+				return nil, err
+			}
+			p.calls.spilled.remove(key)
+		}
+	}
+	return loaded, nil
+}
+
+// loadSaved brings an open call back as the CALLS log has it, with what the LEGS log knows on top of that.
+func (p *Pipeline) loadSaved(ctx context.Context, key string, record journal.CallRecord, newest journal.LegRecord, now moment) (*call, error) {
+	anchor := now
+	if deadline := p.calls.spilled.deadline(key); deadline != never && !record.Due.IsZero() {
+		anchor = moment{wall: record.Due, elapsed: deadline}
+	}
+	c := newCall(record.CallID, began{}, anchor)
+	c.instance, c.events, c.saved = record.Instance, correlation.Restore(record.State), true
+	c.positions, c.ticks, c.overflow = record.Positions, slices.Clone(record.State.Ticks), record.Incomplete
+	p.calls.put(c)
+	p.config.Metrics.reloaded.Inc()
+	outcome := c.events.Outcome(p.rules)
+	for i := range outcome.Legs {
+		c.name(&outcome.Legs[i])
+	}
+	c.written = outcome.Legs
+	c.wait(outcome.Tick, anchor)
+	if newest.Leg.CallID == c.id && newest.Instance == c.instance {
+		if _, err := p.join(ctx, c, newest); err != nil {
+			return nil, err
+		}
+		if err := p.loadLegs(ctx, c, key); err != nil {
+			return nil, err
+		}
+	}
+	c.logged = isSubset(c.positions, newest.Positions)
+	p.calls.weigh(c)
+	p.calls.touch(c)
+	return c, nil
+}
+
+// loadCall gives a call the events and ticks that the LEGS log knows of and it does not.
+func (p *Pipeline) loadCall(ctx context.Context, key string, newest journal.LegRecord, first began, now moment) (*call, error) {
+	c, inMemory := p.calls.byID[newest.Leg.CallID]
+	if inMemory && (c.saved || isSubset(newest.Positions, c.positions)) {
+		c.rename(newest.Instance)
+		p.calls.addTicks(c, newest.Ticks)
+		return c, nil
+	}
+	earlier := newCall(newest.Leg.CallID, first, now)
+	earlier.instance = newest.Instance
+	if err := p.loadLegs(ctx, earlier, key); err != nil {
+		return nil, err
+	}
+	if inMemory {
+		first = c.began
+	}
+	reused := reused(earlier.written, newest.Stored, first, p.rules)
+	switch {
+	case !inMemory:
+		c = earlier
+		p.calls.put(c)
+	case !reused:
+		c.instance, c.written, c.floor = earlier.instance, earlier.written, earlier.floor
+	}
+	if reused {
+		c.rename(strconv.FormatInt(first.received.Unix(), 36))
+		c.written, c.floor = nil, 0
+		return c, nil
+	}
+	p.config.Metrics.reloaded.Inc()
+	complete, err := p.join(ctx, c, newest)
+	if err != nil {
+		return nil, err
+	}
+	if !complete || newest.Incomplete {
+		p.config.Logger.Warn("an event came so late that others of its call are gone; the legs stay as they are")
+		c.frozen = true
+	}
+	c.logged = isSubset(c.positions, newest.Positions)
+	p.calls.touch(c)
+	return c, nil
+}
+
+// reused reports whether a call that began after another one with the same id was over is not the same: the other one ended, and its last
+// record was written, more than a day before, or more than the longest time that a call may last.
+func reused(legs []correlation.Leg, stored time.Time, first began, rules correlation.Rules) bool {
+	if len(legs) == 0 || first.sent.IsZero() {
+		return false
+	}
+	var over time.Time
+	for i := range legs {
+		if legs[i].Phase != correlation.Completed {
+			return false
+		}
+		if legs[i].End.After(over) {
+			over = legs[i].End
+		}
+	}
+	after := max(minReuse, rules.MaxDuration)
+	return first.sent.Sub(over) > after && first.received.Sub(stored) > after
+}
+
+// join adds the events and ticks that a record of the LEGS log knows of. It reports whether all of them are still there.
+func (p *Pipeline) join(ctx context.Context, c *call, newest journal.LegRecord) (complete bool, err error) {
+	missing := slices.DeleteFunc(slices.Clone(newest.Positions), func(position uint64) bool {
+		_, known := slices.BinarySearch(c.positions, position)
+		return known
+	})
+	groups, err := p.config.Log.GetEvents(ctx, missing)
+	if err != nil {
+		return false, fmt.Errorf("cannot read the events of a call back: %w", err)
+	}
+	found := make(map[uint64]bool)
+	for _, arrived := range p.decode(groups).events {
+		if arrived.event.CallID == c.id {
+			found[arrived.position] = true
+			c.add(*arrived.event, arrived.position)
+		}
+	}
+	p.calls.addTicks(c, newest.Ticks)
+	return len(found) == len(missing), nil
+}
+
+// loadLegs reads the legs of a call back as they were written.
+func (p *Pipeline) loadLegs(ctx context.Context, c *call, key string) error {
 	legs, err := p.config.Log.LegsOfCall(ctx, key)
 	if err != nil {
 		return fmt.Errorf("cannot read the legs of a call back: %w", err)
 	}
-	groups, err := p.config.Log.GetEvents(ctx, newest.Positions)
-	if err != nil {
-		return fmt.Errorf("cannot read the events of a call back: %w", err)
+	legs = slices.DeleteFunc(legs, func(record journal.LegRecord) bool { return record.Instance != c.instance })
+	if len(legs) > 0 {
+		c.written = nil
 	}
-	if !ok {
-		c = p.calls.create(id)
-	}
-	p.config.Metrics.reloaded.Inc()
-	if len(groups) < len(newest.Positions) {
-		p.config.Logger.Warn("an event came so late that others of its call are gone; the legs stay as they are", "positions", newest.Positions)
-		c.frozen = true
-	}
-	for _, arrived := range p.decode(groups).events {
-		if arrived.event.CallID == id {
-			p.calls.add(c, *arrived.event, arrived.position)
-		}
-	}
-	p.addTicks(c, newest.Ticks)
-	c.written, c.logged = c.written[:0], len(c.positions)
 	for _, record := range legs {
 		c.written = append(c.written, record.Leg)
 		c.floor = max(c.floor, record.Leg.Revision)
 	}
 	return nil
-}
-
-func (p *Pipeline) addTicks(c *call, ticks []callevent.Event) {
-	for _, tick := range ticks {
-		p.calls.addTick(c, tick)
-	}
 }
 
 func isSubset(some, all []uint64) bool {
@@ -101,89 +287,16 @@ func isSubset(some, all []uint64) bool {
 }
 
 // add lets events join their calls.
-func (p *Pipeline) add(found arrivals, now time.Time) {
+func (p *Pipeline) add(found arrivals, now moment) {
 	for i := range found.events {
 		event := found.events[i].event
-		c, ok := p.calls.get(event.CallID)
-		if !ok {
-			c = p.calls.create(event.CallID)
+		if p.calls.parked.has(event.CallID) {
+			p.config.Metrics.parked.Inc()
+			continue
 		}
-		if !p.calls.add(c, *event, found.events[i].position) {
+		if !p.calls.add(found.events[i], now, p.read) {
 			p.config.Metrics.overLimit.Inc()
-			p.config.Logger.Warn("a call has too many events; the PBX seems to give several calls one id", "limit", maxCallEvents)
 		}
-		p.config.Metrics.delay.Observe(now.Sub(event.Received).Seconds())
+		p.config.Metrics.delay.Observe(now.wall.Sub(event.Received).Seconds())
 	}
-}
-
-// recover rebuilds the calls in memory from the EVENTS log. Up to the last sequence that any leg reflects it writes nothing, so that no
-// leg is ever replaced by an older revision of itself.
-func (p *Pipeline) recover(ctx context.Context) error {
-	p.generation = p.config.Log.Generation()
-	checkpoint, err := p.config.Log.LoadCheckpoint(ctx)
-	if err != nil {
-		return err
-	}
-	through, err := p.config.Log.LegsThrough(ctx)
-	if err != nil {
-		return err
-	}
-	through = max(through, checkpoint.Processed)
-	p.calls = newCalls()
-	if err := p.config.Log.CallKeys(ctx, p.calls.forgotten.add); err != nil {
-		return fmt.Errorf("cannot learn which calls have legs: %w", err)
-	}
-	p.next = max(min(checkpoint.LowWater, checkpoint.Processed+1), 1)
-	for p.next <= through {
-		if err := p.recoverPass(ctx, checkpoint.Processed, through); err != nil {
-			return err
-		}
-	}
-	p.next, p.marks, p.saved = through+1, nil, checkpoint
-	p.config.Logger.Info("recovered", "calls", len(p.calls.byID), "from", checkpoint.LowWater, "processed", checkpoint.Processed, "through", through)
-	return p.completeCalls(ctx)
-}
-
-// recoverPass replays some groups at the time at which they were received. Calls with events that may not have reached the LEGS log
-// before are marked to be written.
-func (p *Pipeline) recoverPass(ctx context.Context, processed, through uint64) error {
-	groups, err := p.config.Log.ReadEvents(ctx, p.next, readGroups)
-	if err != nil {
-		return err
-	}
-	groups = slices.DeleteFunc(groups, func(g journal.Group) bool { return g.Sequence > through })
-	if len(groups) == 0 {
-		p.next = through + 1
-		return nil
-	}
-	found := p.decode(groups)
-	now := p.config.Now()
-	if n := len(found.events); n > 0 {
-		now = found.events[n-1].event.Received
-	}
-	p.add(found, now)
-	p.calls.tick(now)
-	last := groups[len(groups)-1].Sequence
-	p.calls.replay(p.rules, now, last > processed)
-	p.next = last + 1
-	return nil
-}
-
-// completeCalls makes sure that every call in memory has all its events, and that calls which are not finished are written once more:
-// the rules may have changed.
-func (p *Pipeline) completeCalls(ctx context.Context) error {
-	byKey := make(map[string]string, len(p.calls.byID))
-	for id := range p.calls.byID {
-		byKey[journal.CallKey(id)] = id
-	}
-	if err := p.loadCalls(ctx, byKey); err != nil {
-		return err
-	}
-	for _, c := range p.calls.byID {
-		if c.force || c.finished.IsZero() {
-			c.force = true
-			p.calls.touch(c)
-		}
-	}
-	return nil
 }

@@ -20,6 +20,11 @@ type memoryLog struct {
 	agents     []journal.AgentRecord
 	fail       func() error
 	generation uint64
+	// calls are the writes to the CALLS log; a record without a call id takes one out.
+	calls []savedCall
+	fill  map[journal.Log]journal.Fill
+	// refuse says why a record of a call is refused for good; empty: it is not.
+	refuse func(callID string) string
 	// lowered counts the writes that replaced a leg by an older revision.
 	lowered int
 	// trimmed is how many of the first groups are gone.
@@ -44,11 +49,82 @@ func (l *memoryLog) append(entries ...journal.Entry) {
 
 // crash loses up to n of the records that have not settled.
 func (l *memoryLog) crash(n int) {
+	lost := n
 	for ; n > 0 && len(l.legs) > 0 && l.now().Sub(l.legs[len(l.legs)-1].at) < journal.SettleTime; n-- {
 		l.legs = l.legs[:len(l.legs)-1]
 	}
+	for n := lost; n > 0 && len(l.calls) > 0 && l.now().Sub(l.calls[len(l.calls)-1].at) < journal.SettleTime; n-- {
+		l.calls = l.calls[:len(l.calls)-1]
+	}
 	l.generation++
 }
+
+type savedCall struct {
+	key    string
+	record journal.CallRecord
+	at     time.Time
+}
+
+// saved are the calls in the CALLS log.
+func (l *memoryLog) saved() map[string]journal.CallRecord {
+	found := make(map[string]journal.CallRecord)
+	for _, c := range l.calls {
+		if found[c.key] = c.record; c.record.CallID == "" {
+			delete(found, c.key)
+		}
+	}
+	return found
+}
+
+func (l *memoryLog) PutCalls(_ context.Context, records []journal.CallRecord) error {
+	if err := l.failure(); err != nil {
+		return err
+	}
+	var refused journal.Refused
+	for _, record := range records {
+		if l.refuse != nil && l.refuse(record.CallID) != "" {
+			refused.Reasons = map[string]string{journal.CallKey(record.CallID): l.refuse(record.CallID)}
+			continue
+		}
+		record.Positions = slices.Clone(record.Positions)
+		l.calls = append(l.calls, savedCall{journal.CallKey(record.CallID), record, l.now()})
+	}
+	if len(refused.Reasons) > 0 {
+		return &refused
+	}
+	return nil
+}
+
+func (l *memoryLog) DropCalls(_ context.Context, callKeys []string) error {
+	if err := l.failure(); err != nil {
+		return err
+	}
+	for _, key := range callKeys {
+		l.calls = append(l.calls, savedCall{key: key, at: l.now()})
+	}
+	return nil
+}
+
+func (l *memoryLog) GetCalls(_ context.Context, callKeys []string) (map[string]journal.CallRecord, error) {
+	found := l.saved()
+	maps.DeleteFunc(found, func(key string, _ journal.CallRecord) bool { return !slices.Contains(callKeys, key) })
+	return found, l.failure()
+}
+
+func (l *memoryLog) SavedCalls(_ context.Context, yield func(string, journal.CallRecord)) error {
+	for key, record := range l.saved() {
+		yield(key, journal.CallRecord{Due: record.Due, Rules: record.Rules})
+	}
+	return l.failure()
+}
+
+func (l *memoryLog) EventsEnd(context.Context) (uint64, error) {
+	return uint64(len(l.events)), l.failure()
+}
+
+func (l *memoryLog) Fill() map[journal.Log]journal.Fill { return l.fill }
+
+func (l *memoryLog) Damaged() uint64 { return 0 }
 
 func (l *memoryLog) newest() map[string]journal.LegRecord {
 	newest := make(map[string]journal.LegRecord)
@@ -110,12 +186,20 @@ func (l *memoryLog) PutLegs(_ context.Context, records []journal.LegRecord) erro
 	if len(l.legs) < 1000 { // it takes too long for more
 		before = l.newest()
 	}
+	var refused journal.Refused
 	for _, record := range records {
-		record.Positions = slices.Clone(record.Positions)
+		if l.refuse != nil && l.refuse(record.Leg.CallID) != "" {
+			refused.Reasons = map[string]string{journal.CallKey(record.Leg.CallID): l.refuse(record.Leg.CallID)}
+			continue
+		}
+		record.Positions, record.Ticks = slices.Clone(record.Positions), slices.Clone(record.Ticks)
 		if record.Leg.Revision < before[record.Leg.CallID+"/"+record.Leg.LegID].Leg.Revision {
 			l.lowered++
 		}
 		l.legs = append(l.legs, written{record: record, at: l.now()})
+	}
+	if len(refused.Reasons) > 0 {
+		return &refused
 	}
 	return nil
 }

@@ -5,8 +5,13 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"runtime/debug"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -30,7 +35,15 @@ type Log interface {
 	LegsThrough(ctx context.Context) (uint64, error)
 	PutAgents(ctx context.Context, records []journal.AgentRecord) error
 	Changed(log journal.Log) <-chan struct{}
+	PutCalls(ctx context.Context, records []journal.CallRecord) error
+	GetCalls(ctx context.Context, callKeys []string) (map[string]journal.CallRecord, error)
+	DropCalls(ctx context.Context, callKeys []string) error
+	SavedCalls(ctx context.Context, yield func(callKey string, record journal.CallRecord)) error
 	Generation() uint64
+	// EventsEnd is the newest sequence that the EVENTS log really has.
+	EventsEnd(ctx context.Context) (uint64, error)
+	Fill() map[journal.Log]journal.Fill
+	Damaged() uint64
 	// LastEvent is the newest sequence of the EVENTS log that is known.
 	LastEvent() uint64
 }
@@ -42,9 +55,17 @@ type Config struct {
 	// Rules are asked for at every pass, so that a change applies at once.
 	Rules func() correlation.Rules
 	// Now is the clock. Default time.Now.
-	Now     func() time.Time
-	Metrics *Metrics
-	Logger  *slog.Logger
+	Now func() time.Time
+	// Elapsed is the time since some moment, by a clock that never jumps. Default: that of the process.
+	Elapsed func() time.Duration
+	// CallMemory is about how many bytes the open calls in memory may take; those of which nothing was heard for the longest time are
+	// kept on disk. Default: an eighth of the memory limit of the process, and 16 MiB without one.
+	CallMemory int
+	// MaxOpenCalls is how many calls may be open at a time, in memory or not. Beyond it the oldest are closed with an unknown result.
+	// Default: one for each 768 bytes of the memory limit, and 150,000 without one.
+	MaxOpenCalls int
+	Metrics      *Metrics
+	Logger       *slog.Logger
 }
 
 const (
@@ -53,13 +74,8 @@ const (
 	// linger is how long a finished call stays in memory for events that come late.
 	linger = 30 * time.Second
 	// maxFinished bounds the finished calls in memory. The others are read back from the logs when an event comes late.
-	maxFinished = 1024
-	// maxReplayed bounds them while they are rebuilt after a start. It is larger, so that what is dropped then had been forgotten, and its
-	// positions written, before.
-	maxReplayed = 4 * maxFinished
-	// maxCallEvents bounds the events of one call. More of them mean that a PBX gives all its calls the same id.
-	maxCallEvents      = 2000
-	checkpointInterval = time.Second
+	maxFinished        = 1024
+	checkpointInterval = 500 * time.Millisecond
 	// pace is the pause after a pass, in which more comes together: fewer and larger reads and writes.
 	pace     = 25 * time.Millisecond
 	idleWait = time.Second
@@ -73,30 +89,29 @@ type Pipeline struct {
 	rules      correlation.Rules
 	next       uint64
 	generation uint64
+	// read is how many bytes of the EVENTS log were read.
+	read int
 	// spare is the memory of the last pass's events, for the next one.
 	spare []arrival
 	// marks are where the pipeline stood in the last seconds, oldest first. One becomes the checkpoint when its legs are on disk.
 	marks    []mark
 	saved    journal.Checkpoint
 	progress progress
+	// toClose is how many open calls have to make room on disk, and madeRoom when that was last decided.
+	toClose  int
+	madeRoom time.Duration
 }
 
 type mark struct {
-	at         time.Time
+	at         time.Duration
 	checkpoint journal.Checkpoint
+	// leaving are the calls that can be taken out of the CALLS log then.
+	leaving []*call
 }
 
 // New makes a pipeline. Run starts it.
 func New(config Config) *Pipeline {
-	if config.Now == nil {
-		config.Now = time.Now
-	}
-	if config.Logger == nil {
-		config.Logger = slog.New(slog.DiscardHandler)
-	}
-	if config.Metrics == nil {
-		config.Metrics = NewMetrics(nil)
-	}
+	config = config.withDefaults()
 	p := &Pipeline{config: config, calls: newCalls(), rules: config.Rules()}
 	p.progress.current.Store(config.Now().UnixMicro())
 	p.states = newStates(config.Log.PutAgents, func(err error, pause time.Duration) {
@@ -104,6 +119,39 @@ func New(config Config) *Pipeline {
 	})
 	return p
 }
+
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Elapsed == nil {
+		start := time.Now()
+		c.Elapsed = func() time.Duration { return time.Since(start) }
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	const share, perCall, memory, open = 8, 768, 16 << 20, 150_000
+	limit := debug.SetMemoryLimit(-1)
+	limited := limit < math.MaxInt64
+	if c.CallMemory == 0 {
+		if c.CallMemory = memory; limited {
+			c.CallMemory = int(limit / share)
+		}
+	}
+	if c.MaxOpenCalls == 0 {
+		if c.MaxOpenCalls = open; limited {
+			c.MaxOpenCalls = int(limit / perCall)
+		}
+	}
+	return c
+}
+
+// now is the present moment.
+func (p *Pipeline) now() moment { return moment{wall: p.config.Now(), elapsed: p.config.Elapsed()} }
 
 // Run works until ctx ends. Trouble with the logs is waited out.
 func (p *Pipeline) Run(ctx context.Context) error {
@@ -143,7 +191,7 @@ func (p *Pipeline) persist(ctx context.Context, what string, step func(context.C
 func (p *Pipeline) wait(ctx context.Context, changed <-chan struct{}) {
 	atMost := idleWait
 	if due, ok := p.calls.nextDue(); ok {
-		atMost = min(atMost, max(due.Sub(p.config.Now()), 0))
+		atMost = min(atMost, max(due-p.config.Elapsed(), 0))
 	}
 	timer := time.NewTimer(atMost)
 	defer timer.Stop()
@@ -166,40 +214,59 @@ func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	now := p.config.Now()
 	p.applyRules()
 	arrivals := p.decode(groups)
 	defer p.reuse(arrivals)
-	if err := p.load(ctx, arrivals); err != nil {
-		return false, err
-	}
-	p.states.add(arrivals.agents)
 	through := p.next - 1
 	if len(groups) > 0 {
 		through = groups[len(groups)-1].Sequence
 	}
+	now := p.present(arrivals, through)
+	if err := p.load(ctx, arrivals, now); err != nil {
+		return false, err
+	}
+	if err := p.loadDue(ctx, now); err != nil {
+		return false, err
+	}
+	p.states.add(arrivals.agents)
 	p.add(arrivals, now)
 	p.calls.tick(now)
 	if err := p.write(ctx, through, now); err != nil {
 		return false, err
 	}
+	if err := p.save(ctx, now); err != nil {
+		return false, err
+	}
 	p.next = through + 1
 	p.config.Metrics.progress(p.calls, through, len(arrivals.events))
-	p.note(through, arrivals, now)
-	return len(groups) > 0, p.mark(ctx, now)
+	p.note(through, arrivals)
+	return len(groups) > 0, p.mark(ctx)
+}
+
+// present is the moment at which a pass takes place. While correlation lags behind, time passes as the events tell: what a call waits for
+// may be among those that are still to be read.
+func (p *Pipeline) present(found arrivals, through uint64) moment {
+	now := p.now()
+	if n := len(found.events); n > 0 && p.config.Log.LastEvent() > through {
+		return now.before(found.events[n-1].event.Received)
+	}
+	return now
 }
 
 // note tells Status how far correlation has come.
-func (p *Pipeline) note(through uint64, found arrivals, now time.Time) {
-	current := now
+func (p *Pipeline) note(through uint64, found arrivals) {
+	current := p.config.Now()
 	if n := len(found.events); n > 0 {
 		current = found.events[n-1].event.Received
 	}
 	p.progress.current.Store(current.UnixMicro())
 	p.progress.through.Store(through)
 	p.progress.mu.Lock()
-	p.progress.status.OpenCalls = len(p.calls.byID) - p.calls.finished
-	p.progress.mu.Unlock()
+	defer p.progress.mu.Unlock()
+	status := &p.progress.status
+	status.OpenCalls, status.SpilledCalls = p.calls.openCount(), p.calls.spilled.len()
+	status.ParkedCalls = p.calls.parked.total
+	status.Parked = slices.Clone(p.calls.parked.calls)
 }
 
 // applyRules has every call looked at again when the rules have changed.
@@ -207,34 +274,51 @@ func (p *Pipeline) applyRules() {
 	if rules := p.config.Rules(); rules != p.rules {
 		p.rules = rules
 		p.calls.touchAll()
+		p.calls.spilled.wake(p.config.Elapsed())
 	}
 }
 
-// write derives the legs of the touched calls and makes durable what changed; then finished calls may go.
-func (p *Pipeline) write(ctx context.Context, through uint64, now time.Time) error {
+// write derives the legs of the touched calls and makes durable what changed; then finished calls may go. A call that the log refuses is
+// set aside.
+func (p *Pipeline) write(ctx context.Context, through uint64, now moment) error {
 	records := p.calls.derive(p.rules, now)
-	records = append(records, p.calls.dismiss(now)...)
+	records = append(records, p.calls.dismiss(now, p.read)...)
 	for i := range records {
 		records[i].Through = through
 	}
-	if err := p.config.Log.PutLegs(ctx, records); err != nil {
+	err := p.config.Log.PutLegs(ctx, records)
+	var refused *journal.Refused
+	if err != nil && !errors.As(err, &refused) {
 		return fmt.Errorf("cannot write legs: %w", err)
 	}
 	p.config.Metrics.legs.Add(float64(len(records)))
-	p.calls.forget()
+	p.calls.closing = nil
+	p.park(refused, now)
+	p.calls.forget(now.elapsed)
 	p.calls.settle()
 	return nil
 }
 
-// mark notes once a second where the pipeline stands, and saves the newest mark whose legs have settled.
-func (p *Pipeline) mark(ctx context.Context, now time.Time) error {
-	if n := len(p.marks); n > 0 && now.Sub(p.marks[n-1].at) < checkpointInterval {
+// park sets the calls aside whose records are refused for good.
+func (p *Pipeline) park(refused *journal.Refused, now moment) {
+	if refused == nil {
+		return
+	}
+	p.config.Logger.Error("a log refuses the records of some calls; these calls are set aside", "calls", len(refused.Reasons))
+	p.calls.parkRefused(refused.Reasons, now)
+}
+
+// mark notes now and then where the pipeline stands, and makes the newest mark whose legs have settled the checkpoint.
+func (p *Pipeline) mark(ctx context.Context) error {
+	now := p.config.Elapsed()
+	if n := len(p.marks); n > 0 && now-p.marks[n-1].at < checkpointInterval {
 		return nil
 	}
 	here := journal.Checkpoint{Processed: p.next - 1, LowWater: p.calls.lowWater(p.next)}
-	p.marks = append(p.marks, mark{at: now, checkpoint: here})
+	p.marks = append(p.marks, mark{at: now, checkpoint: here, leaving: p.calls.leaving})
+	p.calls.leaving = nil
 	settled := 0
-	for settled < len(p.marks) && now.Sub(p.marks[settled].at) >= journal.SettleTime {
+	for settled < len(p.marks) && now-p.marks[settled].at >= journal.SettleTime {
 		settled++
 	}
 	if settled == 0 || p.generation != p.config.Log.Generation() {
@@ -246,7 +330,35 @@ func (p *Pipeline) mark(ctx context.Context, now time.Time) error {
 		}
 		p.saved = newest
 	}
-	p.marks = p.marks[settled:]
+	if err := p.leave(ctx, p.marks[:settled]); err != nil {
+		return err
+	}
+	p.marks = slices.Delete(p.marks, 0, settled)
+	return nil
+}
+
+// leave takes calls out of the CALLS log whose last records have settled, and out of memory.
+func (p *Pipeline) leave(ctx context.Context, settled []mark) error {
+	var calls []*call
+	var keys []string
+	for _, m := range settled {
+		for _, c := range m.leaving {
+			if c.saved && (c.life == gone || c.life == leaving && !c.touched && c.since <= m.at) {
+				calls, keys = append(calls, c), append(keys, journal.CallKey(c.id))
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	if err := p.config.Log.DropCalls(ctx, keys); err != nil {
+		return fmt.Errorf("cannot take finished calls out of the CALLS log: %w", err)
+	}
+	for _, c := range calls {
+		if c.saved = false; c.life == leaving {
+			p.calls.drop(c)
+		}
+	}
 	return nil
 }
 
@@ -265,6 +377,7 @@ func (p *Pipeline) decode(groups []journal.Group) arrivals {
 	found := arrivals{events: p.spare}
 	p.spare = nil
 	for _, group := range groups {
+		p.read += group.Bytes
 		if group.Err != nil {
 			p.config.Metrics.undecodable.Inc()
 			p.config.Logger.Error("a group of events cannot be read", "sequence", group.Sequence, "error", group.Err)
@@ -286,13 +399,26 @@ func (p *Pipeline) reuse(found arrivals) {
 }
 
 func (p *Pipeline) decodeEntry(entry *journal.Entry, position uint64, found *arrivals) {
-	events, err := p.config.Dialect.Decode(entry.Request)
+	events, err := p.tryDecode(entry.Request)
+	if errors.Is(err, errPanic) {
+		p.calls.parked.add("event "+strconv.FormatUint(position, 10), err.Error(), p.config.Now())
+	}
 	if err != nil {
 		p.config.Metrics.undecodable.Inc()
 		p.config.Logger.Warn("an accepted request cannot be decoded any more", "sequence", position, "error", err)
 		return
 	}
 	found.take(entry.Mapping, events, position)
+}
+
+// tryDecode is Decode that returns an error where the dialect panics.
+func (p *Pipeline) tryDecode(request callevent.Request) (events []callevent.Event, err error) {
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			err = fmt.Errorf("%w: decoding panics", errPanic)
+		}
+	}()
+	return p.config.Dialect.Decode(request)
 }
 
 // take adds the events of one notification.

@@ -24,8 +24,10 @@ var epoch = time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 
 // bench is a pipeline over a log in memory, with a clock that only moves when told.
 type bench struct {
-	t        testing.TB
-	clock    time.Time
+	t     testing.TB
+	clock time.Time
+	// jumped is by how much the clock is ahead of the time that has passed.
+	jumped   time.Duration
 	log      *memoryLog
 	pipeline *Pipeline
 	speaks   dialect.Dialect
@@ -50,8 +52,11 @@ func newBenchOf(t testing.TB, pbx string) *bench {
 
 func (b *bench) now() time.Time { return b.clock }
 
+// elapsed is the time that has really passed.
+func (b *bench) elapsed() time.Duration { return b.clock.Sub(epoch) - b.jumped }
+
 func (b *bench) restart() {
-	b.pipeline = New(Config{Log: b.log, Dialect: b.speaks, Rules: func() correlation.Rules { return b.rules }, Now: b.now})
+	b.pipeline = New(Config{Log: b.log, Dialect: b.speaks, Rules: func() correlation.Rules { return b.rules }, Now: b.now, Elapsed: b.elapsed})
 	if err := b.pipeline.recover(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}
@@ -141,7 +146,7 @@ func (b *bench) run(found []delivery, then func(b *bench)) {
 		then(b)
 	}
 	b.settle()
-	if open := len(b.pipeline.calls.byID) - b.pipeline.calls.finished; open != 0 {
+	if open := b.pipeline.calls.openCount(); open != 0 {
 		b.t.Errorf("%d calls are open at the end", open)
 	}
 }
@@ -177,6 +182,7 @@ func restartsDoNotShow(t *testing.T, pbx string) {
 			}
 		})
 		if diff := cmp.Diff(lasting(undisturbed), lasting(restarted)); diff != "" {
+
 			rt.Fatal(diff)
 		}
 		if restarted.log.lowered > 0 {

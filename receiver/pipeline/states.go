@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,7 +69,9 @@ func (s *states) write(ctx context.Context) error {
 	}
 	clear(s.waiting)
 	s.mu.Unlock()
-	slices.SortFunc(records, func(a, b journal.AgentRecord) int { return a.Since.Compare(b.Since) })
+	slices.SortFunc(records, func(a, b journal.AgentRecord) int {
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Key(), b.Key()))
+	})
 	if err := s.put(ctx, records); err != nil {
 		s.add(records)
 		return err

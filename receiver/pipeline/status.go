@@ -52,6 +52,7 @@ func (p *Pipeline) Status() Status {
 	p.progress.mu.Lock()
 	status := p.progress.status
 	p.progress.mu.Unlock()
+	status.Damaged = p.config.Log.Damaged()
 	if last, through := p.config.Log.LastEvent(), p.progress.through.Load(); last > through {
 		status.Unread = last - through
 		status.Lag = max(p.config.Now().Sub(time.UnixMicro(p.progress.current.Load())), 0)

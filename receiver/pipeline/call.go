@@ -1,0 +1,307 @@
+package pipeline
+
+import (
+	"container/list"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/correlation"
+	"github.com/pbx-operator/pbx-operator/receiver/journal"
+)
+
+const (
+	// maxCallEvents bounds the events of one call. More of them mean that a PBX gives all its calls the same id.
+	maxCallEvents = 2000
+	// maxPositions and maxTicks bound what each record of a leg carries of its call. A call with more is kept in the CALLS log alone.
+	maxPositions = 512
+	maxTicks     = 64
+)
+
+// life is how far a call has come. A call that nothing was heard of for a while may also be in the CALLS log only, see spilled; one that
+// cannot be handled is parked, see parked.
+//
+//	open ──► finished ──► leaving ──► gone
+//	  ▲          │            │
+//	  └──────────┴────────────┘  an event that comes late
+type life int
+
+const (
+	// open: a leg has not ended, or a decision waits for time to pass.
+	open life = iota
+	// finished: everything is decided. The call stays for a while, for events that come late.
+	finished
+	// leaving: all of it is written. It goes when that is on disk, so that it can be taken out of the CALLS log.
+	leaving
+	// gone: it is not in memory any more.
+	gone
+)
+
+// call is one call in memory.
+type call struct {
+	id string
+	// instance tells the call from earlier ones with the same id; empty for the first.
+	instance string
+	events   correlation.Call
+	// positions are the EVENTS sequences that hold its events, and ticks those that joined it; overflow tells that there were too many.
+	positions []uint64
+	ticks     []callevent.Event
+	overflow  bool
+	// written are its legs as they stand in the LEGS log; derived are newer ones on their way there.
+	written, derived []correlation.Leg
+	// floor is the highest revision in the LEGS log when the call was read back: nothing below it is written.
+	floor int64
+	// logged tells that the LEGS log has all positions, or the note that there are too many.
+	logged bool
+	// frozen tells that events of the call are lost, so that its legs can no longer be derived.
+	frozen bool
+	// unsure tells that the LEGS log may lack what was derived: all legs are written, changed or not.
+	unsure bool
+	// touched tells that the legs have to be derived again, writing that some of the derived ones are to be written.
+	touched, writing bool
+
+	// began is when the first event of the call was sent and received, of those that are in memory since.
+	began began
+
+	life life
+	// since is when the call finished.
+	since time.Duration
+
+	// saved tells that the CALLS log has the call; changed, that it has changed since.
+	saved, changed bool
+	// hasty tells that the call was closed to make room, and does not linger.
+	hasty bool
+	// unsaved is its place among the calls with events that are in the EVENTS log only; nil if it has none.
+	unsaved *list.Element
+	// recent is its place among the open calls, by when something was last heard of them.
+	recent *list.Element
+	size   int
+
+	tick     *callevent.Event
+	deadline time.Duration
+	anchor   moment
+	heapSlot int
+}
+
+// began is when a call began.
+type began struct{ sent, received time.Time }
+
+func beganWith(event *callevent.Event) began {
+	return began{sent: event.Time, received: event.Received}
+}
+
+func newCall(id string, first began, now moment) *call {
+	return &call{id: strings.Clone(id), began: first, heapSlot: -1, anchor: now, life: open}
+}
+
+// add lets an event join. It reports whether the state of the call depends on it, and whether that changed.
+func (c *call) add(event callevent.Event, position uint64) (counts, changed bool) {
+	changed = c.events.Add(event)
+	// Where the same event counts as another one after a while, a repetition may prolong that.
+	if counts = changed || event.Repeat > 0 && c.events.Len() > 0; !counts {
+		return false, false
+	}
+	if at, known := slices.BinarySearch(c.positions, position); !known && !c.overflow {
+		c.positions, c.logged = slices.Insert(c.positions, at, position), false
+	}
+	c.changed = true
+	c.bound()
+	return true, changed
+}
+
+// tryAdd is add that returns an error where correlation panics.
+func (c *call) tryAdd(event callevent.Event, position uint64) (counts, changed bool, err error) {
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			err = fmt.Errorf("%w: correlation panics", errPanic)
+		}
+	}()
+	counts, changed = c.add(event, position)
+	return counts, changed, nil
+}
+
+// addTick lets time pass. It reports false if the call knew already.
+func (c *call) addTick(tick callevent.Event) bool {
+	if !c.events.Add(tick) {
+		return false
+	}
+	if !c.overflow {
+		c.ticks = append(c.ticks, tick)
+	}
+	c.changed = true
+	c.bound()
+	return true
+}
+
+// bound keeps the records of the legs small.
+func (c *call) bound() {
+	if len(c.positions) > maxPositions || len(c.ticks) > maxTicks {
+		c.overflow, c.logged, c.positions, c.ticks = true, false, nil, nil
+	}
+}
+
+// derive brings the legs up to date. It returns an error where correlation panics.
+func (c *call) derive(rules correlation.Rules, now moment) (outcome correlation.Outcome, err error) {
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			err = fmt.Errorf("%w: correlation panics", errPanic)
+		}
+	}()
+	outcome = c.outcome(rules, now)
+	for i := range outcome.Legs {
+		c.name(&outcome.Legs[i])
+	}
+	return outcome, nil
+}
+
+// outcome lets all time pass that has passed already, so that a call read back from the log ends up where it was.
+func (c *call) outcome(rules correlation.Rules, now moment) correlation.Outcome {
+	for {
+		outcome := c.events.Outcome(rules)
+		c.wait(outcome.Tick, now)
+		if c.tick == nil || c.deadline > now.elapsed || !c.addTick(*c.tick) {
+			return outcome
+		}
+	}
+}
+
+// wait notes the tick that the call waits for, and when that is due. See [moment] for the clocks.
+func (c *call) wait(tick *callevent.Event, now moment) {
+	switch {
+	case tick == nil:
+	case c.tick != nil && c.tick.ID == tick.ID:
+		c.deadline += tick.Time.Sub(c.tick.Time)
+	case tick.Type == callevent.MaxDurationOver:
+		c.deadline = max(c.anchor.until(tick.Time), now.until(tick.Time))
+	default:
+		c.deadline = now.until(tick.Time)
+	}
+	c.tick = tick
+}
+
+// closeEarly ends all legs with an unknown result.
+func (c *call) closeEarly(rules correlation.Rules, now moment) {
+	rules.MaxDuration = 1
+	for range maxCallEvents {
+		outcome := c.events.Outcome(rules)
+		if outcome.Tick == nil {
+			return
+		}
+		tick := correlation.NewTick(outcome.Tick.Type, c.id, outcome.Tick.LegID, now.wall.Round(0).UTC())
+		if !c.addTick(tick) {
+			return
+		}
+	}
+}
+
+// rename gives the call, and the legs that it has, another instance.
+func (c *call) rename(instance string) {
+	if c.instance == instance {
+		return
+	}
+	c.instance = instance
+	for i := range c.written {
+		c.name(&c.written[i])
+	}
+}
+
+// name gives the legs of a call whose id was used before ids of their own.
+func (c *call) name(leg *correlation.Leg) {
+	if c.instance == "" {
+		return
+	}
+	leg.LegID += "@" + c.instance
+	if leg.ParentLegID != "" {
+		leg.ParentLegID += "@" + c.instance
+	}
+}
+
+// withdraw adds the legs that were shown and are none any more: events that came out of order have shown them to be a part of others. They
+// end without a result, and count for nothing.
+func (c *call) withdraw(legs []correlation.Leg) []correlation.Leg {
+	for _, leg := range c.written {
+		if slices.ContainsFunc(legs, func(other correlation.Leg) bool { return other.LegID == leg.LegID }) {
+			continue
+		}
+		legs = append(legs, withdrawn(leg, int64(c.events.Len())))
+	}
+	return legs
+}
+
+func withdrawn(leg correlation.Leg, revision int64) correlation.Leg {
+	if n := len(leg.Events); n > 0 && leg.End.IsZero() {
+		leg.End = leg.Events[n-1].Time
+	}
+	leg.Phase, leg.Result, leg.Logged, leg.Revision = correlation.Completed, correlation.Unknown, false, revision
+	leg.Answer, leg.Talk = time.Time{}, 0
+	return leg
+}
+
+// changes are the derived legs that the LEGS log does not have in this form.
+func (c *call) changes() []journal.LegRecord {
+	if c.frozen {
+		return nil
+	}
+	var records []journal.LegRecord
+	for _, leg := range c.derived {
+		if leg.Revision < c.floor {
+			continue
+		}
+		if c.unsure || !isWritten(c.written, leg) {
+			records = append(records, c.record(leg))
+		}
+	}
+	return records
+}
+
+func (c *call) record(leg correlation.Leg) journal.LegRecord {
+	return journal.LegRecord{Leg: leg, Positions: c.positions, Ticks: c.ticks, Incomplete: c.overflow, Instance: c.instance}
+}
+
+func isWritten(written []correlation.Leg, leg correlation.Leg) bool {
+	for i := range written {
+		if written[i].LegID == leg.LegID {
+			return leg.Same(written[i])
+		}
+	}
+	return false
+}
+
+// unwrittenPositions is a record to write for the sake of its positions, so that an event that comes after the call was forgotten finds
+// all events before it.
+func (c *call) unwrittenPositions() []journal.LegRecord {
+	if c.frozen || c.logged {
+		return nil
+	}
+	record := journal.Stub(c.id, int64(c.events.Len()))
+	if len(c.written) > 0 {
+		record.Leg = c.written[0]
+	}
+	if record.Leg.Revision < c.floor {
+		return nil
+	}
+	return []journal.LegRecord{c.record(record.Leg)}
+}
+
+// toSave is the call as the CALLS log keeps it.
+func (c *call) toSave(rules uint64) journal.CallRecord {
+	record := journal.CallRecord{
+		CallID: c.id, Instance: c.instance, Positions: c.positions, Incomplete: c.overflow, State: c.events.Snapshot(), Rules: rules,
+	}
+	if c.tick != nil {
+		record.Due = c.tick.Time
+	}
+	return record
+}
+
+// weigh is about how many bytes of memory the call takes.
+func (c *call) weigh() int {
+	const fixed, perLeg, perLegEvent, perTick = 700, 500, 56, 800
+	size := fixed + c.events.Size() + 8*len(c.positions) + perTick*len(c.ticks)
+	for i := range c.written {
+		size += perLeg + perLegEvent*len(c.written[i].Events)
+	}
+	return size
+}
