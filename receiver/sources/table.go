@@ -63,7 +63,9 @@ type table struct {
 // Table resolves tokens by the newest state of affairs. The zero value knows no token.
 type Table struct {
 	current atomic.Pointer[table]
-	// Rate bounds the requests per second to the URLs of one target, with bursts of twice as many; 0: no bound.
+	// Rate bounds the requests per second to the URLs of one extension, with bursts of twice as many; 0: no
+	// bound. The URL of an account may be called as often as those of all its mapped extensions together,
+	// and as minAccountShare of them where fewer are mapped.
 	Rate int
 }
 
@@ -77,7 +79,7 @@ func (t *Table) Resolve(token string) (*Target, bool) {
 	return target, ok
 }
 
-// Loaded tells whether the table knows what its integration looks like.
+// Loaded reports whether the table knows what its integration looks like.
 func (t *Table) Loaded() bool { return t.current.Load() != nil }
 
 // Rules are those of the integration, or the default ones before it is known.
@@ -102,13 +104,7 @@ func (t *Table) Targets() int {
 	if current == nil {
 		return 0
 	}
-	seen := make(map[string]struct{}, len(current.Targets))
-	for _, target := range current.Targets {
-		if target.Source != (callevent.Source{}) {
-			seen[target.Mapping] = struct{}{}
-		}
-	}
-	return len(seen)
+	return current.extensionCount()
 }
 
 // Decode implements dialect.Dialect with the settings in force. What comes by the URL of the account is attributed to the extensions.
@@ -157,18 +153,48 @@ func (t *table) speak(before *table) error {
 	return fmt.Errorf("the settings of the PBX are refused: %w", refused)
 }
 
-// limit gives the targets their limiters.
+// minAccountShare is as how many extensions an account counts at least: a PBX that knows one URL sends the
+// events of all its extensions there, mapped or not.
+const minAccountShare = 10
+
+// limit gives the targets their limiters. Those that stay keep theirs, with what they have used of it.
 func (t *Table) limit(next *table) {
+	if t.Rate == 0 {
+		return
+	}
 	limiters := make(map[string]*rate.Limiter)
 	if current := t.current.Load(); current != nil {
 		for _, target := range current.Targets {
 			limiters[target.Mapping] = target.Limiter
 		}
 	}
+	account := t.Rate * max(next.extensionCount(), minAccountShare)
 	for _, target := range next.Targets {
-		if limiters[target.Mapping] == nil && t.Rate > 0 {
-			limiters[target.Mapping] = rate.NewLimiter(rate.Limit(t.Rate), 2*t.Rate)
+		perSecond := t.Rate
+		if target.isAccount() {
+			perSecond = account
+		}
+		if limiters[target.Mapping] == nil {
+			limiters[target.Mapping] = rate.NewLimiter(rate.Limit(perSecond), 2*perSecond)
 		}
 		target.Limiter = limiters[target.Mapping]
+		if target.Limiter.Limit() != rate.Limit(perSecond) {
+			target.Limiter.SetLimit(rate.Limit(perSecond))
+			target.Limiter.SetBurst(2 * perSecond)
+		}
 	}
+}
+
+// isAccount reports whether the target's URL serves all extensions of a PBX.
+func (t *Target) isAccount() bool { return t.Source == (callevent.Source{}) }
+
+// extensionCount is the number of extensions that have an event URL, whatever the number of their tokens.
+func (t *table) extensionCount() int {
+	seen := make(map[string]struct{}, len(t.Targets))
+	for _, target := range t.Targets {
+		if !target.isAccount() {
+			seen[target.Mapping] = struct{}{}
+		}
+	}
+	return len(seen)
 }

@@ -46,6 +46,7 @@ type Watch struct {
 	mappings            store
 	changed             chan struct{}
 	controllers         []cache.Controller
+	minted              minted
 }
 
 type store struct {
@@ -100,8 +101,12 @@ func (w *Watch) inform(client rest.Interface, resource string, selector fields.S
 		Transform:     slim,
 		Indexers:      cache.Indexers{byExtension: extensionOf},
 		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(any) { w.note() },
-			UpdateFunc: func(any, any) { w.note() },
+			AddFunc: func(any) { w.note() },
+			UpdateFunc: func(before, after any) {
+				if matters(before, after) {
+					w.note()
+				}
+			},
 			DeleteFunc: func(any) { w.note() },
 		},
 	})
@@ -220,19 +225,20 @@ func (w *Watch) build() (*table, error) {
 		Type: string(integration.Spec.PBX.Type), Settings: SettingsOf(integration.Spec), Rules: RulesOf(integration.Spec),
 		Targets: make(map[digest]*Target),
 	}
-	next.add(ring, string(integration.UID), &Target{Mapping: string(integration.UID), Name: integration.Name})
-	for _, obj := range w.mappings.List() {
-		if mapping, ok := obj.(*v1alpha1.ExtensionMapping); ok {
-			next.add(ring, string(mapping.UID), targetOf(mapping))
+	w.minted.use(secret.Data)
+	add := func(source string, target *Target) {
+		for _, digest := range w.minted.of(target, func() []string { return ring.Tokens(source) }) {
+			next.Targets[digest] = target
 		}
 	}
-	return next, nil
-}
-
-func (t *table) add(ring eventurl.Ring, source string, target *Target) {
-	for _, token := range ring.Tokens(source) {
-		t.Targets[digestOf(token)] = target
+	add(string(integration.UID), &Target{Mapping: string(integration.UID), Name: integration.Name})
+	for _, obj := range w.mappings.List() {
+		if mapping, ok := obj.(*v1alpha1.ExtensionMapping); ok {
+			add(string(mapping.UID), targetOf(mapping))
+		}
 	}
+	w.minted.keep(next)
+	return next, nil
 }
 
 func targetOf(mapping *v1alpha1.ExtensionMapping) *Target {
