@@ -138,13 +138,13 @@ func (c *cluster) showFirstEvent(ctx context.Context, r *receiver) {
 	showFirstEvent(ctx, r.journal, integration.CreationTimestamp.Time, c.watch.ShowFirstEvent, r.logger)
 }
 
-// feel notes that events are taken, and shows when they were not, until ctx ends.
-func (c *cluster) feel(ctx context.Context, running *sync.WaitGroup, r *receiver) {
+// watchOutages notes that events are taken, and shows when they were not, until ctx ends.
+func (c *cluster) watchOutages(ctx context.Context, running *sync.WaitGroup, r *receiver) {
 	if c.watch == nil {
 		return
 	}
-	p := &pulse{
-		path: pulsePath(r.options.dataDir), now: time.Now, ready: r.ready, show: c.watch.ShowOutage, log: r.logger,
+	p := &heartbeat{
+		path: heartbeatPath(r.options.dataDir), now: time.Now, ready: r.ready, show: c.watch.ShowOutage, log: r.logger,
 		covered: func() bool {
 			integration, ok := c.watch.Integration()
 			return ok && r.options.covered(integration.Spec.Receiver)

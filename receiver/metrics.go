@@ -107,3 +107,66 @@ func (c *agentCollector) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(c.agents, prometheus.GaugeValue, float64(count), string(state))
 	}
 }
+
+// correlationCollector reports how correlation fares.
+type correlationCollector struct {
+	receiver                              *receiver
+	lag, stalled, unread, parked, damaged *prometheus.Desc
+}
+
+func newCorrelationCollector(r *receiver) *correlationCollector {
+	describe := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("pbx_receiver_"+name, help, nil, nil)
+	}
+	return &correlationCollector{
+		receiver: r,
+		lag:      describe("correlation_lag_seconds", "Age of the oldest event that is not correlated yet; 0 if there is none."),
+		stalled:  describe("correlation_stalled_seconds", "Time since which nothing was correlated although there were events to read."),
+		unread:   describe("unread_commits", "Commits of the EVENTS log that are not correlated yet."),
+		parked:   describe("parked_calls", "Calls that were set aside since the start because they cannot be correlated or stored."),
+		damaged:  describe("damaged_records_total", "Records of the logs that could not be read and were skipped."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *correlationCollector) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, description := range []*prometheus.Desc{c.lag, c.stalled, c.unread, c.parked, c.damaged} {
+		descriptions <- description
+	}
+}
+
+// Collect implements prometheus.Collector. A receiver that does not correlate has nothing to report.
+func (c *correlationCollector) Collect(metrics chan<- prometheus.Metric) {
+	correlator := c.receiver.correlator.Load()
+	if correlator == nil {
+		return
+	}
+	status := correlator.Status()
+	gauge := func(description *prometheus.Desc, value float64) {
+		metrics <- prometheus.MustNewConstMetric(description, prometheus.GaugeValue, value)
+	}
+	gauge(c.lag, status.Lag.Seconds())
+	gauge(c.stalled, c.receiver.stalled(time.Now()).Seconds())
+	gauge(c.unread, float64(status.Unread))
+	gauge(c.parked, float64(status.ParkedCalls))
+	metrics <- prometheus.MustNewConstMetric(c.damaged, prometheus.CounterValue, float64(status.Damaged))
+}
+
+// degradedCollector reports what is wrong with the receiver.
+type degradedCollector struct{ monitor *monitor }
+
+var degraded = prometheus.NewDesc("pbx_receiver_degraded", "1 for each reason for which the condition Degraded is True.", []string{"reason"}, nil)
+
+// Describe implements prometheus.Collector.
+func (c *degradedCollector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- degraded }
+
+// Collect implements prometheus.Collector.
+func (c *degradedCollector) Collect(metrics chan<- prometheus.Metric) {
+	seen := map[string]bool{}
+	for _, reason := range c.monitor.reasons() {
+		if !seen[reason] {
+			metrics <- prometheus.MustNewConstMetric(degraded, prometheus.GaugeValue, 1, reason)
+		}
+		seen[reason] = true
+	}
+}

@@ -22,18 +22,13 @@ var (
 	errStopping = errors.New("the receiver is stopping")
 	errNoTable  = errors.New("it is not known yet which event URLs are valid")
 	errNoPort   = errors.New("the port for events is not open yet")
+	errStalled  = errors.New("events are not correlated any more, although there are some to read; a restart may help")
 )
 
 func listenProbes(ctx context.Context, r *receiver) (*probes, error) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := r.ready(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		w.WriteHeader(http.StatusOK)
-	})
+	mux.Handle("/healthz", probe(r.alive))
+	mux.Handle("/readyz", probe(r.ready))
 	mux.Handle("/metrics", promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: probeTimeout}))
 	if r.options.profile {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -47,6 +42,17 @@ func listenProbes(ctx context.Context, r *receiver) (*probes, error) {
 	p := &probes{server: &http.Server{Handler: mux, ReadHeaderTimeout: probeTimeout, IdleTimeout: time.Minute}}
 	go func() { _ = p.server.Serve(listener) }() // it ends with close
 	return p, nil
+}
+
+// probe answers 200, or 503 with what is wrong.
+func probe(check func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if err := check(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+	}
 }
 
 func (p *probes) close() { _ = p.server.Close() }
@@ -65,4 +71,24 @@ func (r *receiver) ready() error {
 	default:
 		return r.journal.Check()
 	}
+}
+
+// alive returns nil unless only a restart can help: correlation stands still before events that it could
+// read. While the log server is somebody else's and away, a restart would not bring it back.
+func (r *receiver) alive() error {
+	stalled := r.stalled(time.Now())
+	if stalled < stalledTolerated || r.options.natsURL != "" && r.ready() != nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errStalled, stalled.Round(time.Second))
+}
+
+// stalled returns for how long correlation has stood still.
+func (r *receiver) stalled(now time.Time) time.Duration {
+	correlator := r.correlator.Load()
+	if correlator == nil {
+		return 0
+	}
+	unread := correlator.Status().Unread
+	return r.progress.stalled(now, r.journal.LastEvent()-unread, unread)
 }

@@ -60,9 +60,12 @@ type receiver struct {
 	registry *prometheus.Registry
 	table    *sources.Table
 	journal  *journal.Journal
-	stopping atomic.Bool
-	opened   atomic.Bool
-	taking   atomic.Bool
+	// correlator is nil where another receiver correlates, and until the logs are open.
+	correlator atomic.Pointer[pipeline.Pipeline]
+	progress   progress
+	stopping   atomic.Bool
+	opened     atomic.Bool
+	taking     atomic.Bool
 }
 
 func newReceiver(o options, logger *slog.Logger) *receiver {
@@ -84,7 +87,7 @@ func (r *receiver) run(ctx context.Context) error {
 		return err
 	}
 	defer r.journal.Close()
-	r.registry.MustRegister(newLogCollector(r.journal))
+	r.registry.MustRegister(newLogCollector(r.journal), newCorrelationCollector(r))
 	r.opened.Store(true)
 	return r.serveEvents(ctx)
 }
@@ -125,6 +128,7 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 		correlator := pipeline.New(pipeline.Config{
 			Log: r.journal, Dialect: r.table, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
 		})
+		r.correlator.Store(correlator)
 		running.Go(func() {
 			if err := correlator.Run(workers); err != nil && workers.Err() == nil {
 				fail(err)
@@ -149,8 +153,9 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 	r.taking.Store(true)
 	if r.options.writes() {
 		cluster.show(workers, &running, r)
-		cluster.feel(workers, &running, r)
+		cluster.watchOutages(workers, &running, r)
 	}
+	running.Go(func() { r.newMonitor(cluster).run(workers) })
 	r.logger.Info("taking events", "address", server.Addr().String(), "extensions", r.table.Targets())
 	select {
 	case <-ctx.Done():

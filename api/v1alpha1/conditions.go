@@ -67,7 +67,7 @@ const (
 	ReasonRecordsDamaged       = "RecordsDamaged"
 	ReasonJournalFull          = "JournalFull"
 	ReasonPublicationBehind    = "PublicationBehind"
-	ReasonAPIServerAway        = "APIServerAway"
+	ReasonPublicationFailing   = "PublicationFailing"
 	ReasonDriftCorrected       = "DriftCorrected"
 	ReasonMissedCall           = "MissedCall"
 	ReasonEventQuarantined     = "EventQuarantined"

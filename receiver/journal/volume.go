@@ -38,3 +38,6 @@ func (v *volume) check() error {
 	v.low.Store(stat.Bavail*uint64(stat.Bsize) < v.reserve)
 	return nil
 }
+
+// LowOnSpace reports whether the volume has too little free space for events.
+func (j *Journal) LowOnSpace() bool { return j.volume.low.Load() }

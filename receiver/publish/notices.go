@@ -29,6 +29,7 @@ const (
 	reportingController = "pbx-operator.io/receiver"
 	actionPublish       = "PublishCallLeg"
 	actionDecode        = "DecodeEvent"
+	actionCorrelate     = "CorrelateEvents"
 
 	kindIntegration = "PBXIntegration"
 	kindMapping     = "ExtensionMapping"
@@ -77,6 +78,7 @@ type Notices struct {
 	limit       *summary
 	rejected    *summary
 	skipped     *summary
+	trouble     *summary
 	total       *prometheus.CounterVec
 }
 
@@ -89,6 +91,7 @@ func NewNotices(config NoticesConfig) *Notices {
 		limit:         newSummary(v1alpha1.ReasonCallLegLimitReached, actionPublish),
 		rejected:      newSummary(v1alpha1.ReasonCallLegRefused, actionPublish),
 		skipped:       newSummary(v1alpha1.ReasonPublicationBehind, actionPublish),
+		trouble:       newSummary(v1alpha1.ConditionDegraded, actionCorrelate),
 		total: promauto.With(config.Registerer).NewCounterVec(prometheus.CounterOpts{
 			Name: "pbx_receiver_notices_total", Help: "Kubernetes Events by reason; suppressed ones were too many.",
 		}, []string{"reason", "outcome"}),
@@ -98,7 +101,7 @@ func NewNotices(config NoticesConfig) *Notices {
 // Run posts notices until ctx is done.
 func (n *Notices) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, summary := range []*summary{n.quarantine, n.limit, n.rejected, n.skipped} {
+	for _, summary := range []*summary{n.quarantine, n.limit, n.rejected, n.skipped, n.trouble} {
 		group.Go(func() error { n.post(ctx, summary); return nil })
 	}
 	return group.Wait()
@@ -111,6 +114,11 @@ func (n *Notices) Quarantined(count int, reason string) {
 		return fmt.Sprintf("%d %s of the PBX could not be understood and went into quarantine, the last one because: %s",
 			count, plural(count, "event"), truncate(reason, maxReason))
 	})
+}
+
+// Degraded tells that something is wrong with the receiver, and what to do. It never blocks.
+func (n *Notices) Degraded(reason, message string) {
+	n.trouble.add(1, func(int) string { return reason + ": " + message })
 }
 
 // limitReached tells that a leg is not shown because live ones fill all places.

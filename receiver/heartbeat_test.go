@@ -16,15 +16,15 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
-// patient is a receiver whose pulse is felt, and an API server that may be away.
+// patient is a receiver whose heartbeat is watched, and an API server that may be away.
 type patient struct {
-	dir   string
-	clock time.Time
-	ill   error
-	away  error
-	alone bool
-	shown []outage
-	pulse *pulse
+	dir       string
+	clock     time.Time
+	ill       error
+	away      error
+	alone     bool
+	shown     []outage
+	heartbeat *heartbeat
 }
 
 func newPatient(t *testing.T) *patient {
@@ -35,12 +35,12 @@ func newPatient(t *testing.T) *patient {
 // start is a start of the receiver; what was there before is as good as killed.
 func (p *patient) start(t *testing.T) {
 	t.Helper()
-	p.pulse = &pulse{
-		path: pulsePath(p.dir), now: func() time.Time { return p.clock }, ready: func() error { return p.ill }, show: p.show, log: discard(),
+	p.heartbeat = &heartbeat{
+		path: heartbeatPath(p.dir), now: func() time.Time { return p.clock }, ready: func() error { return p.ill }, show: p.show, log: discard(),
 		covered: func() bool { return !p.alone },
 	}
-	p.pulse.load()
-	p.pulse.look(t.Context())
+	p.heartbeat.load()
+	p.heartbeat.look(t.Context())
 }
 
 func (p *patient) show(_ context.Context, start, end time.Time) error {
@@ -54,7 +54,7 @@ func (p *patient) show(_ context.Context, start, end time.Time) error {
 func (p *patient) after(t *testing.T, d time.Duration) {
 	t.Helper()
 	p.clock = p.clock.Add(d)
-	p.pulse.look(t.Context())
+	p.heartbeat.look(t.Context())
 }
 
 func (p *patient) at(seconds int) time.Time {
@@ -94,7 +94,7 @@ func TestOutageBeginsWhereAnOrderlyEndWas(t *testing.T) {
 	p := newPatient(t)
 	p.start(t)
 	p.clock = p.at(3)
-	p.pulse.end()
+	p.heartbeat.end()
 	p.clock = p.at(30)
 	p.start(t)
 	p.expect(t, outage{p.at(3), p.at(30)})
@@ -168,7 +168,7 @@ func TestOthersTakeEventsIntoOneLog(t *testing.T) {
 
 func TestUnreadableNoteIsNoOutage(t *testing.T) {
 	p := newPatient(t)
-	if err := os.WriteFile(filepath.Join(p.dir, pulseName), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(p.dir, heartbeatName), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.start(t)
