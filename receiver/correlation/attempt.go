@@ -41,6 +41,9 @@ type attempt struct {
 
 	start, answered, end time.Time
 	result               Result // empty while the leg lasts
+
+	decided ruleID // the last rule that applied
+	applied uint32 // a bit for each rule that did
 }
 
 // closing is how a leg ends whose hangup is not heard.
@@ -172,6 +175,7 @@ func (a *attempt) conclude() {
 		a.called = a.otherSide()
 	}
 	a.result = a.outcome()
+	a.decide(a.basis())
 	a.withdrawn = a.withdrawn || a.hangup != nil && a.hangup.Status == callevent.StatusAnsweredElsewhere
 	switch {
 	case a.hangup != nil:
@@ -262,6 +266,22 @@ func (a *attempt) outcome() Result {
 		return a.unstated()
 	}
 	return Unknown
+}
+
+// basis is the rule by which the leg's own events decide.
+func (a *attempt) basis() ruleID {
+	switch {
+	case a.hangup == nil && a.result == "":
+		return undecided
+	case a.hangup == nil && a.closing.over.IsZero():
+		return longestDuration
+	case a.result == Answered && (a.hangup == nil || a.hangup.Status != callevent.StatusAnswered):
+		return answerDecides
+	case a.hangup == nil:
+		return endWithoutHangup
+	default:
+		return statusOfHangup
+	}
 }
 
 // unheard is the result of a leg without a hangup.

@@ -12,6 +12,7 @@ import (
 // goroutine at a time.
 type Call struct {
 	events []*event          // in canonical order
+	known  map[string]bool   // their IDs, of a call with many events
 	ticks  []callevent.Event // in order of their IDs
 }
 
@@ -31,20 +32,56 @@ func (c *Call) Add(e callevent.Event) bool {
 	}
 }
 
+// manyEvents is from how many on a call keeps an index of their IDs. Few calls have as many.
+const manyEvents = 32
+
 func (c *Call) join(e *callevent.Event) bool {
 	joining, shared := compact(e), identify(e)
-	var mate *identity
-	for _, known := range c.events {
-		if known.ID == e.ID && known.repeats(joining) {
-			return c.repeat(e)
-		}
-		if mate == nil && *known.identity == shared {
-			mate = known.identity
+	if c.repeated(joining) {
+		return c.repeat(e)
+	}
+	c.put(joining, shared)
+	return true
+}
+
+// put inserts an event that the set does not have.
+func (c *Call) put(e *event, shared identity) {
+	e.identity = &shared
+	i, _ := slices.BinarySearchFunc(c.events, e, canonical)
+	e.own(c.mate(i, shared), shared)
+	c.events = slices.Insert(c.events, i, e)
+	c.index(e)
+}
+
+// repeated reports whether the set has the event.
+func (c *Call) repeated(e *event) bool {
+	if c.known != nil && !c.known[e.ID] {
+		return false
+	}
+	return slices.ContainsFunc(c.events, func(known *event) bool { return known.ID == e.ID && known.repeats(e) })
+}
+
+func (c *Call) index(e *event) {
+	switch {
+	case c.known != nil:
+		c.known[e.ID] = true
+	case len(c.events) > manyEvents:
+		c.known = make(map[string]bool, 2*len(c.events))
+		for _, known := range c.events {
+			c.known[known.ID] = true
 		}
 	}
-	joining.own(mate, shared)
-	c.insert(joining)
-	return true
+}
+
+// mate is the identity of an event near place i, where it is equal: the events of a leg stand together.
+func (c *Call) mate(i int, shared identity) *identity {
+	const near = 2
+	for _, e := range c.events[max(0, i-near):min(len(c.events), i+near)] {
+		if *e.identity == shared {
+			return e.identity
+		}
+	}
+	return nil
 }
 
 // repeat makes one event of those that repeat each other: the first one stands for all.
@@ -72,6 +109,9 @@ func (c *Call) insert(e *event) {
 	i, _ := slices.BinarySearchFunc(c.events, e, canonical)
 	c.events = slices.Insert(c.events, i, e)
 }
+
+// Held is the number of events that the call holds: those that repeat each other are one. [Call.Len], the revision, may be more.
+func (c *Call) Held() int { return len(c.events) }
 
 func (c *Call) elapse(tick callevent.Event) bool {
 	i, known := slices.BinarySearchFunc(c.ticks, tick.ID, func(t callevent.Event, id string) int { return strings.Compare(t.ID, id) })

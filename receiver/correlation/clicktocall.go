@@ -95,4 +95,5 @@ func (a *attempt) absorb(source *attempt) {
 	start := a.start
 	a.conclude()
 	a.start = start
+	a.decide(clickToCall)
 }

@@ -24,6 +24,7 @@ type event struct {
 	Talk        *time.Duration
 	Transferred bool
 	Record      *callevent.Record
+	Attributes  map[string]string // bounded
 
 	Verdict                         callevent.Verdict
 	StatusOfCall, Lapses, Secondary bool
@@ -50,7 +51,7 @@ func compact(e *callevent.Event) *event {
 		Flow: e.Flow, Status: e.Status, WireStatus: e.WireStatus, Remote: e.Remote, RecordingID: e.RecordingID,
 		Bridged: e.Bridged, Talk: e.Talk, Transferred: e.Transferred, Record: e.Record,
 		Verdict: e.Verdict, StatusOfCall: e.StatusOfCall, Lapses: e.Lapses, Secondary: e.Secondary,
-		Repeat: e.Repeat, last: e.Received.Round(0).UTC(),
+		Repeat: e.Repeat, last: e.Received.Round(0).UTC(), Attributes: attributesOf(e),
 	}
 }
 

@@ -27,35 +27,40 @@ func (f *folded) givenUp() *event {
 	return nil
 }
 
-// judgeEntry decides how the call ended for the leg with which it entered: the platform's own answer says nothing of it. It stays open
-// until that is certain.
-func (f *folded) judgeEntry(c *Call, rules Rules) {
-	a := f.entry()
-	if a == nil {
-		return
+// entry is the leg with which the call entered; nil where the PBX tells of none.
+func (v *view) entry() *attempt {
+	f := folded{facts: *v.facts, attempts: v.legs}
+	return f.entry()
+}
+
+// judgeEntry is the rule entry-leg: the platform's own answer says nothing of the call. The leg stays open until it is certain how it ended.
+func judgeEntry(v *view, a attempt) (attempt, bool) {
+	if entry := v.entry(); entry == nil || entry.id != a.id {
+		return a, false
 	}
-	if f.entryAnswered(a); a.hangup == nil {
-		return
+	v.entryAnswered(&a)
+	if a.hangup == nil {
+		return a, true
 	}
 	switch {
-	case f.taken(rules), !a.answered.IsZero():
+	case v.taken(), !a.answered.IsZero():
 		a.result = Answered
-	case f.waiting.deciding != nil && c.graceOver():
+	case v.waiting.deciding != nil && v.grace:
 		a.result = Missed
-	case f.waiting.deciding != nil:
+	case v.waiting.deciding != nil:
 		a.result, a.end = "", time.Time{}
 	default:
-		a.result = f.entryResult(a)
+		a.result = v.entryResult(&a)
 	}
 	a.order()
+	return a, true
 }
 
 // entryAnswered takes the answer from the first leg that was taken.
-func (f *folded) entryAnswered(a *attempt) {
+func (v *view) entryAnswered(a *attempt) {
 	a.answered = time.Time{}
-	for i := range f.attempts {
-		p := &f.attempts[i]
-		if p == a || p.answered.IsZero() {
+	for _, p := range v.takers {
+		if p.id == a.id || p.answered.IsZero() {
 			continue
 		}
 		if a.answered.IsZero() || p.answered.Before(a.answered) {
@@ -68,10 +73,10 @@ func (f *folded) entryAnswered(a *attempt) {
 }
 
 // entryResult is that of the last leg; a call without legs failed, or was served by the platform itself.
-func (f *folded) entryResult(a *attempt) Result {
+func (v *view) entryResult(a *attempt) Result {
 	var last *attempt
-	for i := range f.attempts {
-		if p := &f.attempts[i]; p != a && (last == nil || p.end.After(last.end)) {
+	for i := range v.legs {
+		if p := &v.legs[i]; p.id != a.id && (last == nil || p.end.After(last.end)) {
 			last = p
 		}
 	}

@@ -83,7 +83,9 @@ type Leg struct {
 	Backfilled bool `json:"backfilled,omitempty"`
 	// Revision grows with every event that joined the call.
 	Revision int64 `json:"revision"`
-	// Events that joined the leg, in canonical order; all of them.
+	// Attributes are the tags of the call, as tag.NAME, and the parameters that no rule asks for. At most 16.
+	Attributes map[string]string `json:"attributes,omitempty"`
+	// Events that joined the leg, in canonical order: of more than 64 the first and the last 32.
 	Events []LegEvent `json:"events,omitempty"`
 }
 

@@ -24,6 +24,17 @@ type Outcome struct {
 // Derive returns the legs of all calls that the events and ticks belong to, in order of start, leg id and call id. It is a function of the
 // set: order and repetition do not matter.
 func Derive(events []callevent.Event, rules Rules) []Leg {
+	calls := callsOf(events)
+	legs := make([]Leg, 0, len(calls))
+	for _, call := range calls {
+		legs = append(legs, call.Outcome(rules).Legs...)
+	}
+	slices.SortFunc(legs, Compare)
+	return legs
+}
+
+// callsOf parts events into calls.
+func callsOf(events []callevent.Event) map[string]*Call {
 	calls := map[string]*Call{}
 	for _, e := range events {
 		if e.CallID == "" {
@@ -34,12 +45,7 @@ func Derive(events []callevent.Event, rules Rules) []Leg {
 		}
 		calls[e.CallID].Add(e)
 	}
-	legs := make([]Leg, 0, len(calls))
-	for _, call := range calls {
-		legs = append(legs, call.Outcome(rules).Legs...)
-	}
-	slices.SortFunc(legs, Compare)
-	return legs
+	return calls
 }
 
 // Compare orders legs by start, leg id and call id.
@@ -66,11 +72,17 @@ func (c *Call) Outcome(rules Rules) Outcome {
 
 func (c *Call) outcome(rules Rules) Outcome {
 	var space [4]attempt // most calls have no more, and need no memory of their own for it
-	f := c.fold(space[:0])
-	f.judgeEntry(c, rules)
+	f := c.judged(rules, space[:0])
 	o := Outcome{Legs: f.legs(c, rules), Tick: f.tick(c, rules)}
 	o.Finished = o.Tick == nil && !f.open()
 	return o
+}
+
+// judged takes the call apart and applies the rules.
+func (c *Call) judged(rules Rules, space []attempt) folded {
+	f := c.fold(space)
+	f.judge(c, rules)
+	return f
 }
 
 // folded is the call taken apart by leg.
@@ -102,7 +114,6 @@ func (c *Call) fold(space []attempt) folded {
 		attempts = append(attempts, remember(records, attempts, &own, &facts)...)
 	}
 	f := folded{facts: facts, attempts: attempts}
-	f.relate(&facts)
 	if e := f.givenUp(); e != nil {
 		own.hear(e, &facts)
 	}
@@ -134,13 +145,13 @@ func (c *Call) attempt(leg, rest []*event, before []attempt, facts *facts) attem
 
 // unnamed is the id of a leg that has none: its side, and the number of the attempt.
 func unnamed(side string, before []attempt) string {
-	n := 1
+	n, prefix := 1, side+"/"
 	for i := range before {
-		if a := &before[i]; a.sided && strings.HasPrefix(a.id, side+"/") {
+		if a := &before[i]; a.sided && strings.HasPrefix(a.id, prefix) {
 			n++
 		}
 	}
-	return side + "/" + strconv.Itoa(n)
+	return prefix + strconv.Itoa(n)
 }
 
 func (f *folded) legs(c *Call, rules Rules) []Leg {
@@ -158,13 +169,21 @@ func (f *folded) legs(c *Call, rules Rules) []Leg {
 		leg.Revision, leg.Events = revision, shown[from:len(shown):len(shown)]
 		legs = append(legs, leg)
 	}
-	if f.entry() == nil && f.waiting.deciding != nil && c.graceOver() {
-		if leg := f.waiting.leg(f.taken(rules), &f.facts, revision); leg.Direction != Internal || rules.Scope == ScopeAll {
-			legs = append(legs, leg)
-		}
+	if leg, ok := f.missed(c, rules); ok {
+		leg.Revision = revision
+		legs = append(legs, leg)
 	}
 	slices.SortFunc(legs, Compare)
 	return legs
+}
+
+// missed is the caller's own leg, where nobody had taken the call when its grace period was over.
+func (f *folded) missed(c *Call, rules Rules) (Leg, bool) {
+	if f.entry() != nil || f.waiting.deciding == nil || !c.graceOver() {
+		return Leg{}, false
+	}
+	leg := f.waiting.leg(f.taken(rules), &f.facts)
+	return leg, leg.Direction != Internal || rules.Scope == ScopeAll
 }
 
 func (f *folded) leg(a *attempt, rules Rules) Leg {
@@ -175,6 +194,7 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 		To: cmp.Or(a.called.Number, a.called.Extension), Extension: a.extension, RecordingID: a.recording,
 		Phase: a.phase(), Result: a.result, Logged: a.result == Answered && !f.carried(a), DID: a.did,
 		Start: a.start, Answer: a.answered, End: a.end, Talk: a.talk(), Backfilled: a.backfilled,
+		Attributes: attributes(a.events),
 	}
 	byUser := false
 	for _, e := range a.events {
@@ -199,9 +219,6 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 	if a.direction == Outbound && leg.CallBackID != "" && !byUser {
 		leg.User = ""
 	}
-	if a.withdrawn || a.mayBeWithdrawn() && f.answeredElsewhere(a) {
-		leg.Result, leg.Logged = AnsweredElsewhere, false
-	}
 	leg.Transferred = a.transferred || a.remote != "" || leg.ParentLegID != "" && leg.ParentLegID != a.parent
 	if a.level == callevent.LevelDevice {
 		a.show(&leg)
@@ -210,15 +227,6 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 		leg.Logged = leg.Result == Missed
 	}
 	return leg
-}
-
-func (f *folded) answeredElsewhere(a *attempt) bool {
-	for i := range f.attempts {
-		if other := &f.attempts[i]; other.id != a.id && a.withdrawnFor(other) {
-			return true
-		}
-	}
-	return false
 }
 
 // parent is the leg that this one came out of by transfer or forwarding: the last one before it of the extension that made the call.
@@ -242,20 +250,24 @@ func (f *folded) parent(a *attempt, rules Rules) string {
 	return parent.id
 }
 
-// taken tells that an inbound call did not go unanswered. Bridged=yes speaks for the whole PBX.
-func (f *folded) taken(rules Rules) bool {
-	if f.waiting.bridged {
+// taken reports whether an inbound call did not go unanswered. Bridged=yes speaks for the whole PBX.
+func taken(legs []attempt, w *waiting, rules Rules) bool {
+	if w.bridged {
 		return true
 	}
 	// Where no Bridged=no contradicts, somebody who talked outside took the call as well.
-	rules.ForwardedIsAnswered = rules.ForwardedIsAnswered || !f.waiting.unbridged
-	for i := range f.attempts {
-		if f.attempts[i].tookCall(rules) {
+	rules.ForwardedIsAnswered = rules.ForwardedIsAnswered || !w.unbridged
+	for i := range legs {
+		if legs[i].tookCall(rules) {
 			return true
 		}
 	}
 	return false
 }
+
+func (f *folded) taken(rules Rules) bool { return taken(f.attempts, &f.waiting, rules) }
+
+func (v *view) taken() bool { return taken(v.legs, v.waiting, v.settings) }
 
 func (c *Call) graceOver() bool {
 	return slices.ContainsFunc(c.ticks, func(t callevent.Event) bool { return t.Type == callevent.GraceOver })
@@ -341,9 +353,43 @@ func (a *attempt) appendEvents(shown []LegEvent) []LegEvent {
 	return shown
 }
 
+// shownEvents is how many of the first, and of the last, events a leg shows.
+const shownEvents = 32
+
 func legEvents(shown []LegEvent, events []*event) []LegEvent {
-	for _, e := range events {
+	for i, e := range events {
+		if i >= shownEvents && i < len(events)-shownEvents {
+			continue
+		}
 		shown = append(shown, LegEvent{Type: e.Type, Time: e.Time, Status: e.WireStatus})
 	}
 	return shown
+}
+
+func (a *attempt) kind() Kind {
+	switch a.level {
+	case callevent.LevelEntry, callevent.LevelOutside:
+		return Trunk
+	case callevent.LevelDevice:
+		return Device
+	case callevent.LevelExtension:
+	}
+	switch a.events[0].Source.Type {
+	case callevent.Queue:
+		return Queue
+	case callevent.IVR:
+		return IVR
+	default:
+		return Extension
+	}
+}
+
+// show puts the device's own number on its side of the leg.
+func (a *attempt) show(leg *Leg) {
+	switch {
+	case a.direction == Inbound:
+		leg.To = a.extension
+	case a.called.Extension != a.extension:
+		leg.From = a.extension
+	}
 }

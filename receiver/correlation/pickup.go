@@ -6,31 +6,54 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// pickUp finds out who took a ringing call from another phone, where no answer event follows to tell it: a line that was neither rung nor
-// answered, and left after that. The one that transferred the call then comes first, else the first to leave.
-func (f *folded) pickUp(facts *facts) {
-	for _, pickup := range facts.pickups {
-		if f.pickupIsTold(pickup) {
-			continue
-		}
-		if a := f.picker(pickup, facts); a != nil {
-			a.answer, a.start = pickup, earlier(a.start, pickup.Time)
+// pickedUp is the rule pickup: of a call that was taken from another phone no answer event need follow to tell by which. The line that
+// transferred the call then comes first, else the first to leave.
+func pickedUp(v *view, a attempt) (attempt, bool) {
+	for _, told := range v.pickups() {
+		if told.picker == a.id {
+			a.answer, a.start = told.event, earlier(a.start, told.event.Time)
 			a.conclude()
+			return a, true
 		}
 	}
+	return a, false
+}
+
+// pickupOf is who picked up a call.
+type pickupOf struct {
+	event  *event
+	picker string
+}
+
+// pickups are those for which no answer event tells who it was.
+func (v *view) pickups() []pickupOf {
+	var found []pickupOf
+	for _, e := range v.facts.pickups {
+		if v.pickupIsTold(e) {
+			continue
+		}
+		if a := v.picker(e, found); a != nil {
+			found = append(found, pickupOf{event: e, picker: a.id})
+		}
+	}
+	return found
 }
 
 // pickupIsTold reports whether an answer event tells who picked up.
-func (f *folded) pickupIsTold(pickup *event) bool {
-	return slices.ContainsFunc(f.attempts, func(a attempt) bool {
+func (v *view) pickupIsTold(pickup *event) bool {
+	return slices.ContainsFunc(v.takers, func(a *attempt) bool {
 		return a.answer != nil && a.answered.Sub(pickup.Time).Abs() <= slack
 	})
 }
 
-func (f *folded) picker(pickup *event, facts *facts) *attempt {
+func (v *view) picker(pickup *event, known []pickupOf) *attempt {
 	var best *attempt
-	for i := range f.attempts {
-		if a := &f.attempts[i]; a.mayHavePickedUp(pickup, facts) && (best == nil || f.likelier(a, best)) {
+	for i := range v.legs {
+		a := &v.legs[i]
+		if !a.mayHavePickedUp(pickup, v.facts) || slices.ContainsFunc(known, func(k pickupOf) bool { return k.picker == a.id }) {
+			continue
+		}
+		if best == nil || v.likelier(a, best) {
 			best = a
 		}
 	}
@@ -46,10 +69,10 @@ func (a *attempt) mayHavePickedUp(pickup *event, facts *facts) bool {
 }
 
 // likelier orders those who may have picked up.
-func (f *folded) likelier(a, b *attempt) bool {
+func (v *view) likelier(a, b *attempt) bool {
 	switch {
-	case f.transferredBy(a) != f.transferredBy(b):
-		return f.transferredBy(a)
+	case v.transferredBy(a) != v.transferredBy(b):
+		return v.transferredBy(a)
 	case a.testified != b.testified && a.end.Sub(b.end).Abs() <= slack:
 		return a.testified
 	default:
@@ -58,8 +81,11 @@ func (f *folded) likelier(a, b *attempt) bool {
 }
 
 // transferredBy reports whether some leg came about because this one's party transferred the call.
-func (f *folded) transferredBy(a *attempt) bool {
-	return slices.ContainsFunc(f.attempts, func(other attempt) bool {
-		return other.id != a.id && other.transferred && other.caller.Extension == a.extension
-	})
+func (v *view) transferredBy(a *attempt) bool {
+	for i := range v.legs {
+		if other := &v.legs[i]; other.id != a.id && other.transferred && other.caller.Extension == a.extension {
+			return true
+		}
+	}
+	return false
 }

@@ -285,6 +285,7 @@ func (a *attempt) restore(r *event) {
 		a.answer = &event{identity: r.identity, Type: callevent.Answer, Time: at, Received: r.Received, Status: callevent.StatusAnswered}
 		a.conclude()
 	}
+	a.decide(fromHistory)
 }
 
 // vouched tells that the leg's events say themselves how it ended.

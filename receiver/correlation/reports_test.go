@@ -23,7 +23,7 @@ import (
 
 // report is a trace as users of such PBXs report it, and the legs that must come of it.
 type report struct {
-	PBX  string `json:"pbx"`
+	PBX string `json:"pbx"`
 	// Senders are who sends the events of each leg: type, number, id.
 	Senders map[string]string `json:"senders"`
 	// Legs are the parameters that all events of a leg have. Callable: JSON members.

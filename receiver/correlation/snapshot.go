@@ -43,30 +43,22 @@ func Restore(s Snapshot) Call {
 		if !stored.Last.IsZero() {
 			e.last = stored.Last
 		}
-		e.own(c.mate(shared), shared)
-		c.insert(e)
+		c.put(e, shared)
 	}
 	slices.SortFunc(c.ticks, func(a, b callevent.Event) int { return strings.Compare(a.ID, b.ID) })
 	return c
 }
 
-// mate is an identity of the call that equals the given one; nil if there is none.
-func (c *Call) mate(shared identity) *identity {
-	for _, e := range c.events {
-		if *e.identity == shared {
-			return e.identity
-		}
-	}
-	return nil
-}
-
 // Size is about how many bytes of memory the set takes.
 func (c *Call) Size() int {
-	const tickSize = int(unsafe.Sizeof(callevent.Event{}))
+	const tickSize, mapEntry = int(unsafe.Sizeof(callevent.Event{})), 48
 	size := len(c.ticks) * tickSize
 	var last *identity
 	for _, e := range c.events {
 		size += int(unsafe.Sizeof(*e)) + len(e.ID) + len(e.WireStatus) + len(e.Remote) + len(e.RecordingID)
+		for name, value := range e.Attributes {
+			size += len(name) + len(value) + mapEntry
+		}
 		if e.identity != last {
 			size += int(unsafe.Sizeof(*e.identity)) + e.identity.textSize()
 			last = e.identity
@@ -84,7 +76,7 @@ func textSize(p callevent.Party) int {
 	return len(p.Number) + len(p.Name) + len(p.Extension) + len(p.ExtensionID)
 }
 
-// expand is the inverse of compact and identify.
+// expand is the inverse of compact and identify. Tags have their names as attributes.
 func (e *event) expand() callevent.Event {
 	return callevent.Event{
 		ID: e.ID, Type: e.Type, Time: e.Time, Received: e.Received,
@@ -93,7 +85,7 @@ func (e *event) expand() callevent.Event {
 		Verdict: e.Verdict, StatusOfCall: e.StatusOfCall, Lapses: e.Lapses, Secondary: e.Secondary, Repeat: e.Repeat,
 		CallID: e.CallID, LegID: e.LegID, DID: e.DID, CallBackID: e.CallBackID, ControlID: e.ControlID,
 		Side: e.Side, ParentLegID: e.ParentLegID, Queue: e.Queue, Level: e.Level, ByUser: e.ByUser, TransfersUntold: e.TransfersUntold,
-		Source: e.Source, Caller: e.Caller, Called: e.Called,
+		Source: e.Source, Caller: e.Caller, Called: e.Called, Extra: e.Attributes,
 	}
 }
 

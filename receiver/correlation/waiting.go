@@ -78,7 +78,7 @@ func isQueue(e *event) bool { return e.Source.Type == callevent.Queue }
 
 // leg is the caller's leg: Missed, or withdrawn because somebody took the call after all. Its id is that of the call, so that it stays the
 // same whichever hangup decides.
-func (w *waiting) leg(taken bool, facts *facts, revision int64) Leg {
+func (w *waiting) leg(taken bool, facts *facts) Leg {
 	slices.SortFunc(w.events, chronological)
 	e := w.deciding
 	caller, called := &e.Caller, &e.Called
@@ -94,7 +94,7 @@ func (w *waiting) leg(taken bool, facts *facts, revision int64) Leg {
 		Phase: Completed, Result: Missed, Logged: true,
 		Start: w.events[0].Time, End: e.Time,
 		CallBackID: e.CallBackID, ControlID: e.ControlID, Backfilled: w.backfilled,
-		Revision: revision, Events: legEvents(make([]LegEvent, 0, len(w.events)), w.events),
+		Attributes: attributes(w.events), Events: legEvents(make([]LegEvent, 0, len(w.events)), w.events),
 	}
 	if caller.Local && called.Local {
 		leg.Direction = Internal
