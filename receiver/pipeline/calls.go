@@ -75,7 +75,7 @@ func (cs *calls) add(found arrival, now moment, read int) bool {
 	if !known {
 		c = newCall(event.CallID, beganWith(event), now)
 	}
-	if c.events.Len() >= maxCallEvents {
+	if c.events.Held() >= maxCallEvents {
 		return false
 	}
 	counts, changed, err := c.tryAdd(*event, found.position)

@@ -62,8 +62,20 @@ func Status(leg correlation.Leg) v1alpha1.CallLegStatus {
 		StartTime: microTime(leg.Start), AnswerTime: microTime(leg.Answer), EndTime: microTime(leg.End),
 		TalkTime: talkTime(leg), Transferred: leg.Transferred,
 		CallBackID: truncate(leg.CallBackID, maxID), RecordingID: truncate(leg.RecordingID, maxID),
-		Backfilled: leg.Backfilled, Revision: leg.Revision, Events: legEvents(leg.Events),
+		Backfilled: leg.Backfilled, Revision: leg.Revision, Events: legEvents(leg.Events), Attributes: attributes(leg.Attributes),
 	}
+}
+
+// attributes are bounded already.
+func attributes(of map[string]string) map[string]v1alpha1.LegAttribute {
+	if len(of) == 0 {
+		return nil
+	}
+	all := make(map[string]v1alpha1.LegAttribute, len(of))
+	for name, value := range of {
+		all[name] = v1alpha1.LegAttribute(value)
+	}
+	return all
 }
 
 func legEvents(events []correlation.LegEvent) []v1alpha1.LegEvent {
