@@ -103,19 +103,18 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 	}
 	pool := pbxapi.NewPool(factories(), pbxapi.Options{Metrics: requests})
 	reader := options.secrets(mgr)
-	to := access{pool: pool, secrets: reader}
+	to, workers := access{pool: pool, secrets: reader}, &options.concurrency
 	integrations := integration.New(integration.Config{
 		Client:      mgr.GetClient(),
 		Live:        mgr.GetAPIReader(),
 		Secrets:     reader,
 		PBXes:       pbxes{pool},
 		Workload:    options.workload(),
-		Steps:       steps(mgr, to, options.selected()),
 		Recorder:    mgr.GetEventRecorder("pbx-integration"),
 		Metrics:     outcomes,
 		Clock:       clock.RealClock{},
 		Interval:    options.driftInterval,
-		Concurrency: max(options.concurrency/4, 1),
+		Concurrency: workers.integrations,
 	})
 	if err := integrations.SetupWithManager(ctx, mgr); err != nil {
 		return err
@@ -125,12 +124,19 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 		return err
 	}
 	err = extension.SetupWithManager(ctx, mgr, pool, extension.Options{
-		Workers: options.concurrency, Interval: options.driftInterval, Metrics: registrations, Outcomes: outcomes, Secrets: reader,
+		Workers: workers.mappings, PerIntegration: workers.share(workers.mappings), Interval: options.driftInterval,
+		Metrics: registrations, Outcomes: outcomes, Secrets: reader,
 	})
 	if err != nil {
 		return err
 	}
-	if err := command.SetupWithManager(ctx, mgr, pool, command.Options{Outcomes: outcomes, Secrets: reader}); err != nil {
+	if err := addReaders(mgr, to, options, outcomes); err != nil {
+		return err
+	}
+	err = command.SetupWithManager(ctx, mgr, pool, command.Options{
+		Workers: workers.commands, PerIntegration: workers.share(workers.commands), Outcomes: outcomes, Secrets: reader,
+	})
+	if err != nil {
 		return err
 	}
 	return mgr.Add(retention.New(mgr.GetAPIReader(), mgr.GetClient(), clock.RealClock{}, metrics.Registry, options.namespaces...))
@@ -180,20 +186,24 @@ func (a access) client(ctx context.Context, p *v1alpha1.PBXIntegration) (*pbxapi
 	return a.pool.Client(p, credentials)
 }
 
-// steps are those of an integration's reconciliation that look into the PBX. Mappings that they make inherit some labels of the integration.
-func steps(mgr manager.Manager, to access, inherited []string) []integration.Step {
-	find := discovery.New(discovery.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, Inherited: inherited,
-		Connect: func(ctx context.Context, p *v1alpha1.PBXIntegration) (discovery.PBX, error) { return to.client(ctx, p) },
-	})
-	fill := backfill.New(backfill.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{},
-		Connect: func(ctx context.Context, p *v1alpha1.PBXIntegration) (backfill.Historian, error) {
+// addReaders adds the controllers that read what a PBX has. Mappings that discovery makes inherit the labels that the manager selects by.
+func addReaders(mgr manager.Manager, to access, options *options, outcomes *lifecycle.Metrics) error {
+	err := discovery.SetupWithManager(mgr, discovery.Options{
+		Connect: func(ctx context.Context, p *v1alpha1.PBXIntegration) (pbxapi.ExtensionPager, error) {
 			return to.client(ctx, p)
 		},
-		Receiver: backfill.Door{Secrets: to.secrets, HTTP: &http.Client{Timeout: doorTimeout}, Address: receiverAddress},
+		Workers: options.concurrency.discovery, Inherited: options.selected(), Outcomes: outcomes,
 	})
-	return []integration.Step{find, fill}
+	if err != nil {
+		return err
+	}
+	return backfill.SetupWithManager(mgr, backfill.Options{
+		Connect: func(ctx context.Context, p *v1alpha1.PBXIntegration) (pbxapi.Historian, error) {
+			return to.client(ctx, p)
+		},
+		Receiver: backfill.Sender{Secrets: to.secrets, HTTP: &http.Client{Timeout: receiverTimeout}, Address: receiverAddress},
+		Workers:  options.concurrency.backfill, Outcomes: outcomes,
+	})
 }
 
 // receiverAddress is where the receiver of an integration takes events inside the cluster.
@@ -201,8 +211,8 @@ func receiverAddress(p *v1alpha1.PBXIntegration) string {
 	return fmt.Sprintf("http://%s.%s.svc:%d", workload.Name(p.Name), p.Namespace, workload.EventPort)
 }
 
-// doorTimeout bounds one request to a receiver.
-const doorTimeout = 10 * time.Second
+// receiverTimeout bounds one request to a receiver.
+const receiverTimeout = 10 * time.Second
 
 // version is the module version or the commit that this binary was built from.
 func version() string {

@@ -36,10 +36,37 @@ type options struct {
 	namespaces                   []string
 	watchSecrets                 bool
 	selector                     labels.Selector
-	concurrency                  int
+	concurrency                  concurrency
 	driftInterval                time.Duration
 	zap                          zap.Options
 }
+
+// concurrency is how many objects each controller works on at once.
+type concurrency struct {
+	mappings, integrations, commands, discovery, backfill int
+	// perIntegration bounds how many of the mappings, and of the commands, may be those of one integration.
+	perIntegration int
+}
+
+func (c *concurrency) bind(flags *flag.FlagSet) {
+	flags.IntVar(&c.mappings, "concurrency", 32, "how many ExtensionMappings are worked on at once")
+	flags.IntVar(&c.integrations, "concurrency-integrations", 8, "how many PBXIntegrations are worked on at once")
+	flags.IntVar(&c.commands, "concurrency-commands", 16, "how many CallCommands are worked on at once")
+	flags.IntVar(&c.discovery, "concurrency-discovery", 4, "how many PBXs are asked for their extensions at once")
+	flags.IntVar(&c.backfill, "concurrency-backfill", 4, "how many call histories are read at once")
+	flags.IntVar(&c.perIntegration, "concurrency-per-integration", 8,
+		"how many ExtensionMappings, and how many CallCommands, of one PBXIntegration are worked on at once, so that a PBX that does not answer delays no other")
+}
+
+func (c *concurrency) validate() error {
+	if min(c.mappings, c.integrations, c.commands, c.discovery, c.backfill, c.perIntegration) < 1 {
+		return errors.New("--concurrency, and each of --concurrency-…, must be at least 1")
+	}
+	return nil
+}
+
+// share is how many of so many workers one integration may have.
+func (c *concurrency) share(workers int) int { return min(c.perIntegration, max(workers/2, 1)) }
 
 // parse reads the flags. Its errors name the flag and what it should look like.
 func parse(flags *flag.FlagSet, args []string) (*options, error) {
@@ -56,7 +83,7 @@ func parse(flags *flag.FlagSet, args []string) (*options, error) {
 	flags.Func("watch-namespace", "namespaces to work in, comma separated (default: all)", o.setNamespaces)
 	flags.BoolVar(&o.watchSecrets, "watch-secrets", true, "watch the names and versions of Secrets, which takes the right to read them all; without it changes are noticed within --drift-interval")
 	flags.Func("watch-label-selector", "work only on PBXIntegrations, ExtensionMappings and CallCommands with these labels (sharding)", o.setSelector)
-	flags.IntVar(&o.concurrency, "concurrency", 8, "how many ExtensionMappings are worked on at once")
+	o.concurrency.bind(flags)
 	flags.DurationVar(&o.driftInterval, "drift-interval", 10*time.Minute, "how often the PBX is compared with what is wanted although nothing changed")
 	o.zap.BindFlags(flags)
 	if err := flags.Parse(args); err != nil {
@@ -67,8 +94,6 @@ func parse(flags *flag.FlagSet, args []string) (*options, error) {
 
 func (o *options) validate() error {
 	switch {
-	case o.concurrency < 1:
-		return errors.New("--concurrency must be at least 1")
 	case o.driftInterval < 10*time.Second:
 		return errors.New("--drift-interval must be at least 10s: each pass asks the PBX about each extension")
 	case o.leaderElectionName == "":
@@ -76,7 +101,7 @@ func (o *options) validate() error {
 	case o.receiverImage == "":
 		return errors.New("--receiver-image must not be empty")
 	}
-	return nil
+	return o.concurrency.validate()
 }
 
 func (o *options) setPorts(list string) error {

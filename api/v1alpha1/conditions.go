@@ -83,6 +83,7 @@ const (
 	ReasonDiscoveryFailed      = "DiscoveryFailed"
 	ReasonBackfilled           = "Backfilled"
 	ReasonBackfillFailed       = "BackfillFailed"
+	ReasonRecordsSkipped       = "RecordsSkipped"
 	ReasonNotSupported         = "NotSupported"
 	ReasonCommandSent          = "CommandSent"
 	ReasonConnected            = "Connected"

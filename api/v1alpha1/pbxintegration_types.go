@@ -771,8 +771,8 @@ type EventsStatus struct {
 
 // BackfillStatus tells of the calls that were read from the PBX's history after an outage.
 type BackfillStatus struct {
-	// outage that was filled.
-	// +required
+	// outage whose calls were read last, or are being read. It is absent before the first one.
+	// +optional
 	Outage Outage `json:"outage,omitzero"`
 	// records is the number of legs that the history had for it.
 	// +kubebuilder:validation:Minimum=0
@@ -787,6 +787,10 @@ type BackfillStatus struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Cursor string `json:"cursor,omitempty"`
+	// position is how far the database of a LinuxBox was followed: legs that ended before it were read. It
+	// is written when there was something new, and every ten minutes at most otherwise.
+	// +optional
+	Position *metav1.MicroTime `json:"position,omitempty"`
 }
 
 // SkippedExtension is an extension on the PBX that discovery made no mapping of.
@@ -806,6 +810,23 @@ type SkippedExtension struct {
 	Message string `json:"message,omitempty"`
 }
 
+// MissingExtensions tells of extensions that have discovered mappings, but that the PBX does not list any more.
+type MissingExtensions struct {
+	// extensions is how many of them there are.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Extensions int32 `json:"extensions"`
+	// lists is how many lists in a row lacked exactly these.
+	// +kubebuilder:validation:Minimum=0
+	// +required
+	Lists int32 `json:"lists"`
+	// digest of their numbers, which tells whether two lists lack the same.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +required
+	Digest string `json:"digest,omitempty"`
+}
+
 // DiscoveryStatus tells of the extensions that were found on the PBX.
 type DiscoveryStatus struct {
 	// lastChangeTime is when an extension last came or went.
@@ -820,6 +841,10 @@ type DiscoveryStatus struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Cursor string `json:"cursor,omitempty"`
+	// missing is present while mappings are kept although their extensions are gone, because they are too
+	// many to go at once: see the condition Discovered.
+	// +optional
+	Missing *MissingExtensions `json:"missing,omitempty"`
 	// skippedExtensions is how many extensions could not be mapped.
 	// +kubebuilder:validation:Minimum=0
 	// +optional

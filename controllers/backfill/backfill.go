@@ -1,23 +1,22 @@
 // Package backfill reads calls from the history of a PBX and hands them to the receiver: the calls of an outage, recordings that were
-// registered late, and what events cannot say. It is a step of the reconciliation of PBXIntegrations.
+// registered late, and what events cannot say.
 //
 // The receiver keeps the records like events, in the same sets, so that whatever is read twice, or was told by events as well, counts once.
+// A pass reads one page; where the read goes on is in the status, so that neither a rate limit nor a restart of the manager makes it begin
+// anew.
 package backfill
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
@@ -25,83 +24,116 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
 
-// +kubebuilder:rbac:groups=pbx-operator.io,resources=calllegs,verbs=get;list
-
-// Historian is what backfill asks of a PBX.
-type Historian interface {
-	// History lists the finished legs of all calls that began at from or later and before to.
-	History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error)
-}
-
 // Connect gives access to the PBX of an integration.
-type Connect func(ctx context.Context, p *v1alpha1.PBXIntegration) (Historian, error)
+type Connect func(ctx context.Context, p *v1alpha1.PBXIntegration) (pbxapi.Historian, error)
 
 // Receiver takes records.
 type Receiver interface {
-	// Send hands records to the receiver of an integration. Sending them again does no harm.
+	// Send hands at most callhistory.MaxRecords records to the receiver of an integration. Sending them again does no harm. It returns a
+	// RefusedError where the receiver does not understand one of them.
 	Send(ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record) error
 }
 
-// Config is what the step works with.
-type Config struct {
-	// Client is cached; Live reads CallLegs past the cache, which does not hold them.
-	Client   client.Client
-	Live     client.Reader
-	Connect  Connect
-	Receiver Receiver
-	Clock    clock.PassiveClock
-	// Settle is how long after an outage the history is read, so that the PBX has it complete. Default: 15 s.
-	Settle time.Duration
+// handler makes the passes over integrations.
+type handler struct {
+	client client.Client // cached
+	// live reads CallLegs past the cache, which does not hold them.
+	live     client.Reader
+	connect  Connect
+	receiver Receiver
+	clock    clock.PassiveClock
+	settle   time.Duration
+
+	mu       sync.Mutex
+	memories map[types.NamespacedName]*memory
 }
+
+var _ lifecycle.Handler[*v1alpha1.PBXIntegration] = (*handler)(nil)
 
 const (
-	defaultSettle = 15 * time.Second
-	retry         = time.Minute
-	// receiverRetry is how often to look whether the receiver is back.
-	receiverRetry = 10 * time.Second
+	// receiverRetry is how often to look for the receiver; that it is back is told by a watch as well.
+	receiverRetry = time.Minute
 	// longestCall bounds how far before an outage calls are looked for that ended in it.
 	longestCall = 4 * time.Hour
-	// recordingInterval is between two looks for late recordings.
-	recordingInterval = 5 * time.Minute
-	// databaseInterval is between two looks into a database. They go back as far as a call may last.
-	databaseInterval = time.Minute
+	// nextPage is when a read goes on.
+	nextPage = 10 * time.Millisecond
 )
 
-// Step backfills integrations.
-type Step struct {
-	Config
-
-	mu     sync.Mutex
-	memory map[types.UID]*memory
-}
-
-// memory saves questions that were asked already. All of it may be lost.
+// memory saves questions that were asked already. All of it can be lost.
 type memory struct {
-	looked time.Time
-	tried  map[string]int
-	sent   map[digest]time.Time
+	uid      types.UID
+	outage   outageMemory
+	late     recordingMemory
+	database databaseMemory
+	// told tells that an Event was made of records that cannot be used.
+	told bool
 }
 
-// New makes the step.
-func New(config Config) *Step {
-	if config.Settle <= 0 {
-		config.Settle = defaultSettle
+// notice tells once of records that cannot be used.
+func (m *memory) notice() lifecycle.Notice {
+	unusable := m.outage.unusable
+	if unusable.Count == 0 {
+		unusable = m.database.unusable
 	}
-	return &Step{Config: config, memory: map[types.UID]*memory{}}
+	if unusable.Count == 0 || m.told {
+		m.told = unusable.Count > 0
+		return lifecycle.Notice{}
+	}
+	m.told = true
+	return lifecycle.Notice{Reason: v1alpha1.ReasonRecordsSkipped, Warning: true, Message: fmt.Sprintf(
+		"some records of the history of the PBX cannot be used, so calls may be missing; the first: %s", unusable.First)}
 }
 
-// Reconcile reads what is due and says when to look again. Trouble with the history is told in the condition Backfilled and leaves Ready
-// alone: the events of today do not depend on it.
-func (s *Step) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (time.Duration, error) {
+// Suspended reports whether the integration is to be left alone.
+func (h *handler) Suspended(p *v1alpha1.PBXIntegration) bool { return p.Spec.Suspend }
+
+// Finalize is never called: nothing is left behind.
+func (h *handler) Finalize(context.Context, *v1alpha1.PBXIntegration) (lifecycle.Done, error) {
+	return lifecycle.Done{}, nil
+}
+
+// Reconcile reads a page of what is due, and says when to go on.
+func (h *handler) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (lifecycle.Done, error) {
 	if p.Spec.Backfill.Mode == v1alpha1.BackfillDisabled {
-		s.Forget(p.UID)
+		h.turnOff(p)
+		return lifecycle.Done{}, nil
+	}
+	if !available(p) {
+		return lifecycle.Done{After: receiverRetry}, nil
+	}
+	known := h.remembered(p)
+	outage, outageErr := h.fillOutage(ctx, p, &known.outage)
+	other, otherErr := h.complete(ctx, p, known)
+	done := lifecycle.Done{After: sooner(outage, other), Notice: known.notice()}
+	if err := errors.Join(outageErr, otherErr); err != nil {
+		return done, failed(outageErr, otherErr)
+	}
+	return h.conclude(p, known, done), nil
+}
+
+// turnOff leaves no cursor behind: what happens while backfill is off is not made up for later.
+func (h *handler) turnOff(p *v1alpha1.PBXIntegration) {
+	h.forget(client.ObjectKeyFromObject(p))
+	lifecycle.RemoveCondition(p, v1alpha1.ConditionBackfilled)
+	if p.Status.Backfill != nil {
+		p.Status.Backfill.Cursor, p.Status.Backfill.Position = "", nil
+	}
+}
+
+// conclude tells of the last outage whose calls were read, if there was one.
+func (h *handler) conclude(p *v1alpha1.PBXIntegration, known *memory, done lifecycle.Done) lifecycle.Done {
+	filled := p.Status.Backfill
+	_, reads, due := dueOutage(p)
+	switch {
+	case due && reads == 0: // what there is to say of it is still to come
+	case filled == nil || filled.Outage.Start.IsZero():
 		lifecycle.RemoveCondition(p, v1alpha1.ConditionBackfilled)
-		return 0, nil
+	case filled.Reads > 0:
+		done.Reason = v1alpha1.ReasonBackfilled
+		done.Message = fmt.Sprintf("the history of the PBX had %d legs for the outage from %s to %s%s",
+			filled.Records, text(filled.Outage.Start), text(filled.Outage.End), known.outage.remark())
 	}
-	if !meta.IsStatusConditionTrue(p.Status.Conditions, v1alpha1.ConditionReceiverAvailable) {
-		return receiverRetry, nil
-	}
-	return sooner(s.fill(ctx, p), s.complete(ctx, p)), nil
+	return done
 }
 
 // sooner is the shorter of two times, of which 0 is never.
@@ -112,241 +144,125 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
-// Forget drops what is remembered of an integration that is gone.
-func (s *Step) Forget(uid types.UID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.memory, uid)
-}
-
-func (s *Step) remembered(uid types.UID) *memory {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.memory[uid] == nil {
-		s.memory[uid] = &memory{tried: map[string]int{}}
-	}
-	return s.memory[uid]
-}
-
-// fill reads the calls of the last outage.
-func (s *Step) fill(ctx context.Context, p *v1alpha1.PBXIntegration) time.Duration {
-	outage, reads, due := dueOutage(p)
-	if !due {
-		return 0
-	}
-	if wait := readAt(outage, reads, s.Settle).Sub(s.Clock.Now()); wait > 0 {
-		return wait
-	}
-	longest := min(p.Spec.CallLegs.MaxDuration.Duration, longestCall)
-	records, err := s.history(ctx, p, outage.Start.Add(-longest), outage.End.Time)
-	if err == nil {
-		records, err = s.ofCalls(ctx, p, touching(records, outage), outage)
-	}
-	if err == nil {
-		err = s.send(ctx, p, records)
-	}
-	if err != nil {
-		return s.failed(p, outage, err)
-	}
-	p.Status.Backfill = &v1alpha1.BackfillStatus{Outage: outage, Records: int32(min(len(records), 1<<30)), Reads: int32(reads) + 1}
-	s.condition(p, metav1.ConditionTrue, v1alpha1.ReasonBackfilled, fmt.Sprintf(
-		"the history of the PBX had %d legs for the outage from %s to %s", len(records), text(outage.Start), text(outage.End)))
-	return s.fillAgain(p)
-}
-
-// fillAgain is when the history is to be read once more.
-func (s *Step) fillAgain(p *v1alpha1.PBXIntegration) time.Duration {
-	outage, reads, due := dueOutage(p)
-	if !due {
-		return 0
-	}
-	return max(readAt(outage, reads, s.Settle).Sub(s.Clock.Now()), time.Second)
-}
-
 func text(t metav1.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// failed tells of trouble, and when to try again.
-func (s *Step) failed(p *v1alpha1.PBXIntegration, outage v1alpha1.Outage, err error) time.Duration {
-	about := fmt.Sprintf("calls between %s and %s may be missing: ", text(outage.Start), text(outage.End))
-	if limited, ok := errors.AsType[*pbxapi.RateLimitedError](err); ok {
-		return max(limited.After, time.Second)
-	}
-	if errors.Is(err, pbxapi.ErrNotSupported) {
-		s.condition(p, metav1.ConditionFalse, v1alpha1.ReasonNotSupported, about+err.Error())
-		return 0
-	}
-	s.condition(p, metav1.ConditionFalse, v1alpha1.ReasonBackfillFailed, about+err.Error())
-	return retry
-}
-
-func (s *Step) condition(p *v1alpha1.PBXIntegration, status metav1.ConditionStatus, reason, message string) {
-	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionBackfilled, status, reason, message)
-}
-
-// history lists the legs that concern an integration.
-func (s *Step) history(ctx context.Context, p *v1alpha1.PBXIntegration, from, to time.Time) ([]callhistory.Record, error) {
-	pbx, err := s.Connect(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	records, err := pbx.History(ctx, from, to)
-	if errors.Is(err, pbxapi.ErrIncomplete) {
-		log.FromContext(ctx).Info("Some records of the history of the PBX are of no use and are left out", "cause", err.Error())
-		err = nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var mappings v1alpha1.ExtensionMappingList
-	err = s.Client.List(ctx, &mappings, client.InNamespace(p.Namespace), client.MatchingFields{lifecycle.IndexIntegration: p.Name})
-	if err != nil {
-		return nil, fmt.Errorf("cannot list the mappings: %w", err)
-	}
-	return belonging(records, p, mappings.Items), nil
-}
-
-// ofCalls gives records the call ids that the events have, on a PBX whose history has none.
-func (s *Step) ofCalls(
-	ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record, outage v1alpha1.Outage,
-) ([]callhistory.Record, error) {
-	if pbxapi.HistoryNamesCalls(p.Spec.PBX) || len(records) == 0 {
-		return records, nil
-	}
-	legs, err := s.legs(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	return claim(records, legs, outage), nil
-}
-
-// legs are the CallLegs of an integration.
-func (s *Step) legs(ctx context.Context, p *v1alpha1.PBXIntegration, options ...client.ListOption) ([]v1alpha1.CallLeg, error) {
-	var list v1alpha1.CallLegList
-	options = append(options, client.InNamespace(p.Namespace), client.MatchingLabels{v1alpha1.LabelIntegration: p.Name})
-	if err := s.Live.List(ctx, &list, options...); err != nil {
-		return nil, fmt.Errorf("cannot list the call legs: %w", err)
-	}
-	return list.Items, nil
-}
-
-func (s *Step) send(ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record) error {
-	if len(records) == 0 {
-		return nil
-	}
-	return s.Receiver.Send(ctx, p, records)
-}
-
 // complete reads what events leave open, in calls that are not of an outage.
-func (s *Step) complete(ctx context.Context, p *v1alpha1.PBXIntegration) time.Duration {
-	interval, look := s.completion(p)
-	if look == nil {
-		return 0
-	}
-	known, now := s.remembered(p.UID), s.Clock.Now()
-	if wait := known.looked.Add(interval).Sub(now); wait > 0 {
-		return wait
-	}
-	if err := look(ctx, p, known); err != nil {
-		return s.incomplete(p, err)
-	}
-	known.looked = now
-	if isIncomplete(p) {
-		lifecycle.RemoveCondition(p, v1alpha1.ConditionBackfilled)
-	}
-	return interval
-}
-
-// incompleteMessage begins the message of the condition that tells of legs that could not be completed.
-const incompleteMessage = "call legs cannot be completed from the history of the PBX: "
-
-// incomplete tells of trouble that concerns no outage, unless there is worse to tell.
-func (s *Step) incomplete(p *v1alpha1.PBXIntegration, err error) time.Duration {
-	if limited, ok := errors.AsType[*pbxapi.RateLimitedError](err); ok {
-		return max(limited.After, time.Second)
-	}
-	if current := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionBackfilled); current == nil ||
-		current.Status == metav1.ConditionTrue || isIncomplete(p) {
-		s.condition(p, metav1.ConditionFalse, v1alpha1.ReasonBackfillFailed, incompleteMessage+err.Error())
-	}
-	return retry
-}
-
-func isIncomplete(p *v1alpha1.PBXIntegration) bool {
-	current := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionBackfilled)
-	return current != nil && strings.HasPrefix(current.Message, incompleteMessage)
-}
-
-type lookup func(ctx context.Context, p *v1alpha1.PBXIntegration, known *memory) error
-
-func (s *Step) completion(p *v1alpha1.PBXIntegration) (time.Duration, lookup) {
+func (h *handler) complete(ctx context.Context, p *v1alpha1.PBXIntegration, known *memory) (time.Duration, error) {
 	switch pbx := p.Spec.PBX; {
 	case pbx.RingMe != nil:
-		return recordingInterval, s.completeRecordings
+		return h.completeRecordings(ctx, p, &known.late)
 	case pbx.LinuxBox != nil && pbx.LinuxBox.Database != nil:
-		return databaseInterval, s.completeFromDatabase
+		return h.followDatabase(ctx, p, &known.database)
 	default:
 		return 0, nil
 	}
 }
 
-// completeRecordings looks for recordings that were registered minutes after the hangup (RingMe: When RecID is missing).
-func (s *Step) completeRecordings(ctx context.Context, p *v1alpha1.PBXIntegration, known *memory) error {
-	legs, err := s.legs(ctx, p, client.MatchingFields{"status.result": string(v1alpha1.ResultAnswered)})
-	if err != nil {
-		return err
+// failed says what errors mean for the condition Backfilled: what concerns an outage first.
+func failed(outage, other error) error {
+	err := outage
+	if err == nil {
+		err = fmt.Errorf("call legs cannot be completed from the history of the PBX: %w", other)
 	}
-	late := lateRecordings(legs, known.tried, s.Clock.Now())
-	if len(late) == 0 {
-		return nil
+	if errors.Is(err, pbxapi.ErrNotSupported) {
+		return lifecycle.Terminal{Reason: v1alpha1.ReasonNotSupported, Err: err}
 	}
-	from, to := span(late)
-	records, err := s.history(ctx, p, from, to)
-	if err != nil {
-		return err
-	}
-	if err := s.send(ctx, p, withRecording(records, late)); err != nil {
-		return err
-	}
-	known.note(late, legs)
-	return nil
+	return lifecycle.Transient{Reason: v1alpha1.ReasonBackfillFailed, Err: err}
 }
 
-// note counts a try for each of the legs, and forgets those that are gone.
-func (m *memory) note(late, existing []v1alpha1.CallLeg) {
-	tried := make(map[string]int, len(m.tried))
-	for _, leg := range existing {
-		if n, ok := m.tried[leg.Name]; ok {
-			tried[leg.Name] = n
+// limited returns how long the rate limit asks to wait, if that is what an error is about. It says nothing about the calls.
+func limited(err error) (time.Duration, bool) {
+	limit, ok := errors.AsType[*pbxapi.RateLimitedError](err)
+	if !ok {
+		return 0, false
+	}
+	return max(limit.After, time.Second), true
+}
+
+// remembered returns what is known of an integration.
+func (h *handler) remembered(p *v1alpha1.PBXIntegration) *memory {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	key := client.ObjectKeyFromObject(p)
+	if known := h.memories[key]; known != nil && known.uid == p.UID {
+		return known
+	}
+	known := &memory{uid: p.UID}
+	h.memories[key] = known
+	return known
+}
+
+// forget drops what is remembered of an integration.
+func (h *handler) forget(key types.NamespacedName) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.memories, key)
+}
+
+// transfer reads one page of the history and sends what keep lets through, a few records at a time. It returns how many were sent.
+func (h *handler) transfer(
+	ctx context.Context, p *v1alpha1.PBXIntegration, query pbxapi.HistoryQuery, keep func(*callhistory.Record) bool,
+) (sent int, page pbxapi.HistoryPage, err error) {
+	pbx, err := h.connect(ctx, p)
+	if err != nil {
+		return 0, page, err
+	}
+	batch := make([]callhistory.Record, 0, callhistory.MaxRecords)
+	send := func() error {
+		refused, err := h.send(ctx, p, batch)
+		for range refused.Count {
+			page.Unusable.Add(refused.First)
+		}
+		sent += len(batch) - refused.Count
+		batch = batch[:0]
+		return err
+	}
+	read, err := pbx.ReadHistory(ctx, query, func(record callhistory.Record) error {
+		if !keep(&record) {
+			return nil
+		}
+		if batch = append(batch, record); len(batch) < cap(batch) {
+			return nil
+		}
+		return send()
+	})
+	if err == nil {
+		err = send()
+	}
+	for range read.Unusable.Count {
+		page.Unusable.Add(read.Unusable.First)
+	}
+	page.Next = read.Next
+	return sent, page, err
+}
+
+// send sends records together, or each for itself where the receiver refuses one: it must not keep the others back.
+func (h *handler) send(ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record) (refused pbxapi.Unusable, err error) {
+	if len(records) == 0 {
+		return refused, nil
+	}
+	err = h.receiver.Send(ctx, p, records)
+	if !errors.As(err, new(RefusedError)) {
+		return refused, err
+	}
+	for i := range records {
+		switch err := h.receiver.Send(ctx, p, records[i:i+1]); {
+		case errors.As(err, new(RefusedError)):
+			refused.Add(err.Error())
+		case err != nil:
+			return refused, err
 		}
 	}
-	for _, leg := range late {
-		tried[leg.Name]++
-	}
-	m.tried = tried
+	return refused, nil
 }
 
-// completeFromDatabase sends the rows that are new. Calls from before the first event are none of ours.
-func (s *Step) completeFromDatabase(ctx context.Context, p *v1alpha1.PBXIntegration, known *memory) error {
-	if p.Status.Events == nil || p.Status.Events.FirstTime == nil {
-		return nil
-	}
-	now := s.Clock.Now()
-	oldest := now.Add(-min(p.Spec.CallLegs.MaxDuration.Duration, longestCall))
-	from := oldest
-	if first := p.Status.Events.FirstTime.Add(-clockTolerance); first.After(from) {
-		from = first
-	}
-	records, err := s.history(ctx, p, from, now)
+// owned returns a filter of the records that this integration would have had events of: a PBX may serve others as well.
+func (h *handler) owned(ctx context.Context, p *v1alpha1.PBXIntegration) (func(*callhistory.Record) bool, error) {
+	var mappings v1alpha1.ExtensionMappingList
+	err := h.client.List(ctx, &mappings, client.InNamespace(p.Namespace), client.MatchingFields{lifecycle.IndexIntegration: p.Name},
+		client.UnsafeDisableDeepCopy)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("cannot list the mappings: %w", err)
 	}
-	fresh, sent, err := unseen(records, known.sent, oldest)
-	if err != nil {
-		return err
-	}
-	if err := s.send(ctx, p, fresh); err != nil {
-		return err
-	}
-	known.sent = sent
-	return nil
+	return belonging(p, mappings.Items), nil
 }

@@ -1,16 +1,18 @@
 package backfill_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,6 +22,8 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/backfill"
@@ -39,13 +43,19 @@ type office struct {
 	integration *v1alpha1.PBXIntegration
 	clock       *clocktesting.FakePassiveClock
 	client      client.Client
-	step        *backfill.Step
-	remembers   []callhistory.Record
-	err         error
-	asked       [][2]time.Time
-	sent        []string
-	status      int
-	token       string
+	controller  *lifecycle.Reconciler[*v1alpha1.PBXIntegration]
+	// pageSize of the PBX; 0 is all at once.
+	pageSize int
+	// refuses is the id of a record that the receiver does not understand.
+	refuses   string
+	events    []string
+	remembers []callhistory.Record
+	err       error
+	asked     []pbxapi.HistoryQuery
+	sent      []string
+	status    int
+	token     string
+	receiver  backfill.Sender
 }
 
 func newOffice(t *testing.T, pbx v1alpha1.PBX, legs ...client.Object) *office {
@@ -70,19 +80,31 @@ func newOffice(t *testing.T, pbx v1alpha1.PBX, legs ...client.Object) *office {
 			},
 		},
 	}
-	objects := append([]client.Object{mapping("1234*101", v1alpha1.ExtensionPhone), mapping("1234*900", v1alpha1.ExtensionQueue)}, legs...)
-	o.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+	objects := append([]client.Object{o.integration, mapping("1234*101", v1alpha1.ExtensionPhone), mapping("1234*900", v1alpha1.ExtensionQueue)}, legs...)
+	o.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.PBXIntegration{}).
+		WithInterceptorFuncs(interceptor.Funcs{SubResourceApply: apply}).
 		WithIndex(&v1alpha1.ExtensionMapping{}, lifecycle.IndexIntegration, func(obj client.Object) []string {
 			return []string{obj.(*v1alpha1.ExtensionMapping).Spec.IntegrationRef.Name}
 		}).
 		WithIndex(&v1alpha1.CallLeg{}, "status.result", func(obj client.Object) []string {
 			return []string{string(obj.(*v1alpha1.CallLeg).Status.Result)}
 		}).Build()
-	o.step = backfill.New(backfill.Config{
-		Client: o.client, Live: o.client, Clock: o.clock, Receiver: o.door(),
-		Connect: func(context.Context, *v1alpha1.PBXIntegration) (backfill.Historian, error) { return o, nil },
-	})
+	o.receiver = o.newReceiver()
+	o.restart()
 	return o
+}
+
+// restart takes a new manager, which remembers nothing.
+func (o *office) restart() {
+	o.controller = backfill.NewReconciler(backfill.Options{
+		Client: o.client, Reader: o.client, Clock: o.clock, Receiver: o.receiver,
+		Connect: func(context.Context, *v1alpha1.PBXIntegration) (pbxapi.Historian, error) { return o, nil },
+	}, o)
+}
+
+// Eventf implements lifecycle.Recorder.
+func (o *office) Eventf(_, _ runtime.Object, eventtype, reason, _, note string, args ...any) {
+	o.events = append(o.events, eventtype+" "+reason+": "+fmt.Sprintf(note, args...))
 }
 
 func mapping(number string, kind v1alpha1.ExtensionType) *v1alpha1.ExtensionMapping {
@@ -95,8 +117,8 @@ func mapping(number string, kind v1alpha1.ExtensionType) *v1alpha1.ExtensionMapp
 	}
 }
 
-// door leads to a receiver that notes what it is sent.
-func (o *office) door() backfill.Door {
+// newReceiver makes a receiver that notes what it is sent.
+func (o *office) newReceiver() backfill.Sender {
 	key, err := eventurl.NewKey(1)
 	if err != nil {
 		o.t.Fatal(err)
@@ -111,6 +133,12 @@ func (o *office) door() backfill.Door {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
+		for _, record := range records {
+			if record.ID == o.refuses {
+				w.WriteHeader(http.StatusUnprocessableEntity)
+				return
+			}
+		}
 		if o.status == http.StatusOK {
 			for _, record := range records {
 				o.sent = append(o.sent, record.ID+" of "+record.CallID)
@@ -119,7 +147,7 @@ func (o *office) door() backfill.Door {
 		w.WriteHeader(o.status)
 	}))
 	o.t.Cleanup(server.Close)
-	return backfill.Door{
+	return backfill.Sender{
 		Secrets: ringOf{ring}, HTTP: server.Client(), Address: func(*v1alpha1.PBXIntegration) string { return server.URL },
 	}
 }
@@ -130,30 +158,97 @@ func (r ringOf) Get(context.Context, types.NamespacedName) (*corev1.Secret, erro
 	return &corev1.Secret{Data: r.Data()}, nil
 }
 
-// History implements backfill.Historian as a PBX does.
-func (o *office) History(_ context.Context, from, to time.Time) ([]callhistory.Record, error) {
-	o.asked = append(o.asked, [2]time.Time{from, to})
+// ReadHistory implements pbxapi.Historian as a PBX does. An error comes after the first page.
+func (o *office) ReadHistory(
+	_ context.Context, query pbxapi.HistoryQuery, yield func(callhistory.Record) error,
+) (page pbxapi.HistoryPage, err error) {
+	o.asked = append(o.asked, query)
 	var found []callhistory.Record
 	for _, record := range o.remembers {
-		if !record.Start.Before(from) && record.Start.Before(to) {
+		if !record.Start.Before(query.From) && record.Start.Before(query.To) && !record.End.Before(query.EndedFrom) {
 			found = append(found, record)
 		}
 	}
-	return found, o.err
+	at, size := 0, cmp.Or(o.pageSize, len(found)+1)
+	if query.Cursor != "" {
+		if at, err = strconv.Atoi(query.Cursor); err != nil {
+			o.t.Error(err)
+		}
+	}
+	if o.err != nil && (at > 0 || o.pageSize == 0) {
+		return page, o.err
+	}
+	end := min(at+size, len(found))
+	for _, record := range found[at:end] {
+		if record.CallID == "" {
+			page.Unusable.Add("a record without a call id")
+		} else if err := yield(record); err != nil {
+			return page, err
+		}
+	}
+	if end < len(found) {
+		page.Next = strconv.Itoa(end)
+	}
+	return page, nil
 }
 
+// apply does what an API server does: the fake one takes the conditions for one field, of which there is one owner.
+func apply(ctx context.Context, c client.Client, _ string, applied runtime.ApplyConfiguration, _ ...client.SubResourceApplyOption) error {
+	text, err := json.Marshal(applied)
+	if err != nil {
+		return err
+	}
+	part, p := &v1alpha1.PBXIntegration{}, &v1alpha1.PBXIntegration{}
+	if err := json.Unmarshal(text, part); err != nil {
+		return err
+	}
+	if err := c.Get(ctx, client.ObjectKeyFromObject(part), p); err != nil {
+		return err
+	}
+	p.Status.Backfill = part.Status.Backfill
+	lifecycle.RemoveCondition(p, v1alpha1.ConditionBackfilled)
+	p.Status.Conditions = append(p.Status.Conditions, part.Status.Conditions...)
+	return c.Status().Update(ctx, p)
+}
+
+// pass makes passes until there is nothing to go on with at once, and returns when the next one is due. Failures are read from the condition.
 func (o *office) pass() time.Duration {
 	o.t.Helper()
-	next, err := o.step.Reconcile(context.Background(), o.integration)
-	if err != nil {
+	for o.write(); ; {
+		next, _ := o.onePass()
+		if next > 50*time.Millisecond || next == 0 {
+			return next
+		}
+	}
+}
+
+// write brings the integration, with its status, to the API server.
+func (o *office) write() {
+	o.t.Helper()
+	status := o.integration.Status
+	if err := o.client.Update(context.Background(), o.integration); err != nil {
 		o.t.Fatal(err)
 	}
-	return next
+	o.integration.Status = status
+	if err := o.client.Status().Update(context.Background(), o.integration); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o *office) onePass() (time.Duration, error) {
+	o.t.Helper()
+	key := client.ObjectKeyFromObject(o.integration)
+	result, failure := o.controller.Reconcile(context.Background(), reconcile.Request{NamespacedName: key})
+	o.integration = &v1alpha1.PBXIntegration{}
+	if err := o.client.Get(context.Background(), key, o.integration); err != nil {
+		o.t.Fatal(err)
+	}
+	return result.RequeueAfter, failure
 }
 
 func (o *office) expectSent(want ...string) {
 	o.t.Helper()
-	if diff := cmp.Diff(want, o.sent, cmpopts.EquateEmpty()); diff != "" {
+	if diff := gocmp.Diff(want, o.sent, cmpopts.EquateEmpty()); diff != "" {
 		o.t.Errorf("records that reached the receiver (-want +got):\n%s", diff)
 	}
 }
@@ -238,8 +333,9 @@ func TestFailuresAreToldAndTriedAgain(t *testing.T) {
 	o := newOffice(t, ringMe)
 	o.remembers = []callhistory.Record{record("within", "1234*101", 3020, 3030)}
 	o.status = http.StatusServiceUnavailable
-	if next := o.pass(); next > time.Minute || next == 0 {
-		t.Errorf("next pass in %s", next)
+	o.write()
+	if _, err := o.onePass(); err == nil {
+		t.Error("the failure is not tried again")
 	}
 	if c := o.condition(); c == nil || c.Reason != v1alpha1.ReasonBackfillFailed || strings.Contains(c.Message, o.token) {
 		t.Errorf("condition %v: want BackfillFailed without the token", c)
@@ -254,9 +350,9 @@ func TestFailuresAreToldAndTriedAgain(t *testing.T) {
 
 func TestReceiverOutOfReachDoesNotShowTheEventURL(t *testing.T) {
 	o := newOffice(t, ringMe)
-	door := o.door()
-	door.Address = func(*v1alpha1.PBXIntegration) string { return "http://127.0.0.1:1" }
-	err := door.Send(context.Background(), o.integration, []callhistory.Record{record("r", "1234*101", 0, 1)})
+	receiver := o.newReceiver()
+	receiver.Address = func(*v1alpha1.PBXIntegration) string { return "http://127.0.0.1:1" }
+	err := receiver.Send(context.Background(), o.integration, []callhistory.Record{record("r", "1234*101", 0, 1)})
 	if err == nil || strings.Contains(err.Error(), o.token) {
 		t.Errorf("error %v: want one without the token", err)
 	}
@@ -362,10 +458,126 @@ func TestRowsOfADatabaseAreSentOnce(t *testing.T) {
 func TestABadRowDoesNotHoldUpTheOthers(t *testing.T) {
 	o := newOffice(t, linuxBox)
 	o.integration.Status.Events.Outage = nil
-	o.remembers = []callhistory.Record{record("r", "10", 3500, 3510)}
-	o.err = pbxapi.NewError(pbxapi.ErrIncomplete, "read the call history", "1 row has no call_id")
+	bad := record("bad", "10", 3500, 3510)
+	bad.CallID = ""
+	o.remembers = []callhistory.Record{bad, record("r", "10", 3500, 3510), record("refused", "10", 3500, 3510), record("s", "10", 3500, 3510)}
+	o.refuses = "refused"
+	for minute := range 3 {
+		o.clock.SetTime(after(3600 + 61*minute))
+		o.pass()
+	}
+	o.expectSent("r of call-r", "s of call-s")
+	if len(o.events) != 1 || !strings.HasPrefix(o.events[0], "Warning RecordsSkipped") {
+		t.Errorf("Events %q, want one of what was skipped", o.events)
+	}
+}
+
+func TestAnOddRecordOfAnOutageIsTold(t *testing.T) {
+	o := newOffice(t, ringMe)
+	bad := record("bad", "1234*101", 3020, 3030)
+	bad.CallID = ""
+	o.remembers = []callhistory.Record{bad, record("within", "1234*101", 3020, 3030)}
 	o.pass()
-	o.expectSent("r of call-r")
+	o.expectSent("within of call-within")
+	if c := o.condition(); c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "1 legs") || !strings.Contains(c.Message, "1 records are of no use") {
+		t.Errorf("condition %v does not tell of both", c)
+	}
+}
+
+func TestAReadGoesOnAfterTheRateLimitAndARestart(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		o := newOffice(t, voipNow)
+		o.pageSize, o.err = 2, &pbxapi.RateLimitedError{After: time.Minute}
+		var want []string
+		for i := range 5 {
+			o.remembers = append(o.remembers, record(fmt.Sprint(i), "1234*101", 3010+i, 3020+i))
+			want = append(want, fmt.Sprintf("%d of call-%d", i, i))
+		}
+		if next := o.pass(); next != time.Minute {
+			t.Errorf("next pass in %s, want 1m", next)
+		}
+		o.expectSent(want[:2]...)
+		if c := o.condition(); c != nil {
+			t.Errorf("condition %v: a rate limit says nothing of the calls", c)
+		}
+		o.err = nil
+		if restarts {
+			o.restart()
+		}
+		o.pass()
+		o.expectSent(want...)
+		var cursors []string
+		for _, query := range o.asked {
+			cursors = append(cursors, query.Cursor)
+		}
+		if diff := gocmp.Diff([]string{"", "2", "2", "4"}, cursors); diff != "" {
+			t.Errorf("pages that were asked for (-want +got):\n%s", diff)
+		}
+		if filled := o.integration.Status.Backfill; filled.Records != 5 || filled.Reads != 1 || filled.Cursor != "" {
+			t.Errorf("status %+v: want 5 records in one read", filled)
+		}
+	}
+}
+
+func TestARestartOfTheReceiverLosesNoPage(t *testing.T) {
+	o := newOffice(t, ringMe)
+	o.pageSize = 1
+	o.remembers = []callhistory.Record{record("a", "1234*101", 3010, 3020), record("b", "1234*101", 3030, 3040)}
+	o.write()
+	if _, err := o.onePass(); err != nil {
+		t.Error(err)
+	}
+	o.status = http.StatusServiceUnavailable
+	if _, err := o.onePass(); err == nil {
+		t.Error("nothing tells that the receiver is away")
+	}
+	o.status = http.StatusOK
+	o.pass()
+	o.expectSent("a of call-a", "b of call-b")
+}
+
+func TestAnotherOutageIsReadFromItsBegin(t *testing.T) {
+	o := newOffice(t, ringMe)
+	o.pageSize = 1
+	o.remembers = []callhistory.Record{record("a", "1234*101", 3010, 3020), record("b", "1234*101", 3030, 3040)}
+	o.write()
+	_, _ = o.onePass()
+	o.integration.Status.Events.Outage.End = metav1.NewTime(after(3070))
+	o.pass()
+	o.expectSent("a of call-a", "a of call-a", "b of call-b")
+}
+
+func TestOnlyNewRowsOfADatabaseAreRead(t *testing.T) {
+	o := newOffice(t, linuxBox)
+	o.integration.Status.Events.Outage = nil
+	o.remembers = []callhistory.Record{record("r", "10", 3500, 3510)}
+	o.pass()
+	position := o.integration.Status.Backfill.Position
+	if position == nil || !position.Time.Equal(after(3600)) {
+		t.Fatalf("position %v, want the present", position)
+	}
+	o.restart()
+	o.clock.SetTime(after(3661))
+	o.pass()
+	if query := o.asked[1]; !query.EndedFrom.Equal(after(3000)) || !query.To.Equal(after(3661)) {
+		t.Errorf("asked for what ended from %s on, want ten minutes before the position", query.EndedFrom)
+	}
+	position = o.integration.Status.Backfill.Position
+	o.clock.SetTime(after(3722))
+	if o.pass(); !o.integration.Status.Backfill.Position.Equal(position) {
+		t.Error("the status was written although nothing was new")
+	}
+	if o.clock.SetTime(after(3600 + 10*3600)); o.pass() == 0 {
+		t.Error("the database is not followed any more")
+	}
+	for i, query := range o.asked[2:] {
+		if span := query.To.Sub(query.EndedFrom); span > 2*time.Hour+10*time.Minute {
+			t.Errorf("read %d spans %s", i, span)
+		}
+	}
+	if last := o.asked[len(o.asked)-1]; !last.To.Equal(o.clock.Now()) || len(o.asked) != 8 {
+		t.Errorf("%d reads, up to %s", len(o.asked), last.To)
+	}
 }
 
 func TestDatabaseOutOfReachIsTold(t *testing.T) {

@@ -1,9 +1,6 @@
 package backfill
 
 import (
-	"crypto/sha256"
-	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -50,35 +47,32 @@ func readAt(outage v1alpha1.Outage, reads int, settle time.Duration) time.Time {
 	return outage.End.Add([maxReads]time.Duration{settle, secondRead, thirdRead}[reads])
 }
 
-// touching keeps the records of legs that were there during an outage: what ended before it had been told by events.
-func touching(records []callhistory.Record, outage v1alpha1.Outage) []callhistory.Record {
-	from := outage.Start.Add(-clockTolerance)
-	return slices.DeleteFunc(records, func(r callhistory.Record) bool { return r.End.Before(from) })
+// touches reports whether a leg was there during an outage: what ended before it had been told by events.
+func touches(record *callhistory.Record, outage v1alpha1.Outage) bool {
+	return !record.End.Before(outage.Start.Add(-clockTolerance))
 }
 
-// belonging keeps the records that this integration would have had events of: a PBX may serve others as well. Where one URL serves the whole
-// account, that is all of them.
-func belonging(records []callhistory.Record, p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) []callhistory.Record {
+// belonging returns a filter of the records that an integration would have had events of, which completes them with what its mappings
+// know. Where one URL serves the whole account, that is all of them.
+func belonging(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) func(*callhistory.Record) bool {
 	if p.Spec.PBX.Type == v1alpha1.PBXTypeLinuxBox {
-		return records
+		return func(*callhistory.Record) bool { return true }
 	}
 	types := make(map[string]v1alpha1.ExtensionType, len(mappings))
 	for i := range mappings {
 		types[mappings[i].Spec.Extension.Number] = mappings[i].Spec.Extension.Type
 	}
 	allPhones := p.Spec.PBX.RingMe != nil && p.Spec.PBX.RingMe.Registration == v1alpha1.RegistrationAccount
-	kept := records[:0]
-	for _, record := range records {
+	return func(record *callhistory.Record) bool {
 		kind, mapped := types[record.Extension]
 		if !mapped && (!allPhones || record.Kind != callhistory.Extension && record.Kind != "") {
-			continue
+			return false
 		}
 		if record.Kind == "" {
 			record.Kind = kindOf(kind)
 		}
-		kept = append(kept, record)
+		return true
 	}
-	return kept
 }
 
 func kindOf(extension v1alpha1.ExtensionType) callhistory.Kind {
@@ -92,122 +86,46 @@ func kindOf(extension v1alpha1.ExtensionType) callhistory.Kind {
 	return callhistory.Extension
 }
 
-// claim gives the records of a history that has no call ids (VoipNow: CDR) those of the calls that they are about, as far as events have
-// told of them: the leg of the same extension and direction that began at the same time. A leg that began before the outage has told of
-// itself: where it is not found, because its CallLeg has gone or was not written yet, the record is left out, or the call would count twice.
-// So is one that ended after the outage, because its hangup was heard.
-func claim(records []callhistory.Record, legs []v1alpha1.CallLeg, outage v1alpha1.Outage) []callhistory.Record {
-	claimed := map[int]bool{}
-	kept := records[:0]
-	for _, record := range records {
-		if record.End.After(outage.End.Time) {
-			continue
-		}
-		if at := nearest(record, legs, claimed); at >= 0 {
-			claimed[at], record.CallID = true, legs[at].Status.CallID
-		} else if record.Start.Before(outage.Start.Time) {
-			continue
-		}
-		kept = append(kept, record)
+// claims give the records of a history that has no call ids (VoipNow: CDR) those of the calls that they are about, as far as events have
+// told of them: the leg of the same extension and direction that began at the same time.
+type claims struct {
+	outage v1alpha1.Outage
+	legs   []leg
+	// claimed has the id of the record that is about a leg, by the name of the leg.
+	claimed map[string]string
+}
+
+// claim reports whether a record is to be sent, and gives it the id of its call. A leg that began before the outage has told of itself: where
+// it is not found, because its CallLeg has gone or was not written yet, the record is left out, or the call would count twice. So is one
+// that ended after the outage, because its hangup was heard.
+func (c *claims) claim(record *callhistory.Record) bool {
+	if record.End.After(c.outage.End.Time) {
+		return false
 	}
-	return kept
+	if at := c.nearest(record); at >= 0 {
+		c.claimed[c.legs[at].name], record.CallID = record.ID, c.legs[at].callID
+		return true
+	}
+	return !record.Start.Before(c.outage.Start.Time)
 }
 
 // nearest is the leg that a record is about, or -1.
-func nearest(record callhistory.Record, legs []v1alpha1.CallLeg, claimed map[int]bool) int {
+func (c *claims) nearest(record *callhistory.Record) int {
 	best, distance := -1, clockTolerance+1
-	for at := range legs {
-		if claimed[at] || !couldBe(record, legs[at].Status) {
+	for at, leg := range c.legs {
+		if by := c.claimed[leg.name]; by != "" && by != record.ID || !couldBe(record, leg) {
 			continue
 		}
-		if d := legs[at].Status.StartTime.Sub(record.Start).Abs(); d < distance {
+		if d := leg.start.Sub(record.Start).Abs(); d < distance {
 			best, distance = at, d
 		}
 	}
 	return best
 }
 
-func couldBe(record callhistory.Record, leg v1alpha1.CallLegStatus) bool {
-	outbound := leg.Direction == v1alpha1.DirectionOutbound
-	switch {
-	case leg.StartTime == nil, leg.Extension != record.Extension:
+func couldBe(record *callhistory.Record, leg leg) bool {
+	if leg.extension != record.Extension {
 		return false
-	case leg.Direction == v1alpha1.DirectionInternal:
-		return true
-	default:
-		return outbound == (record.Flow == callhistory.Out)
 	}
-}
-
-const (
-	// recordingDelay is how long after a hangup the PBX may take to register a recording (RingMe: When RecID is missing).
-	recordingDelay = 5 * time.Minute
-	// recordingWindow is how long a missing recording is looked for.
-	recordingWindow = time.Hour
-	// recordingTries bound how often a leg is asked for: most calls without a recording id have no recording.
-	recordingTries = 3
-)
-
-// lateRecordings are the legs whose recording may have been registered since.
-func lateRecordings(legs []v1alpha1.CallLeg, tried map[string]int, now time.Time) []v1alpha1.CallLeg {
-	var late []v1alpha1.CallLeg
-	for _, leg := range legs {
-		s := leg.Status
-		if s.Kind != v1alpha1.LegExtension || s.Result != v1alpha1.ResultAnswered || s.RecordingID != "" || s.EndTime == nil || s.StartTime == nil {
-			continue
-		}
-		age := now.Sub(s.EndTime.Time)
-		if age >= recordingDelay<<tried[leg.Name] && age < recordingWindow && tried[leg.Name] < recordingTries {
-			late = append(late, leg)
-		}
-	}
-	return late
-}
-
-// span is the time in which the calls of legs began. A leg may begin long after its call: in a queue, or by a transfer.
-func span(legs []v1alpha1.CallLeg) (from, to time.Time) {
-	for _, leg := range legs {
-		begin := leg.Status.StartTime.Time
-		if from.IsZero() || begin.Before(from) {
-			from = begin
-		}
-		if begin.After(to) {
-			to = begin
-		}
-	}
-	return from.Add(-longestCall), to.Add(clockTolerance)
-}
-
-// withRecording keeps the records of these legs' calls that name a recording.
-func withRecording(records []callhistory.Record, legs []v1alpha1.CallLeg) []callhistory.Record {
-	calls := map[string]bool{}
-	for _, leg := range legs {
-		calls[leg.Status.CallID] = true
-	}
-	return slices.DeleteFunc(records, func(r callhistory.Record) bool { return r.RecordingID == "" || !calls[r.CallID] })
-}
-
-type digest [sha256.Size]byte
-
-// unseen keeps the records that were not sent before, and notes them. What has left the window is forgotten.
-func unseen(records []callhistory.Record, sent map[digest]time.Time, oldest time.Time) ([]callhistory.Record, map[digest]time.Time, error) {
-	next := make(map[digest]time.Time, len(records))
-	for sum, began := range sent {
-		if !began.Before(oldest) {
-			next[sum] = began
-		}
-	}
-	var fresh []callhistory.Record
-	for _, record := range records {
-		text, err := json.Marshal(record)
-		if err != nil {
-			return nil, sent, err
-		}
-		sum := digest(sha256.Sum256(text))
-		if _, known := next[sum]; !known {
-			fresh = append(fresh, record)
-		}
-		next[sum] = record.Start
-	}
-	return fresh, next, nil
+	return leg.direction == v1alpha1.DirectionInternal || (leg.direction == v1alpha1.DirectionOutbound) == (record.Flow == callhistory.Out)
 }

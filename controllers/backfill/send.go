@@ -24,19 +24,19 @@ type Secrets interface {
 	Get(ctx context.Context, key types.NamespacedName) (*corev1.Secret, error)
 }
 
-// Door sends records to receivers over HTTP.
-type Door struct {
+// Sender sends records to receivers over HTTP.
+type Sender struct {
 	Secrets Secrets
 	HTTP    *http.Client
 	// Address is where the receiver of an integration takes events inside the cluster, without a path.
 	Address func(p *v1alpha1.PBXIntegration) string
 }
 
-var _ Receiver = Door{}
+var _ Receiver = Sender{}
 
 // Send implements Receiver. Its errors do not hold the event URL.
-func (d Door) Send(ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record) error {
-	secret, err := d.Secrets.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: eventurl.SecretName(p.Name)})
+func (s Sender) Send(ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record) error {
+	secret, err := s.Secrets.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: eventurl.SecretName(p.Name)})
 	if err != nil {
 		return fmt.Errorf("cannot read the keys of the event URLs: %w", err)
 	}
@@ -45,16 +45,16 @@ func (d Door) Send(ctx context.Context, p *v1alpha1.PBXIntegration, records []ca
 		return fmt.Errorf("cannot use the keys of the event URLs: %w", err)
 	}
 	token := ring.InForce(p.Status.KeyGeneration).Current().Token(string(p.UID))
-	target := eventurl.URL(d.Address(p), token, callhistory.Path)
+	target := eventurl.URL(s.Address(p), token, callhistory.Path)
 	for chunk := range slices.Chunk(records, callhistory.MaxRecords) {
-		if err := d.post(ctx, target, chunk); err != nil {
+		if err := s.post(ctx, target, chunk); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d Door) post(ctx context.Context, target string, records []callhistory.Record) error {
+func (s Sender) post(ctx context.Context, target string, records []callhistory.Record) error {
 	body, err := json.Marshal(records)
 	if err != nil {
 		return fmt.Errorf("cannot write records as JSON: %w", err)
@@ -64,7 +64,7 @@ func (d Door) post(ctx context.Context, target string, records []callhistory.Rec
 		return errors.New("the receiver has no usable address")
 	}
 	request.Header.Set("Content-Type", callhistory.ContentType)
-	response, err := d.HTTP.Do(request)
+	response, err := s.HTTP.Do(request)
 	if err != nil {
 		return fmt.Errorf("cannot reach the receiver: %w", withoutURL(err))
 	}
@@ -74,8 +74,17 @@ func (d Door) post(ctx context.Context, target string, records []callhistory.Rec
 	}
 	const longest = 512
 	said, _ := io.ReadAll(io.LimitReader(response.Body, longest)) // whatever could be read of it
+	switch response.StatusCode {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return RefusedError{fmt.Sprintf("HTTP %d: %s", response.StatusCode, said)}
+	}
 	return fmt.Errorf("the receiver did not take the records: HTTP %d: %s", response.StatusCode, said)
 }
+
+// RefusedError tells that the receiver cannot use one of the records, and will not another time.
+type RefusedError struct{ detail string }
+
+func (e RefusedError) Error() string { return "the receiver does not understand a record: " + e.detail }
 
 // withoutURL takes the address, which is a credential, out of an error.
 func withoutURL(err error) error {

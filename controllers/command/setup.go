@@ -23,8 +23,10 @@ import (
 
 // Options adjust the controller. The zero value is fit for production.
 type Options struct {
-	// Workers is how many commands are worked on at once. Default: 4.
+	// Workers is how many commands are worked on at once. Default: 16.
 	Workers int
+	// PerIntegration is how many of the workers may be busy with commands of one integration. Default: 4.
+	PerIntegration int
 	// BackoffBase and BackoffLimit bound the wait after failures: 1 s, doubled up to 15 s by default.
 	BackoffBase, BackoffLimit time.Duration
 	// Outcomes may be nil.
@@ -39,7 +41,8 @@ type Options struct {
 }
 
 func (o Options) withDefaults(mgr ctrl.Manager) Options {
-	o.Workers = cmp.Or(o.Workers, 4)
+	o.Workers = cmp.Or(o.Workers, 16)
+	o.PerIntegration = cmp.Or(o.PerIntegration, 4)
 	o.BackoffBase = cmp.Or(o.BackoffBase, time.Second)
 	o.BackoffLimit = cmp.Or(o.BackoffLimit, 15*time.Second)
 	o.Clock = cmp.Or[clock.PassiveClock](o.Clock, clock.RealClock{})
@@ -73,12 +76,14 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		Clock: options.Clock, Interval: time.Hour, NoFinalizer: true, Handler: h,
 	}
 	backoff := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](options.BackoffBase, options.BackoffLimit)
+	shares := lifecycle.NewShares(options.PerIntegration, reconciler, lifecycle.IntegrationOfCommand(options.Client))
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&v1alpha1.CallCommand{}, builder.WithPredicates(lifecycle.Asked())).
 		Watches(&v1alpha1.PBXIntegration{}, watch.EnqueueRequestsFromMapFunc(h.pendingOf), builder.WithPredicates(lifecycle.Asked())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers, RateLimiter: backoff}).
-		Complete(reconciler)
+		WatchesRawSource(shares.Source()).
+		Complete(shares)
 	if err != nil {
 		return fmt.Errorf("cannot set up the controller of CallCommands: %w", err)
 	}

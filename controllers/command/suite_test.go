@@ -34,6 +34,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/linuxbox"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/pbxapitest"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/ringme"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/voipnow"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/sim"
@@ -332,7 +333,7 @@ func (s *site) recordingOf(ctx context.Context) string {
 		Turn: func(context.Context) error { return nil },
 	})
 	Expect(err).NotTo(HaveOccurred())
-	records, err := pbx.(pbxapi.Historian).History(ctx, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	records, err := pbxapitest.History(ctx, pbx.(pbxapi.Historian), time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 	Expect(err).NotTo(HaveOccurred())
 	for _, record := range records {
 		if record.RecordingID != "" {

@@ -1,4 +1,7 @@
-// Package discovery makes ExtensionMappings of the extensions that a PBX has. It is a step of the reconciliation of PBXIntegrations.
+// Package discovery makes ExtensionMappings of the extensions that a PBX has.
+//
+// The list of extensions is read page by page. One that meets the rate limit, or a restart of the manager, goes on where it stopped; a list
+// of which the beginning is not known any more makes mappings, but lets none go.
 package discovery
 
 import (
@@ -19,237 +22,326 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// +kubebuilder:rbac:groups=pbx-operator.io,resources=extensionmappings,verbs=get;list;watch;create;patch;delete
-
-// PBX is what discovery asks of a PBX.
-type PBX interface {
-	// Extensions lists all extensions.
-	Extensions(ctx context.Context) ([]pbxapi.Extension, error)
-}
-
 // Connect gives access to the PBX of an integration.
-type Connect func(ctx context.Context, p *v1alpha1.PBXIntegration) (PBX, error)
+type Connect func(ctx context.Context, p *v1alpha1.PBXIntegration) (pbxapi.ExtensionPager, error)
 
-// Config is what the step works with.
-type Config struct {
-	// Client is cached; Live reads past the cache, which may hold some of the mappings only.
-	Client  client.Client
-	Live    client.Reader
-	Connect Connect
-	Clock   clock.PassiveClock
-	// Inherited are the labels of an integration that its mappings must have as well, for a manager that sees only objects with certain labels.
-	Inherited []string
+// handler makes the passes over integrations.
+type handler struct {
+	client client.Client // cached
+	// live reads past the cache, which may hold some of the mappings only.
+	live    client.Reader
+	connect Connect
+	clock   clock.PassiveClock
+	// inherited are the labels of an integration that its mappings must have as well.
+	inherited []string
+
+	mu sync.Mutex
+	// listings can be lost: then a new list is read.
+	listings map[types.NamespacedName]*listing
 }
 
-// Step discovers the extensions of integrations that ask for it.
-type Step struct {
-	Config
+var _ lifecycle.Handler[*v1alpha1.PBXIntegration] = (*handler)(nil)
 
-	mu    sync.Mutex
-	lists map[types.UID]list
+const (
+	// retry is when to ask again after a failure that somebody has to see to.
+	retry = time.Minute
+	// passTime is how long a pass reads pages before it lets others have the worker.
+	passTime = 10 * time.Second
+	// nextPage is when it goes on.
+	nextPage = 10 * time.Millisecond
+)
+
+// Suspended reports whether the integration is to be left alone.
+func (h *handler) Suspended(p *v1alpha1.PBXIntegration) bool { return p.Spec.Suspend }
+
+// Finalize is never called: mappings that discovery made go with their owner, the integration.
+func (h *handler) Finalize(context.Context, *v1alpha1.PBXIntegration) (lifecycle.Done, error) {
+	return lifecycle.Done{}, nil
 }
 
-// list is what a PBX had. Passes for other reasons than the interval use it again, so that a mapping that somebody writes by hand replaces
-// a discovered one at once.
-type list struct {
-	question string
-	at       time.Time
-	found    []pbxapi.Extension
-}
-
-// New makes the step. lifecycle.IndexMappings must have been called.
-func New(config Config) *Step {
-	return &Step{Config: config, lists: map[types.UID]list{}}
-}
-
-// retry is when to ask again after a failure.
-const retry = time.Minute
-
-// Reconcile brings the discovered mappings in line with the PBX, and says when to look again.
-func (s *Step) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (time.Duration, error) {
-	mappings, err := s.mappings(ctx, p)
+// Reconcile brings the discovered mappings in line with the PBX.
+func (h *handler) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (lifecycle.Done, error) {
+	mappings, err := h.mappings(ctx, p)
 	if err != nil {
-		return 0, fmt.Errorf("cannot list the mappings: %w", err)
+		return lifecycle.Done{}, fmt.Errorf("cannot list the mappings: %w", err)
 	}
+	replaced := superseded(p, mappings)
+	if err := h.delete(ctx, replaced); err != nil {
+		return lifecycle.Done{}, failed(err)
+	}
+	h.noteChange(p, len(replaced) > 0)
 	if p.Spec.Discovery == nil {
-		return 0, s.off(ctx, p, mappings)
+		h.forget(client.ObjectKeyFromObject(p))
+		p.Status.Discovery = nil
+		lifecycle.RemoveCondition(p, v1alpha1.ConditionDiscovered)
+		return lifecycle.Done{}, nil
 	}
-	found, err := s.extensions(ctx, p)
-	if err != nil {
-		return retry, s.failed(p, err)
+	list := h.listing(p)
+	if wait := list.wait(h.clock.Now()); wait > 0 {
+		return lifecycle.Done{After: wait}, nil
 	}
-	plan := Decide(p, found, mappings, s.Clock.Now())
-	changed, err := s.carryOut(ctx, p, plan)
-	if changed {
-		s.noteChange(p)
+	complete, err := h.read(ctx, p, list, mappings)
+	h.status(p).Cursor = list.cursor
+	switch {
+	case err != nil:
+		return lifecycle.Done{}, failed(err)
+	case !complete:
+		return lifecycle.Done{After: nextPage}, nil
 	}
-	if err != nil {
-		return retry, s.failed(p, err)
-	}
-	s.report(p, plan)
-	return s.next(p, plan), nil
+	return h.conclude(ctx, p, list, mappings)
 }
 
-// off removes what discovery has made.
-func (s *Step) off(ctx context.Context, p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) error {
-	s.Forget(p.UID)
-	if _, err := s.carryOut(ctx, p, Decide(p, nil, mappings, s.Clock.Now())); err != nil {
-		return err
-	}
-	p.Status.Discovery = nil
-	lifecycle.RemoveCondition(p, v1alpha1.ConditionDiscovered)
-	return nil
-}
-
-func (s *Step) mappings(ctx context.Context, p *v1alpha1.PBXIntegration) ([]v1alpha1.ExtensionMapping, error) {
+func (h *handler) mappings(ctx context.Context, p *v1alpha1.PBXIntegration) ([]v1alpha1.ExtensionMapping, error) {
 	var list v1alpha1.ExtensionMappingList
-	err := s.Client.List(ctx, &list, client.InNamespace(p.Namespace), client.MatchingFields{lifecycle.IndexIntegration: p.Name})
+	err := h.client.List(ctx, &list, client.InNamespace(p.Namespace), client.MatchingFields{lifecycle.IndexIntegration: p.Name},
+		client.UnsafeDisableDeepCopy)
 	return list.Items, err
 }
 
-// extensions asks the PBX, or repeats its last answer while that is fresh.
-func (s *Step) extensions(ctx context.Context, p *v1alpha1.PBXIntegration) ([]pbxapi.Extension, error) {
-	question := fmt.Sprintf("%d %s", p.Generation, p.Annotations[v1alpha1.AnnotationReconcile])
-	now := s.Clock.Now()
-	if last, ok := s.last(p.UID); ok && last.question == question && now.Sub(last.at) < p.Spec.Discovery.Interval.Duration {
-		return last.found, nil
+// listing returns the read of the list that is under way, or was the last one.
+func (h *handler) listing(p *v1alpha1.PBXIntegration) *listing {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	key, question := client.ObjectKeyFromObject(p), fmt.Sprintf("%s %d %s", p.UID, p.Generation, p.Annotations[v1alpha1.AnnotationReconcile])
+	list, cursor := h.listings[key], ""
+	if list == nil && p.Status.Discovery != nil {
+		cursor = p.Status.Discovery.Cursor
 	}
-	pbx, err := s.Connect(ctx, p)
+	if list == nil || list.question != question || !list.finished.IsZero() && list.wait(h.clock.Now()) == 0 {
+		list = newListing(question, h.clock.Now(), cursor)
+		h.listings[key] = list
+	}
+	return list
+}
+
+// forget drops what is remembered of an integration.
+func (h *handler) forget(key types.NamespacedName) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.listings, key)
+}
+
+// hasten makes a new list due soon, because a mapping has gone.
+func (h *handler) hasten(key types.NamespacedName) {
+	const soon = 10 * time.Second // a list that was read just now need not be read again at once
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if list := h.listings[key]; list != nil && !list.finished.IsZero() && list.finished.Add(soon).Before(list.due) {
+		list.due = list.finished.Add(soon)
+	}
+}
+
+// read reads pages, and makes mappings of what is in them. It reports whether that was the last one.
+func (h *handler) read(
+	ctx context.Context, p *v1alpha1.PBXIntegration, list *listing, mappings []v1alpha1.ExtensionMapping,
+) (complete bool, err error) {
+	pbx, err := h.connect(ctx, p)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	found, err := pbx.Extensions(ctx)
-	if err != nil {
-		return nil, err
+	mapped := make(map[string]bool, len(mappings))
+	for i := range mappings {
+		mapped[mappings[i].Spec.Extension.Number] = true
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lists[p.UID] = list{question: question, at: now, found: found}
-	return found, nil
-}
-
-func (s *Step) last(uid types.UID) (list, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	last, ok := s.lists[uid]
-	return last, ok
-}
-
-// Forget drops what is remembered of an integration that is gone.
-func (s *Step) Forget(uid types.UID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.lists, uid)
-}
-
-// carryOut makes the changes of a plan, and tells whether there were any. A mapping that somebody else has deleted meanwhile is no failure.
-func (s *Step) carryOut(ctx context.Context, p *v1alpha1.PBXIntegration, plan Plan) (changed bool, err error) {
-	var errs []error
-	done := func(err error) {
-		changed = changed || err == nil
-		errs = append(errs, client.IgnoreNotFound(err))
-	}
-	for _, mapping := range plan.Delete {
-		uid := mapping.UID
-		done(s.Client.Delete(ctx, mapping, client.Preconditions{UID: &uid}))
-	}
-	for _, mapping := range plan.Vanished {
-		done(s.mark(ctx, mapping, s.Clock.Now().UTC().Format(time.RFC3339)))
-	}
-	for _, mapping := range plan.Returned {
-		done(s.mark(ctx, mapping, ""))
-	}
-	for _, mapping := range plan.Create {
-		made, err := s.create(ctx, p, mapping)
-		changed = changed || made
-		errs = append(errs, err)
-	}
-	return changed, errors.Join(errs...)
-}
-
-// create makes a mapping, unless the cache is behind and it is there. A mapping of something else may have its name.
-func (s *Step) create(ctx context.Context, p *v1alpha1.PBXIntegration, mapping *v1alpha1.ExtensionMapping) (made bool, err error) {
-	for _, label := range s.Inherited {
-		if value, ok := p.Labels[label]; ok {
-			mapping.Labels[label] = value
+	for begun := h.clock.Now(); h.clock.Since(begun) < passTime; {
+		page, err := pbx.ExtensionPage(ctx, list.cursor)
+		if err != nil {
+			return false, err
+		}
+		for _, extension := range page.Extensions {
+			if err := h.take(ctx, p, list, extension, mapped); err != nil {
+				return false, err
+			}
+		}
+		for range page.Unusable.Count {
+			list.unusable.Add(page.Unusable.First)
+		}
+		if list.cursor = page.Next; list.cursor == "" {
+			return true, nil
 		}
 	}
-	err = s.Client.Create(ctx, mapping)
-	if !apierrors.IsAlreadyExists(err) {
-		return err == nil, err
+	return false, nil
+}
+
+// take makes the mapping of an extension that was listed. What is odd about one extension does not hinder the others.
+func (h *handler) take(
+	ctx context.Context, p *v1alpha1.PBXIntegration, list *listing, extension pbxapi.Extension, mapped map[string]bool,
+) error {
+	if extension.Number == "" {
+		list.unusable.Add("the PBX lists an extension without a number")
+		list.skipped.add(extension, "it has no number")
+		return nil
+	}
+	asked := wants(p.Spec.Discovery, extension.Number, extension.Type)
+	list.listed[extension.Number] = list.listed[extension.Number] || asked
+	if !asked || mapped[extension.Number] {
+		return nil
+	}
+	problem, err := h.create(ctx, p, newMapping(p, extension, h.inherited))
+	switch {
+	case err != nil:
+		return err
+	case problem != "":
+		list.skipped.add(extension, problem)
+	default:
+		mapped[extension.Number], list.changed = true, true
+	}
+	return nil
+}
+
+// create makes a mapping, unless the cache is behind and it is there. The problem is why it cannot be made, as long as nobody sees to that.
+func (h *handler) create(ctx context.Context, p *v1alpha1.PBXIntegration, mapping *v1alpha1.ExtensionMapping) (problem string, err error) {
+	err = h.client.Create(ctx, mapping)
+	switch {
+	case err == nil:
+		return "", nil
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err):
+		return err.Error(), nil
+	case !apierrors.IsAlreadyExists(err):
+		return "", fmt.Errorf("cannot make ExtensionMapping %s: %w", mapping.Name, err)
 	}
 	existing := &v1alpha1.ExtensionMapping{}
-	if err := s.Live.Get(ctx, client.ObjectKeyFromObject(mapping), existing); err != nil {
-		return false, client.IgnoreNotFound(err)
+	if err := h.live.Get(ctx, client.ObjectKeyFromObject(mapping), existing); err != nil {
+		return "", client.IgnoreNotFound(err)
 	}
 	if isFor(existing, p, mapping.Spec.Extension.Number) {
-		return false, nil
+		return "", nil
 	}
-	return false, fmt.Errorf("extension %s gets no mapping, because ExtensionMapping %s is that of another one: write a mapping for it, or rename that",
-		mapping.Spec.Extension.Number, mapping.Name)
+	return fmt.Sprintf("ExtensionMapping %s is that of another extension: write a mapping for this one, or rename that", mapping.Name), nil
+}
+
+// conclude deals with what a complete list does not have, and says what came of it.
+func (h *handler) conclude(
+	ctx context.Context, p *v1alpha1.PBXIntegration, list *listing, mappings []v1alpha1.ExtensionMapping,
+) (lifecycle.Done, error) {
+	now := h.clock.Now()
+	var plan Plan
+	if !list.partial && list.unusable.Count == 0 {
+		plan = Decide(p, list.listed, mappings, h.status(p).Missing, now)
+		h.status(p).Missing = plan.Missing
+	}
+	if err := h.carryOut(ctx, plan, now); err != nil {
+		return lifecycle.Done{}, failed(err)
+	}
+	h.noteChange(p, list.changed || len(plan.Delete) > 0)
+	h.report(p, list)
+	list.finish(now, nextList(p, plan, now))
+	after := list.wait(now)
+	if problem := trouble(list, plan); problem != nil {
+		problem.After = after
+		return lifecycle.Done{}, *problem
+	}
+	return lifecycle.Done{
+		Reason: v1alpha1.ReasonDiscovered, Message: "every extension that spec.discovery asks for has a mapping", After: after,
+	}, nil
+}
+
+// nextList is when the next list is due: at the end of the interval, or of a grace period.
+func nextList(p *v1alpha1.PBXIntegration, plan Plan, now time.Time) time.Time {
+	next := now.Add(p.Spec.Discovery.Interval.Duration)
+	if !plan.NextEnd.IsZero() && plan.NextEnd.Before(next) {
+		next = plan.NextEnd
+	}
+	if soonest := now.Add(time.Second); next.Before(soonest) {
+		return soonest
+	}
+	return next
+}
+
+// trouble is what somebody should know about a list.
+func trouble(list *listing, plan Plan) *lifecycle.Terminal {
+	n := len(list.skipped.numbers)
+	switch missing := plan.Missing; {
+	case missing != nil && missing.Lists < confirmations:
+		return &lifecycle.Terminal{Reason: v1alpha1.ReasonTooManyVanished, Err: fmt.Errorf(
+			"the PBX does not list the extensions of %d discovered mappings, more than the %d that may vanish at once; they are kept until %d lists "+
+				"in a row lack the same. If the extensions are there, see to the rights of the credentials; delete the mappings if they are not",
+			missing.Extensions, plan.Limit, confirmations)}
+	case missing != nil:
+		return &lifecycle.Terminal{Reason: v1alpha1.ReasonTooManyVanished, Err: fmt.Errorf(
+			"%d lists in a row lack the extensions of %d discovered mappings: these go after the grace period unless the extensions come back. "+
+				"Take the label %s off those to keep", confirmations, missing.Extensions, v1alpha1.LabelDiscovered)}
+	case n > 0:
+		return &lifecycle.Terminal{Reason: v1alpha1.ReasonExtensionsSkipped, Err: fmt.Errorf("%d extensions get no mapping: %s", n, &list.skipped)}
+	case list.unusable.Count > 0:
+		return &lifecycle.Terminal{Reason: v1alpha1.ReasonExtensionsSkipped, Err: fmt.Errorf(
+			"%d items of the PBX's list cannot be read, so no mapping goes meanwhile: %s", list.unusable.Count, list.unusable.First)}
+	default:
+		return nil
+	}
+}
+
+// carryOut makes the changes of a plan. A mapping that somebody else has deleted meanwhile is no failure.
+func (h *handler) carryOut(ctx context.Context, plan Plan, now time.Time) error {
+	errs := []error{h.delete(ctx, plan.Delete)}
+	for _, mapping := range plan.Vanished {
+		errs = append(errs, h.mark(ctx, mapping, now.UTC().Format(time.RFC3339)))
+	}
+	for _, mapping := range plan.Returned {
+		errs = append(errs, h.mark(ctx, mapping, ""))
+	}
+	return errors.Join(errs...)
+}
+
+func (h *handler) delete(ctx context.Context, mappings []*v1alpha1.ExtensionMapping) error {
+	var errs []error
+	for _, mapping := range mappings {
+		uid := mapping.UID
+		errs = append(errs, client.IgnoreNotFound(h.client.Delete(ctx, mapping.DeepCopy(), client.Preconditions{UID: &uid})))
+	}
+	return errors.Join(errs...)
 }
 
 // mark notes since when an extension is gone; an empty text takes the note away.
-func (s *Step) mark(ctx context.Context, mapping *v1alpha1.ExtensionMapping, since string) error {
-	before := mapping.DeepCopy()
+func (h *handler) mark(ctx context.Context, mapping *v1alpha1.ExtensionMapping, since string) error {
+	changed := mapping.DeepCopy()
 	if since == "" {
-		delete(mapping.Annotations, v1alpha1.AnnotationVanished)
+		delete(changed.Annotations, v1alpha1.AnnotationVanished)
 	} else {
-		metav1.SetMetaDataAnnotation(&mapping.ObjectMeta, v1alpha1.AnnotationVanished, since)
+		metav1.SetMetaDataAnnotation(&changed.ObjectMeta, v1alpha1.AnnotationVanished, since)
 	}
-	return s.Client.Patch(ctx, mapping, client.MergeFrom(before))
+	return client.IgnoreNotFound(h.client.Patch(ctx, changed, client.MergeFrom(mapping)))
+}
+
+func (h *handler) status(p *v1alpha1.PBXIntegration) *v1alpha1.DiscoveryStatus {
+	if p.Status.Discovery == nil {
+		p.Status.Discovery = &v1alpha1.DiscoveryStatus{}
+	}
+	return p.Status.Discovery
 }
 
 // noteChange writes down that an extension came or went.
-func (s *Step) noteChange(p *v1alpha1.PBXIntegration) {
-	if p.Status.Discovery == nil {
-		p.Status.Discovery = &v1alpha1.DiscoveryStatus{}
+func (h *handler) noteChange(p *v1alpha1.PBXIntegration, changed bool) {
+	if changed {
+		h.status(p).LastChangeTime = new(metav1.NewTime(h.clock.Now()))
 	}
-	changed := metav1.NewTime(s.Clock.Now())
-	p.Status.Discovery.LastChangeTime = &changed
 }
 
 // report writes down what was found. A number that stays the same costs no write.
-func (s *Step) report(p *v1alpha1.PBXIntegration, plan Plan) {
-	if p.Status.Discovery == nil {
-		p.Status.Discovery = &v1alpha1.DiscoveryStatus{}
+func (h *handler) report(p *v1alpha1.PBXIntegration, list *listing) {
+	status := h.status(p)
+	status.Skipped, status.SkippedExtensions = list.skipped.named, nil
+	if n := len(list.skipped.numbers); n > 0 {
+		status.SkippedExtensions = new(int32(min(n, 1<<30)))
 	}
-	p.Status.Discovery.Extensions = int32(min(plan.Wanted, 1<<30))
-	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionDiscovered, metav1.ConditionTrue, v1alpha1.ReasonDiscovered,
-		"every extension that spec.discovery asks for has a mapping")
+	if !list.partial {
+		status.Extensions = list.wanted()
+	}
 }
 
-// next is the end of the interval or of a grace period, whichever comes first.
-func (s *Step) next(p *v1alpha1.PBXIntegration, plan Plan) time.Duration {
-	now := s.Clock.Now()
-	next := p.Spec.Discovery.Interval.Duration
-	if last, ok := s.last(p.UID); ok {
-		next -= now.Sub(last.at)
-	}
-	if !plan.NextEnd.IsZero() {
-		next = min(next, plan.NextEnd.Sub(now))
-	}
-	return max(next, time.Second)
-}
-
-// failed says what an error means for the integration. What hinders the PBX as a whole has its own condition already.
-func (s *Step) failed(p *v1alpha1.PBXIntegration, err error) error {
+// failed says what an error means for the condition Discovered.
+func failed(err error) error {
 	if limited, ok := errors.AsType[*pbxapi.RateLimitedError](err); ok {
 		return lifecycle.RateLimited{After: limited.After, Err: err}
 	}
-	var outcome error = lifecycle.Transient{Reason: v1alpha1.ReasonDiscoveryFailed, Err: err}
 	switch {
 	case errors.Is(err, pbxapi.ErrNotSupported):
-		outcome = lifecycle.Terminalf(v1alpha1.ReasonNotSupported, "remove spec.discovery: %w", err)
+		return lifecycle.Terminalf(v1alpha1.ReasonNotSupported, "remove spec.discovery: %w", err)
+	case errors.Is(err, pbxapi.ErrCredentialsMissing):
+		return lifecycle.Waiting{Reason: v1alpha1.ReasonCredentialsMissing, After: retry, Err: err}
 	case errors.Is(err, pbxapi.ErrForbidden), errors.Is(err, pbxapi.ErrUnauthorized), errors.Is(err, pbxapi.ErrInvalid):
-		outcome = lifecycle.Waiting{Reason: v1alpha1.ReasonDiscoveryFailed, After: retry, Err: err}
-	case apierrors.IsInvalid(err):
-		outcome = lifecycle.Terminal{Reason: v1alpha1.ReasonDiscoveryFailed, Err: err}
+		return lifecycle.Waiting{Reason: v1alpha1.ReasonDiscoveryFailed, After: retry, Err: err}
+	default:
+		return lifecycle.Transient{Reason: v1alpha1.ReasonDiscoveryFailed, Err: err}
 	}
-	reason := v1alpha1.ReasonDiscoveryFailed
-	if errors.Is(err, pbxapi.ErrNotSupported) {
-		reason = v1alpha1.ReasonNotSupported
-	}
-	lifecycle.SetCondition(p, s.Clock.Now(), v1alpha1.ConditionDiscovered, metav1.ConditionFalse, reason, err.Error())
-	return outcome
 }

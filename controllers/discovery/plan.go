@@ -14,68 +14,127 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// Plan is the way from the mappings that there are to those that there should be.
+const (
+	// fewest and share bound how many mappings may lose their extension at once: more than both, or all that the PBX lists, is more
+	// likely to be an answer that is wrong than an office that closed.
+	fewest = 5
+	share  = 5 // a fifth
+	// confirmations is how many lists in a row must lack the same extensions before as many are believed to be gone.
+	confirmations = 3
+	// shortestAbsence is how long after the list that first lacked an extension another one must lack it too.
+	shortestAbsence = 30 * time.Second
+)
+
+// Plan says what becomes of the discovered mappings whose extensions a complete list does, or does not, have.
 type Plan struct {
-	// Wanted is how many of the extensions found are of the types and numbers asked for.
-	Wanted int
-	Create []*v1alpha1.ExtensionMapping
-	// Delete are discovered mappings that hand-written ones replace, that the spec does not ask for any more, or whose extension has been
-	// gone for the grace period.
+	// Delete are those whose extension has been gone for the grace period.
 	Delete []*v1alpha1.ExtensionMapping
-	// Vanished and Returned are discovered mappings whose extension has gone from the PBX, or come back to it.
+	// Vanished and Returned are those whose extension has gone from the PBX, or come back to it.
 	Vanished, Returned []*v1alpha1.ExtensionMapping
+	// Missing is set while more are missing than may go at once.
+	Missing *v1alpha1.MissingExtensions
+	// Limit is how many may go at once.
+	Limit int
 	// NextEnd is when the next grace period is over; zero where none runs.
 	NextEnd time.Time
 }
 
-// Decide compares the extensions that the PBX has with the mappings of the integration. It is a pure function; the mappings are not
-// changed.
-func Decide(p *v1alpha1.PBXIntegration, found []pbxapi.Extension, mappings []v1alpha1.ExtensionMapping, now time.Time) Plan {
-	d := decision{integration: p, now: now, present: map[string]bool{}, handWritten: map[string]bool{}}
-	for _, extension := range found {
-		d.present[extension.Number] = true
-	}
+// Decide compares the numbers that a complete list has with the discovered mappings that the spec still asks for. It is a pure function;
+// the mappings are not changed. Before is what the list before lacked, if that was too much.
+func Decide(
+	p *v1alpha1.PBXIntegration, listed map[string]bool, mappings []v1alpha1.ExtensionMapping, before *v1alpha1.MissingExtensions, now time.Time,
+) Plan {
+	var plan Plan
+	var missing []*v1alpha1.ExtensionMapping
+	discovered := 0
 	for i := range mappings {
-		if !isDiscovered(&mappings[i], p) && mappings[i].DeletionTimestamp.IsZero() {
-			d.handWritten[mappings[i].Spec.Extension.Number] = true
-		}
-	}
-	mapped := map[string]bool{}
-	for i := range mappings {
-		mapped[mappings[i].Spec.Extension.Number] = true
-		if isDiscovered(&mappings[i], p) && mappings[i].DeletionTimestamp.IsZero() {
-			d.judge(&mappings[i])
-		}
-	}
-	for _, extension := range found {
-		if !d.wants(extension.Number, extension.Type) {
+		mapping := &mappings[i]
+		if !isDiscovered(mapping, p) || !mapping.DeletionTimestamp.IsZero() {
 			continue
 		}
-		d.Wanted++
-		if !mapped[extension.Number] {
-			mapped[extension.Number] = true
-			d.Create = append(d.Create, newMapping(p, extension))
+		discovered++
+		if _, found := listed[mapping.Spec.Extension.Number]; !found {
+			missing = append(missing, mapping)
+		} else if _, marked := vanishedSince(mapping); marked {
+			plan.Returned = append(plan.Returned, mapping)
 		}
 	}
-	return d.Plan
+	plan.Limit = max(fewest, discovered/share)
+	believed := true
+	if len(missing) > plan.Limit || len(listed) == 0 && len(missing) > 0 {
+		plan.Missing = count(missing, before)
+		believed = plan.Missing.Lists >= confirmations
+	}
+	for _, mapping := range missing {
+		plan.decide(mapping, max(p.Spec.Discovery.Grace(), shortestAbsence), believed, now)
+	}
+	return plan
 }
 
-// isDiscovered tells whether discovery made a mapping for this integration. One whose label was taken off counts as hand-written.
+// count tells how often the same extensions have been missing.
+func count(missing []*v1alpha1.ExtensionMapping, before *v1alpha1.MissingExtensions) *v1alpha1.MissingExtensions {
+	numbers := make([]string, len(missing))
+	for i, mapping := range missing {
+		numbers[i] = mapping.Spec.Extension.Number
+	}
+	slices.Sort(numbers)
+	sum := sha256.Sum256([]byte(strings.Join(numbers, "\n")))
+	now := &v1alpha1.MissingExtensions{Extensions: int32(min(len(missing), 1<<30)), Lists: 1, Digest: hex.EncodeToString(sum[:8])}
+	if before != nil && before.Digest == now.Digest {
+		now.Lists = min(before.Lists+1, confirmations)
+	}
+	return now
+}
+
+// decide says what becomes of a mapping whose extension is missing.
+func (p *Plan) decide(mapping *v1alpha1.ExtensionMapping, grace time.Duration, believed bool, now time.Time) {
+	since, marked := vanishedSince(mapping)
+	switch {
+	case !marked && !believed:
+	case !marked:
+		p.Vanished = append(p.Vanished, mapping)
+		p.endsAt(now.Add(grace))
+	case now.Before(since.Add(grace)):
+		p.endsAt(since.Add(grace))
+	default:
+		p.Delete = append(p.Delete, mapping)
+	}
+}
+
+func (p *Plan) endsAt(end time.Time) {
+	if p.NextEnd.IsZero() || end.Before(p.NextEnd) {
+		p.NextEnd = end
+	}
+}
+
+// superseded are the discovered mappings that hand-written ones replace, or that the spec does not ask for any more.
+func superseded(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) []*v1alpha1.ExtensionMapping {
+	handWritten := map[string]bool{}
+	for i := range mappings {
+		if !isDiscovered(&mappings[i], p) && mappings[i].DeletionTimestamp.IsZero() {
+			handWritten[mappings[i].Spec.Extension.Number] = true
+		}
+	}
+	var replaced []*v1alpha1.ExtensionMapping
+	for i := range mappings {
+		mapping := &mappings[i]
+		if !isDiscovered(mapping, p) || !mapping.DeletionTimestamp.IsZero() {
+			continue
+		}
+		if extension := mapping.Spec.Extension; handWritten[extension.Number] || !wants(p.Spec.Discovery, extension.Number, extension.Type) {
+			replaced = append(replaced, mapping)
+		}
+	}
+	return replaced
+}
+
+// isDiscovered reports whether discovery made a mapping for this integration. One whose label was taken off counts as hand-written.
 func isDiscovered(mapping *v1alpha1.ExtensionMapping, p *v1alpha1.PBXIntegration) bool {
 	return mapping.Labels[v1alpha1.LabelDiscovered] != "" && metav1.IsControlledBy(mapping, p)
 }
 
-type decision struct {
-	Plan
-	integration *v1alpha1.PBXIntegration
-	now         time.Time
-	present     map[string]bool
-	handWritten map[string]bool
-}
-
-// wants tells whether the spec asks for an extension.
-func (d *decision) wants(number string, kind v1alpha1.ExtensionType) bool {
-	asked := d.integration.Spec.Discovery
+// wants reports whether the spec asks for an extension.
+func wants(asked *v1alpha1.Discovery, number string, kind v1alpha1.ExtensionType) bool {
 	if asked == nil || !slices.Contains(asked.Types, kind) {
 		return false
 	}
@@ -88,41 +147,14 @@ func matches(pattern, number string) bool {
 	return ok && err == nil
 }
 
-// judge says what becomes of a discovered mapping.
-func (d *decision) judge(mapping *v1alpha1.ExtensionMapping) {
-	since, marked := vanishedSince(mapping)
-	switch {
-	case d.handWritten[mapping.Spec.Extension.Number], !d.wants(mapping.Spec.Extension.Number, mapping.Spec.Extension.Type):
-		d.Delete = append(d.Delete, mapping)
-	case d.present[mapping.Spec.Extension.Number] && marked:
-		d.Returned = append(d.Returned, mapping)
-	case d.present[mapping.Spec.Extension.Number]:
-	case !marked && d.grace() > 0:
-		d.Vanished = append(d.Vanished, mapping)
-		d.endsAt(d.now.Add(d.grace()))
-	case d.now.Before(since.Add(d.grace())):
-		d.endsAt(since.Add(d.grace()))
-	default:
-		d.Delete = append(d.Delete, mapping)
-	}
-}
-
-func (d *decision) grace() time.Duration { return d.integration.Spec.Discovery.Grace() }
-
-func (d *decision) endsAt(end time.Time) {
-	if d.NextEnd.IsZero() || end.Before(d.NextEnd) {
-		d.NextEnd = end
-	}
-}
-
 // vanishedSince reads the mark; one that cannot be read is no mark, and is written anew.
 func vanishedSince(mapping *v1alpha1.ExtensionMapping) (time.Time, bool) {
 	since, err := time.Parse(time.RFC3339, mapping.Annotations[v1alpha1.AnnotationVanished])
 	return since, err == nil
 }
 
-// newMapping is the mapping of a discovered extension. Users may edit it: it is not written again.
-func newMapping(p *v1alpha1.PBXIntegration, extension pbxapi.Extension) *v1alpha1.ExtensionMapping {
+// newMapping returns the mapping of a discovered extension. Users may edit it: it is not written again.
+func newMapping(p *v1alpha1.PBXIntegration, extension pbxapi.Extension, inherited []string) *v1alpha1.ExtensionMapping {
 	slug := slugOf(extension.Number)
 	mapping := &v1alpha1.ExtensionMapping{
 		ObjectMeta: metav1.ObjectMeta{
@@ -137,12 +169,17 @@ func newMapping(p *v1alpha1.PBXIntegration, extension pbxapi.Extension) *v1alpha
 		},
 	}
 	if extension.Type == v1alpha1.ExtensionPhone {
-		mapping.Spec.User = &v1alpha1.User{Name: slug, DisplayName: clip(extension.Name)}
+		mapping.Spec.User = &v1alpha1.User{Name: slug, DisplayName: shorten(extension.Name, 128)}
+	}
+	for _, label := range inherited {
+		if value, ok := p.Labels[label]; ok {
+			mapping.Labels[label] = value
+		}
 	}
 	return mapping
 }
 
-// isFor tells whether a mapping is that of an extension of this integration, whoever wrote it.
+// isFor reports whether a mapping is that of an extension of this integration, whoever wrote it.
 func isFor(mapping *v1alpha1.ExtensionMapping, p *v1alpha1.PBXIntegration, number string) bool {
 	return mapping.Spec.IntegrationRef.Name == p.Name && mapping.Spec.Extension.Number == number
 }
@@ -159,9 +196,8 @@ func slugOf(number string) string {
 	return "x" + hex.EncodeToString(sum[:5])
 }
 
-// clip cuts a name to what the schema takes.
-func clip(name string) string {
-	const longest = 128
-	runes := []rune(strings.ToValidUTF8(name, "�"))
+// shorten cuts text to so many characters.
+func shorten(text string, longest int) string {
+	runes := []rune(strings.ToValidUTF8(text, "�"))
 	return string(runes[:min(len(runes), longest)])
 }

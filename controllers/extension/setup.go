@@ -31,8 +31,10 @@ import (
 
 // Options adjust the controller. The zero value is fit for production.
 type Options struct {
-	// Workers is how many mappings are worked on at once. Default: 8.
+	// Workers is how many mappings are worked on at once. Default: 32.
 	Workers int
+	// PerIntegration is how many of the workers may be busy with mappings of one integration. Default: 8.
+	PerIntegration int
 	// Interval at which the registrations of a mapping are compared with the PBX; jittered by 10 %. Default: 10 min.
 	Interval time.Duration
 	// Retry is when to look again at what somebody has to change on the PBX: an event limit, a missing extension; jittered. Default: 2 min.
@@ -57,7 +59,8 @@ type Options struct {
 }
 
 func (o Options) withDefaults(mgr ctrl.Manager) Options {
-	o.Workers = cmp.Or(o.Workers, 8)
+	o.Workers = cmp.Or(o.Workers, 32)
+	o.PerIntegration = cmp.Or(o.PerIntegration, 8)
 	o.Interval = cmp.Or(o.Interval, 10*time.Minute)
 	o.Retry = cmp.Or(o.Retry, 2*time.Minute)
 	o.DeletionDeadline = cmp.Or(o.DeletionDeadline, 2*time.Minute)
@@ -93,6 +96,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		Name: controllerName, Client: options.Client, Recorder: mgr.GetEventRecorder(controllerName), Metrics: options.Outcomes,
 		Clock: options.Clock, Interval: options.Interval, Handler: h,
 	}
+	shares := lifecycle.NewShares(options.PerIntegration, reconciler, lifecycle.IntegrationOfMapping(options.Client))
 	build := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&v1alpha1.ExtensionMapping{}, builder.WithPredicates(lifecycle.Asked())).
@@ -101,11 +105,12 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: options.Workers,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](options.BackoffBase, options.BackoffLimit),
-		})
+		}).
+		WatchesRawSource(shares.Source())
 	if h.secrets.Watches() {
 		build = build.WatchesMetadata(&corev1.Secret{}, watch.EnqueueRequestsFromMapFunc(h.mappingsOfKeys), builder.WithPredicates(keyRings()))
 	}
-	if err := build.Complete(reconciler); err != nil {
+	if err := build.Complete(shares); err != nil {
 		return fmt.Errorf("cannot set up the controller of ExtensionMappings: %w", err)
 	}
 	return nil

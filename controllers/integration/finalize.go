@@ -75,9 +75,6 @@ func (c *Controller) awaitMappings(ctx context.Context, p *v1alpha1.PBXIntegrati
 
 func (c *Controller) forget(p *v1alpha1.PBXIntegration) {
 	c.PBXes.Forget(p.UID)
-	for _, step := range c.Steps {
-		step.Forget(p.UID)
-	}
 	c.checks.forget(p.UID)
 	c.looks.forget(p.UID)
 	c.children.forget(p.UID)

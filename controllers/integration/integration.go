@@ -77,15 +77,6 @@ type PBXes interface {
 	Forget(uid types.UID)
 }
 
-// Step is a part of each pass over an integration that another package sees to. It has conditions and a status of its own.
-type Step interface {
-	// Reconcile does the step, and tells when it wishes to be called again at the latest; zero is no wish. Its errors are the outcomes of
-	// package lifecycle. It is not called for an integration that is suspended, or that is being deleted.
-	Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (next time.Duration, err error)
-	// Forget drops what is kept for an integration that is gone.
-	Forget(uid types.UID)
-}
-
 // Config is what the controller works with.
 type Config struct {
 	Client client.Client
@@ -94,8 +85,6 @@ type Config struct {
 	Secrets  *secrets.Reader
 	PBXes    PBXes
 	Workload workload.Settings
-	// Steps are called in this order, after everything else. One that fails does not keep the others from their work.
-	Steps    []Step
 	Recorder lifecycle.Recorder
 	Metrics  *lifecycle.Metrics
 	Clock    clock.PassiveClock

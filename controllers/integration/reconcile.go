@@ -44,11 +44,6 @@ func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) 
 		c.observeReceiver(ctx, p),
 	)
 	done.Message = c.reportEvents(p, ring, &done)
-	for _, step := range c.Steps {
-		next, err := step.Reconcile(ctx, p)
-		done.After = soonest(done.After, next)
-		errs = append(errs, err)
-	}
 	done.After = c.next(done.After, errs)
 	return done, worst(errs...)
 }

@@ -58,7 +58,6 @@ var (
 		simulated: pbxapi.NewPool(
 			map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New}, pbxapi.Options{Pause: 50 * time.Millisecond}),
 	}
-	steps  = []integration.Step{&step{}, &step{}}
 	writes = &ledger{count: map[string]int{}}
 	now    = &shiftedClock{}
 )
@@ -125,7 +124,6 @@ func startManager(ctx context.Context) <-chan struct{} {
 		Secrets:     secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader()),
 		PBXes:       pbx,
 		Workload:    workload.Settings{Image: receiverImage},
-		Steps:       steps,
 		Recorder:    mgr.GetEventRecorder("pbx-integration"),
 		Clock:       now,
 		Interval:    time.Hour,

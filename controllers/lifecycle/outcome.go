@@ -136,6 +136,8 @@ type outcome struct {
 	after   time.Duration
 	notice  Notice
 	err     error
+	// unsaid tells that a Done gave no reason.
+	unsaid bool
 	// then is that of an Intent; unlocked is set on what came of it.
 	then     func() (Done, error)
 	unlocked bool
@@ -152,6 +154,7 @@ func outcomeOf(done Done, err error) outcome {
 			message: cmp.Or(done.Message, "everything is as the spec asks for"),
 			after:   done.After,
 			notice:  done.Notice,
+			unsaid:  done.Reason == "",
 		}
 	}
 	result := failure(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/clock"
@@ -59,15 +60,21 @@ type Reconciler[T Object] struct {
 	Clock   clock.PassiveClock
 	// Interval at which an object is looked at although nothing asked for it; jittered.
 	Interval time.Duration
-	// NoFinalizer is for objects that leave nothing behind outside the cluster. Finalize is never called.
+	// NoFinalizer is for objects that leave nothing behind outside the cluster, or whose finalizer is the business of another
+	// controller. Finalize is never called, and an object that is being deleted is left alone.
 	NoFinalizer bool
-	Handler     Handler[T]
+	// Part is for a controller that shares its objects with others; it needs NoFinalizer as well. Default: the whole status.
+	Part *Part
+	// Reader reads the object of a pass. One that reads past the cache is for passes that go on where the last one stopped. Default:
+	// Client.
+	Reader  client.Reader
+	Handler Handler[T]
 }
 
 // Reconcile makes one pass over one object.
 func (r *Reconciler[T]) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	obj := newObject[T]()
-	if err := r.Client.Get(ctx, request.NamespacedName, obj); err != nil {
+	if err := r.reader().Get(ctx, request.NamespacedName, obj); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if !obj.GetDeletionTimestamp().IsZero() {
@@ -82,6 +89,13 @@ func (r *Reconciler[T]) Reconcile(ctx context.Context, request reconcile.Request
 		return r.carryOut(ctx, before, obj, result)
 	}
 	return r.finish(ctx, before, obj, result)
+}
+
+func (r *Reconciler[T]) reader() client.Reader {
+	if r.Reader != nil {
+		return r.Reader
+	}
+	return r.Client
 }
 
 // carryOut writes an Intent down, and does then what was intended.
@@ -122,7 +136,7 @@ func (r *Reconciler[T]) addFinalizer(ctx context.Context, obj T) error {
 }
 
 func (r *Reconciler[T]) finalize(ctx context.Context, obj T) (reconcile.Result, error) {
-	if !controllerutil.ContainsFinalizer(obj, v1alpha1.Finalizer) {
+	if r.NoFinalizer || !controllerutil.ContainsFinalizer(obj, v1alpha1.Finalizer) {
 		return reconcile.Result{}, nil
 	}
 	before := deepCopy(obj)
@@ -156,7 +170,7 @@ func (r *Reconciler[T]) finish(ctx context.Context, before, obj T, result outcom
 	if errors.Is(result.err, context.Canceled) && ctx.Err() != nil {
 		return reconcile.Result{}, ctx.Err()
 	}
-	settle(obj, r.Clock.Now(), result)
+	r.settle(obj, result)
 	patch := lockedPatch(before)
 	if result.unlocked {
 		patch = client.MergeFrom(before)
@@ -165,7 +179,7 @@ func (r *Reconciler[T]) finish(ctx context.Context, before, obj T, result outcom
 	if err != nil {
 		return r.unwritten(obj, err)
 	}
-	moved := transition(before, obj)
+	moved := transition(before, obj, r.summary())
 	r.announce(obj, announcement(result, moved))
 	r.Metrics.observe(r.Name, result)
 	logOutcome(log.FromContext(ctx), result, moved, changed)
@@ -213,6 +227,9 @@ func (r *Reconciler[T]) next(obj T, result outcome) (reconcile.Result, error) {
 // writeStatus patches what changed, and nothing when nothing did. A locked patch keeps a pass over an outdated copy from undoing a newer
 // one.
 func (r *Reconciler[T]) writeStatus(ctx context.Context, before, obj T, patch client.Patch) (changed bool, err error) {
+	if r.Part != nil {
+		return r.Part.write(ctx, r.Client, fieldOwnerPrefix+r.Name, before, obj)
+	}
 	data, err := client.MergeFrom(before).Data(obj)
 	if err != nil {
 		return false, fmt.Errorf("cannot compare the status: %w", err)
@@ -227,9 +244,22 @@ func lockedPatch[T Object](before T) client.Patch {
 	return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 }
 
-// transition tells whether Ready says something else than before, apart from its message.
-func transition(before, after Object) bool {
-	was, is := Ready(before), Ready(after)
+// fieldOwnerPrefix precedes the name of a controller with a Part where the API server notes who owns a field.
+const fieldOwnerPrefix = "pbx-operator-"
+
+// settle writes an outcome into the conditions.
+func (r *Reconciler[T]) settle(obj T, result outcome) {
+	if r.Part != nil {
+		r.Part.settle(obj, metav1.NewTime(r.Clock.Now()), result)
+		return
+	}
+	settle(obj, r.Clock.Now(), result)
+}
+
+// transition reports whether a condition says something else than before, apart from its message.
+func transition(before, after Object, conditionType string) bool {
+	was := meta.FindStatusCondition(*before.GetConditions(), conditionType)
+	is := meta.FindStatusCondition(*after.GetConditions(), conditionType)
 	if was == nil || is == nil {
 		return is != nil
 	}

@@ -89,6 +89,17 @@ func (c *Client) Extensions(ctx context.Context) ([]Extension, error) {
 	return ask(c, func() ([]Extension, error) { return c.api.Extensions(ctx) })
 }
 
+// ExtensionPage lists some of the extensions; all of them on a PBX that knows no pages.
+func (c *Client) ExtensionPage(ctx context.Context, cursor string) (ExtensionPage, error) {
+	return ask(c, func() (ExtensionPage, error) {
+		if pager, ok := c.api.(ExtensionPager); ok {
+			return pager.ExtensionPage(ctx, cursor)
+		}
+		extensions, err := c.api.Extensions(ctx)
+		return ExtensionPage{Extensions: extensions}, err
+	})
+}
+
 // Registrations lists all registrations on an extension.
 func (c *Client) Registrations(ctx context.Context, extensionID string) ([]Registration, error) {
 	return ask(c, func() ([]Registration, error) { return c.api.Registrations(ctx, extensionID) })
@@ -145,16 +156,16 @@ func (c *Client) RecordingURL(ctx context.Context, recordingID string) (string, 
 	return ask(c, func() (string, error) { return recordings.RecordingURL(ctx, recordingID) })
 }
 
-// History lists finished legs. It returns ErrNotSupported for a PBX without a history.
-func (c *Client) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {
+// ReadHistory reads one page of finished legs. It returns ErrNotSupported for a PBX without a history.
+func (c *Client) ReadHistory(ctx context.Context, query HistoryQuery, yield func(callhistory.Record) error) (HistoryPage, error) {
 	historian, ok := c.api.(Historian)
 	if !ok {
-		return nil, NewError(ErrNotSupported, "read the call history", "it has none that can be read")
+		return HistoryPage{}, NewError(ErrNotSupported, "read the call history", "it has none that can be read")
 	}
 	if database, ok := historian.(DatabaseHistorian); ok {
-		return database.History(ctx, from, to)
+		return database.ReadHistory(ctx, query, yield)
 	}
-	return ask(c, func() ([]callhistory.Record, error) { return historian.History(ctx, from, to) })
+	return ask(c, func() (HistoryPage, error) { return historian.ReadHistory(ctx, query, yield) })
 }
 
 func ask[T any](c *Client, request func() (T, error)) (answer T, err error) {

@@ -28,8 +28,6 @@ var (
 	ErrNotSupported = errors.New("this kind of PBX cannot do it")
 	// ErrInvalid: the request cannot be made from these settings.
 	ErrInvalid = errors.New("invalid settings")
-	// ErrIncomplete: the answer that comes with it lacks something.
-	ErrIncomplete = errors.New("not all of it is usable")
 )
 
 // Error is a failed call. Its text is fit for conditions, Events and logs: it holds no URL, token or secret.

@@ -7,10 +7,8 @@ package pbxapi
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
-	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
 
 // Extension is an extension as the PBX knows it.
@@ -98,20 +96,6 @@ type Commander interface {
 type Recordings interface {
 	// RecordingURL is an address that works without the credentials of the PBX. It returns ErrNotFound for an unknown recording.
 	RecordingURL(ctx context.Context, recordingID string) (string, error)
-}
-
-// Historian is a PBX that remembers calls.
-type Historian interface {
-	// History lists the finished legs of all calls that began at from or later and before to. Records that come together with
-	// ErrIncomplete are good: the error tells what is missing.
-	History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error)
-}
-
-// DatabaseHistorian is a Historian that reads a database beside the management API: trouble with the one says nothing of the other.
-type DatabaseHistorian interface {
-	Historian
-	// ChecksDatabase tells that Check asks the database, for want of anything else.
-	ChecksDatabase() bool
 }
 
 // AgentLister is a PBX with queue agents.

@@ -30,8 +30,8 @@ const (
 	readTimeout = time.Minute
 	// mostConnections is how many reads go on at the same time.
 	mostConnections = 2
-	// largestHistory bounds the rows of one read, in bytes.
-	largestHistory = 32 << 20
+	// largestRow bounds one row, in bytes.
+	largestRow = 1 << 20
 )
 
 // begin makes the transaction in which the configured query runs. The time zone is set apart.
@@ -49,7 +49,9 @@ var allowedKeys = []string{
 type History struct {
 	config *pgconn.Config
 	query  string
-	lines  lines
+	// takesEnd tells that the query uses $3.
+	takesEnd bool
+	lines    lines
 	// zone is that of times that have none.
 	zone *time.Location
 	// secret is the name of the one with the address, which is address itself.
@@ -85,8 +87,9 @@ func NewHistory(address string, database v1alpha1.LinuxBoxDatabase, own []string
 		config.ConnectTimeout = connectTimeout
 		config.DialFunc = (&net.Dialer{Timeout: connectTimeout}).DialContext
 	}
+	query := cmp.Or(database.Query, defaultQuery(own))
 	return &History{
-		config: config, query: cmp.Or(database.Query, defaultQuery(own)), lines: linesOf(own), zone: zone,
+		config: config, query: query, takesEnd: strings.Contains(query, "$3"), lines: linesOf(own), zone: zone,
 		secret: secret, address: address, slots: make(chan struct{}, mostConnections),
 	}, nil
 }
@@ -116,19 +119,65 @@ func noHost(config *pgconn.Config) bool {
 	return false
 }
 
-// History runs the configured query in a transaction that can change nothing. Rows that cannot be used do not spoil the others: their
-// number and the first of them are told with ErrIncomplete, which comes together with the records of the good ones. Legs that have not
-// ended, as far as the row tells, are left to a later read.
-func (h *History) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {
-	var rows table
-	err := h.transaction(ctx, historyOp, func(ctx context.Context, connection *pgconn.PgConn) (err error) {
-		rows, err = h.read(ctx, connection, from, to)
+// ReadHistory runs the configured query in a transaction that can change nothing, and hands on one row after the other: no more than one of
+// them is in memory. Legs that have not ended, as far as the row tells, are left to a later read.
+//
+// A page is the calls that began within three hours. A query that uses $3 leaves out itself what is known when all that ended before
+// query.EndedFrom is, and is read in one page.
+func (h *History) ReadHistory(
+	ctx context.Context, query pbxapi.HistoryQuery, yield func(callhistory.Record) error,
+) (page pbxapi.HistoryPage, err error) {
+	from, to, err := h.part(query)
+	if err != nil {
+		return page, err
+	}
+	var refused error
+	err = h.transaction(ctx, historyOp, func(ctx context.Context, connection *pgconn.PgConn) error {
+		page.Unusable, err = h.read(ctx, connection, h.parameters(from, to, query.EndedFrom), func(record callhistory.Record) error {
+			if h.takesEnd || !record.End.Before(query.EndedFrom) {
+				refused = yield(record)
+			}
+			return refused
+		})
 		return err
 	})
-	if err != nil {
-		return nil, err
+	if refused != nil {
+		return page, refused
 	}
-	return h.lines.records(rows)
+	if err == nil && to.Before(query.To) {
+		page.Next = to.UTC().Format(time.RFC3339Nano)
+	}
+	return page, err
+}
+
+// longestPart is how much is asked for at once.
+const longestPart = 3 * time.Hour
+
+// part is the time that a page is about. A cursor is the time at which it begins.
+func (h *History) part(query pbxapi.HistoryQuery) (from, to time.Time, err error) {
+	from, to = query.From, query.To
+	if query.Cursor != "" {
+		if from, err = time.Parse(time.RFC3339Nano, query.Cursor); err != nil {
+			return from, to, pbxapi.NewError(pbxapi.ErrInvalid, historyOp, "the position in the history cannot be read")
+		}
+	}
+	selective := h.takesEnd && !query.EndedFrom.IsZero()
+	if end := from.Add(longestPart); end.Before(to) && !selective {
+		to = end
+	}
+	return from, to, nil
+}
+
+// parameters are those that the query uses.
+func (h *History) parameters(from, to, ended time.Time) [][]byte {
+	parameters := [][]byte{timestamp(from), timestamp(to)}
+	if !h.takesEnd {
+		return parameters
+	}
+	if ended.IsZero() {
+		return append(parameters, []byte("-infinity"))
+	}
+	return append(parameters, timestamp(ended))
 }
 
 // Check tells whether the database lets the operator in and knows the time zone. The configured query is not run. It returns
@@ -155,7 +204,7 @@ func (h *History) transaction(ctx context.Context, op string, read func(context.
 		return h.failure(op, err)
 	}
 	defer func() { _ = connection.Close(ctx) }() // which is the end of the transaction
-	connection.Frontend().SetMaxBodyLen(largestHistory)
+	connection.Frontend().SetMaxBodyLen(largestRow)
 	if _, err := connection.Exec(ctx, begin).ReadAll(); err != nil {
 		return h.failure(op, err)
 	}
@@ -178,35 +227,48 @@ func (h *History) setTimeZone(ctx context.Context, op string, connection *pgconn
 	return err
 }
 
-func (h *History) read(ctx context.Context, connection *pgconn.PgConn, from, to time.Time) (table, error) {
+// read hands on the records of the rows.
+func (h *History) read(
+	ctx context.Context, connection *pgconn.PgConn, parameters [][]byte, yield func(callhistory.Record) error,
+) (pbxapi.Unusable, error) {
 	// The types are said, so that the query need not: a column without a time zone would make $1 one without.
-	types := []uint32{pgtype.TimestamptzOID, pgtype.TimestamptzOID}
-	reader := connection.ExecParams(ctx, h.query, [][]byte{timestamp(from), timestamp(to)}, types, nil, nil)
-	rows := table{zone: h.zone}
-	size := 0
-	for reader.NextRow() {
-		row := make([]*string, len(reader.Values()))
-		for i, value := range reader.Values() {
-			size += len(value)
-			if value != nil {
-				text := string(value)
-				row[i] = &text
+	types := slices.Repeat([]uint32{pgtype.TimestamptzOID}, len(parameters))
+	result := connection.ExecParams(ctx, h.query, parameters, types, nil, nil)
+	var rows *reader
+	for result.NextRow() {
+		if rows == nil {
+			var err error
+			if rows, err = newReader(h.lines, columnsOf(result), h.zone); err != nil {
+				return pbxapi.Unusable{}, err
 			}
 		}
-		if size > largestHistory {
-			return table{}, errTooLarge
+		if record, ok := rows.read(result.Values()); ok {
+			if err := yield(record); err != nil {
+				return rows.unusable, err
+			}
 		}
-		rows.rows = append(rows.rows, row)
 	}
-	for _, field := range reader.FieldDescriptions() {
-		rows.columns = append(rows.columns, strings.ToLower(field.Name))
+	columns := columnsOf(result)
+	if _, err := result.Close(); err != nil {
+		return pbxapi.Unusable{}, err
 	}
-	_, err := reader.Close()
-	return rows, err
+	if rows == nil {
+		_, err := newReader(h.lines, columns, h.zone)
+		return pbxapi.Unusable{}, err
+	}
+	return rows.unusable, nil
+}
+
+func columnsOf(result *pgconn.ResultReader) []string {
+	var columns []string
+	for _, field := range result.FieldDescriptions() {
+		columns = append(columns, strings.ToLower(field.Name))
+	}
+	return columns
 }
 
 var errTooLarge = pbxapi.NewError(pbxapi.ErrInvalid, historyOp,
-	"spec.pbx.linuxBox.database.query returns more than 32 MiB: it must keep to the time from $1 to $2")
+	"spec.pbx.linuxBox.database.query returns a row of more than 1 MiB")
 
 func timestamp(t time.Time) []byte {
 	return t.UTC().AppendFormat(nil, "2006-01-02 15:04:05.999999Z07:00")

@@ -209,13 +209,15 @@ func escape(text string) string { return strings.ReplaceAll(url.QueryEscape(text
 // ChecksDatabase tells that there is a database and no URL.
 func (a *API) ChecksDatabase() bool { return a.base == "" && a.database != nil }
 
-// History reads the calls from the database. It returns ErrNotSupported where none is configured.
-func (a *API) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {
+// ReadHistory reads calls from the database. It returns ErrNotSupported where none is configured.
+func (a *API) ReadHistory(
+	ctx context.Context, query pbxapi.HistoryQuery, yield func(callhistory.Record) error,
+) (pbxapi.HistoryPage, error) {
 	if a.database == nil {
-		return nil, pbxapi.NewError(pbxapi.ErrNotSupported, historyOp, "set spec.pbx.linuxBox.database")
+		return pbxapi.HistoryPage{}, pbxapi.NewError(pbxapi.ErrNotSupported, historyOp, "set spec.pbx.linuxBox.database")
 	}
 	if err := a.turn(ctx); err != nil {
-		return nil, pbxapi.TransportError(historyOp, err)
+		return pbxapi.HistoryPage{}, pbxapi.TransportError(historyOp, err)
 	}
-	return a.database.History(ctx, from, to)
+	return a.database.ReadHistory(ctx, query, yield)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/linuxbox"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/pbxapitest"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/delivery"
 	simlinuxbox "github.com/pbx-operator/pbx-operator/hack/pbxsim/linuxbox"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/sim"
@@ -369,7 +370,7 @@ func TestWhatIsNotSupported(t *testing.T) {
 	_, register := api.Register(t.Context(), "10", pbxapi.Registration{})
 	_, dial := api.Dial(t.Context(), pbxapi.Dial{Extension: line("10"), Number: "1"})
 	_, recording := api.RecordingURL(t.Context(), "r")
-	_, history := api.History(t.Context(), time.Time{}, time.Now())
+	_, history := pbxapitest.History(t.Context(), api, time.Time{}, time.Now())
 	for what, test := range map[string]struct {
 		err  error
 		says string

@@ -9,13 +9,14 @@ import "strings"
 // A row has a channel for each side. Those that are named after a line, such as PJSIP/10-0000002a, make a leg of that line: the calling one,
 // the called one, or both in a call between two lines. A row with neither tells of the PBX itself, or of an outside number to which it sent
 // the call. A disposition of NO ANSWER may be a caller who gave up; Asterisk does not tell. There is no standard column for the name of a
-// recording. {line:…} is replaced by a condition. The order is total, because ids of records of the same call, line and start depend on it.
+// recording. Calls of which no leg ended at $3 or later are left out: what the receiver has is not read again. {line:…} is replaced by a
+// condition. The order is total, and a call comes as a whole, because ids of records of the same call, line and start depend on it.
 const cdrQuery = `WITH calls AS (
   SELECT coalesce(nullif(linkedid, ''), uniqueid) AS call_id
   FROM cdr
   WHERE calldate >= $1::timestamptz - interval '4 hours' AND calldate < $2
   GROUP BY 1
-  HAVING min(calldate) >= $1
+  HAVING min(calldate) >= $1 AND max(calldate::timestamptz + duration * interval '1 second') >= $3
 ), sides AS (
   SELECT calls.call_id, cdr.calldate::timestamptz AS calldate, cdr.src, cdr.dst, cdr.duration, cdr.billsec, cdr.disposition, cdr.uniqueid,
     cdr.channel, cdr.dstchannel,

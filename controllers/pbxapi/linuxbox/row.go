@@ -37,14 +37,6 @@ const (
 	textLength   = 256
 )
 
-// table is what a query returned, in the text form of PostgreSQL. A nil value is null.
-type table struct {
-	columns []string
-	rows    [][]*string
-	// zone is that of times that have none.
-	zone *time.Location
-}
-
 // lines are the PBX's own. None are given: every number of at most four digits is one.
 type lines map[string]bool
 
@@ -64,56 +56,61 @@ func (l lines) has(number string) bool {
 	return number != "" && len(number) <= longest && strings.Trim(number, "0123456789") == ""
 }
 
-// records makes a record of each row. What is wrong with a row is told with ErrIncomplete, together with the records of the others.
-func (l lines) records(rows table) ([]callhistory.Record, error) {
+// reader makes records of the rows of one read, one after the other.
+type reader struct {
+	lines   lines
+	columns []string
+	zone    *time.Location
+	seen    map[string]int
+	rows    int
+	// unusable are rows with something wrong in them. They do not spoil the others.
+	unusable pbxapi.Unusable
+}
+
+// newReader returns ErrInvalid where the query lacks a column.
+func newReader(own lines, columns []string, zone *time.Location) (*reader, error) {
 	for _, column := range []string{columnCallID, columnStartedAt} {
-		if !slices.Contains(rows.columns, column) {
+		if !slices.Contains(columns, column) {
 			return nil, pbxapi.NewError(pbxapi.ErrInvalid, historyOp, fmt.Sprintf(
-				"spec.pbx.linuxBox.database.query returns no column %s, but %s", column, cmp.Or(strings.Join(rows.columns, ", "), "nothing")))
+				"spec.pbx.linuxBox.database.query returns no column %s, but %s", column, cmp.Or(strings.Join(columns, ", "), "nothing")))
 		}
 	}
-	var records []callhistory.Record
-	var first error
-	bad, seen := 0, map[string]int{}
-	for i, values := range rows.rows {
-		r := row{columns: rows.columns, values: values, zone: rows.zone}
-		record, ended := l.record(&r)
-		if r.err != nil {
-			bad++
-			if first == nil {
-				first = r.named(i)
-			}
-			continue
-		}
-		if !ended {
-			continue // a later read has it
-		}
-		if seen[record.ID]++; seen[record.ID] > 1 {
-			record.ID += "/" + strconv.Itoa(seen[record.ID])
-		}
-		records = append(records, record)
+	return &reader{lines: own, columns: columns, zone: zone, seen: map[string]int{}}, nil
+}
+
+// read returns the record of a row, in the text form of PostgreSQL, where a nil value is null. It reports false for a row that cannot be
+// used, which it counts, and for a leg that has not ended, which a later read has.
+func (rd *reader) read(values [][]byte) (callhistory.Record, bool) {
+	rd.rows++
+	r := row{columns: rd.columns, values: values, zone: rd.zone}
+	record, ended := rd.lines.record(&r)
+	if r.err != nil {
+		rd.unusable.Add(r.named(rd.rows).Error())
+		return record, false
 	}
-	if bad > 0 {
-		detail := fmt.Sprintf("%d of %d rows of the database, the first of them being %s", bad, len(rows.rows), first)
-		return records, pbxapi.NewError(pbxapi.ErrIncomplete, historyOp, detail)
+	if !ended {
+		return record, false
 	}
-	return records, nil
+	if rd.seen[record.ID]++; rd.seen[record.ID] > 1 {
+		record.ID += "/" + strconv.Itoa(rd.seen[record.ID])
+	}
+	return record, true
 }
 
 // row reads the values of one row; the first that is wrong ends up in err.
 type row struct {
 	columns []string
-	values  []*string
+	values  [][]byte
 	zone    *time.Location
 	err     error
 }
 
 // named says which row it is whose value is wrong.
-func (r *row) named(index int) error {
+func (r *row) named(number int) error {
 	if id := r.text(columnCallID); id != "" {
 		return fmt.Errorf("call %s: %w", shortened(id), r.err)
 	}
-	return fmt.Errorf("row %d: %w", index+1, r.err)
+	return fmt.Errorf("row %d: %w", number, r.err)
 }
 
 func (r *row) fail(column, problem string) {
@@ -137,7 +134,7 @@ func (r *row) text(column string) string {
 	if i < 0 || r.values[i] == nil {
 		return ""
 	}
-	return strings.TrimSpace(strings.ToValidUTF8(*r.values[i], "�"))
+	return strings.TrimSpace(strings.ToValidUTF8(string(r.values[i]), "�"))
 }
 
 // timeForms are those of timestamptz, timestamp and date, and of text.

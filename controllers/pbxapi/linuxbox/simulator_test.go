@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/pbxapitest"
 	simlinuxbox "github.com/pbx-operator/pbx-operator/hack/pbxsim/linuxbox"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/sim"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
@@ -64,7 +65,7 @@ func TestHistoryOfTheSimulatedPBX(t *testing.T) {
 			if calls[0].Delivered() > 0 {
 				t.Fatalf("delivered: %+v", calls[0].Records)
 			}
-			records, err := api.History(t.Context(), time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+			records, err := pbxapitest.History(t.Context(), api, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
 			if err != nil {
 				t.Fatal(err)
 			}

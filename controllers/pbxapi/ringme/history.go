@@ -21,29 +21,37 @@ const historyPageSize = 200
 
 const historyOp = "read the call history"
 
-// History lists the finished legs of all calls that began at from or later and before to. Legs of a call that has not ended are left out,
-// and so are those that belong to no extension.
-func (a *API) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {
-	calls, err := allPages(historyOp, historyCall.key, func(page int) ([]historyCall, error) {
-		return a.historyPage(ctx, from, to, page)
-	})
+// ReadHistory reads the finished legs of calls, as many as fit a page. Legs of a call that has not ended are left out, and so are those
+// that belong to no extension.
+func (a *API) ReadHistory(
+	ctx context.Context, query pbxapi.HistoryQuery, yield func(callhistory.Record) error,
+) (page pbxapi.HistoryPage, err error) {
+	at, err := parsePosition(historyOp, query.Cursor)
 	if err != nil {
-		return nil, err
+		return page, err
 	}
-	var records []callhistory.Record
+	calls, err := a.historyPage(ctx, query.From, query.To, at.page)
+	if err != nil || len(calls) == 0 || at.repeats(calls[0].Value.id()) {
+		return page, err
+	}
 	for _, call := range calls {
-		of, err := call.records(from, to)
-		if err != nil {
-			return nil, err
+		if problem := call.problem(); problem != "" {
+			page.Unusable.Add(problem)
+			continue
 		}
-		records = append(records, of...)
+		for _, record := range call.Value.records(query) {
+			if err := yield(record); err != nil {
+				return page, err
+			}
+		}
 	}
-	return records, nil
+	page.Next, err = at.after(historyOp, len(calls), calls[0].Value.id())
+	return page, err
 }
 
 // historyPage asks for whole seconds, because that is all that the PBX takes, and not before the last such request was answered: the PBX
 // refuses a second one meanwhile (RingMe: API Request Rules).
-func (a *API) historyPage(ctx context.Context, from, to time.Time, page int) ([]historyCall, error) {
+func (a *API) historyPage(ctx context.Context, from, to time.Time, page int) ([]listedCall, error) {
 	select {
 	case a.history <- struct{}{}:
 		defer func() { <-a.history }()
@@ -55,7 +63,7 @@ func (a *API) historyPage(ctx context.Context, from, to time.Time, page int) ([]
 	query.Set("end_datetime", to.UTC().Add(time.Second-1).Truncate(time.Second).Format(time.DateTime))
 	query.Set("order", "asc")
 	var answer struct {
-		Calls []historyCall `json:"call_history"`
+		Calls []listedCall `json:"call_history"`
 	}
 	err := a.client.Do(ctx, rest.Call{
 		Op: historyOp, Method: http.MethodGet, Path: a.path("call_history/"), Query: query, Answer: &answer,
@@ -91,7 +99,20 @@ type historyCall struct {
 	Legs []historyLeg `json:"cdr"`
 }
 
-func (c historyCall) key() string { return c.id() }
+// listedCall is a call as the PBX lists it.
+type listedCall struct{ pbxapi.Item[historyCall] }
+
+// problem says why a call cannot be used; empty if it can.
+func (c listedCall) problem() string {
+	switch call := c.Value; {
+	case c.Err != nil:
+		return fmt.Sprintf("call %s of the answer cannot be read: %v", call.UUID, c.Err)
+	case call.UUID == "", call.start().IsZero():
+		return "the answer has a call without call_uuid or init_time_gmt"
+	default:
+		return ""
+	}
+}
 
 // id is that of the call's events, which have it in lower case.
 func (c historyCall) id() string { return strings.ToLower(string(c.UUID)) }
@@ -142,13 +163,10 @@ func (l historyLeg) start() time.Time {
 }
 
 // records are the legs of a call in the form that receivers take; none of a call that has not ended or began at another time.
-func (c historyCall) records(from, to time.Time) ([]callhistory.Record, error) {
+func (c historyCall) records(query pbxapi.HistoryQuery) []callhistory.Record {
 	start := c.start()
-	if c.UUID == "" || start.IsZero() {
-		return nil, pbxapi.NewError(pbxapi.ErrRejected, historyOp, "the answer has a call without call_uuid or init_time_gmt")
-	}
-	if c.HangupTime.IsZero() || start.Before(from) || !start.Before(to) {
-		return nil, nil
+	if c.HangupTime.IsZero() || start.Before(query.From) || !start.Before(query.To) {
+		return nil
 	}
 	bridged, seen := c.bridged(), map[string]int{}
 	records := make([]callhistory.Record, 0, len(c.Legs))
@@ -161,9 +179,11 @@ func (c historyCall) records(from, to time.Time) ([]callhistory.Record, error) {
 		if n := seen[record.ID]; n > 1 {
 			record.ID += fmt.Sprintf("-%d", n)
 		}
-		records = append(records, record)
+		if !record.End.Before(query.EndedFrom) {
+			records = append(records, record)
+		}
 	}
-	return records, nil
+	return records
 }
 
 // record has an id made of what does not change when the call is read again and more legs have come to it.

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/pbxapitest"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/delivery"
 	simringme "github.com/pbx-operator/pbx-operator/hack/pbxsim/ringme"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
@@ -26,7 +27,7 @@ import (
 // history reads the calls of two days around now.
 func history(t *testing.T, api pbxapi.Historian) []callhistory.Record {
 	t.Helper()
-	records, err := api.History(t.Context(), time.Now().Add(-24*time.Hour), time.Now().Add(24*time.Hour))
+	records, err := pbxapitest.History(t.Context(), api, time.Now().Add(-24*time.Hour), time.Now().Add(24*time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +206,7 @@ func TestHistoryOfATime(t *testing.T) {
 		"begins at to":         {start.Add(-time.Hour), start, 0},
 		"in another time zone": {start.Add(-time.Second).In(time.FixedZone("", 7200)), start.Add(time.Second), 1},
 	} {
-		records, err := api.History(t.Context(), test.from, test.to)
+		records, err := pbxapitest.History(t.Context(), api, test.from, test.to)
 		if err != nil || len(records) != test.want {
 			t.Errorf("%s: %d records, %v, want %d", name, len(records), err, test.want)
 		}
@@ -217,7 +218,7 @@ func TestHistoryIsReadByOneAtATime(t *testing.T) {
 	pbx, api := startFull(t, sim.Config{Settings: simringme.Settings{HistoryTime: delivery.Duration(20 * time.Millisecond)}})
 	place(t, pbx, "S1")
 	together(t, 5, func() error {
-		_, err := api.History(t.Context(), time.Now().Add(-time.Hour), time.Now())
+		_, err := pbxapitest.History(t.Context(), api, time.Now().Add(-time.Hour), time.Now())
 		return err
 	})
 }
@@ -238,13 +239,13 @@ func TestHistoryDoesNotWaitForever(t *testing.T) {
 		api := offer(t, connect(t, with))
 		done := make(chan error)
 		go func() {
-			_, err := api.History(t.Context(), time.Unix(0, 0), time.Now())
+			_, err := pbxapitest.History(t.Context(), api, time.Unix(0, 0), time.Now())
 			done <- err
 		}()
 		<-entered
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := api.History(ctx, time.Unix(0, 0), time.Now()); !errors.Is(err, pbxapi.ErrUnreachable) {
+		if _, err := pbxapitest.History(ctx, api, time.Unix(0, 0), time.Now()); !errors.Is(err, pbxapi.ErrUnreachable) {
 			t.Errorf("got %v, want ErrUnreachable", err)
 		}
 		close(release)
@@ -269,7 +270,7 @@ func TestHistoryFailures(t *testing.T) {
 			pbx, api := startFull(t, sim.Config{})
 			test.fault.Path = "/call_history/"
 			fault(t, pbx, test.fault)
-			if _, err := api.History(t.Context(), time.Now().Add(-time.Hour), time.Now()); !errors.Is(err, test.want) {
+			if _, err := pbxapitest.History(t.Context(), api, time.Now().Add(-time.Hour), time.Now()); !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 		})
@@ -283,13 +284,13 @@ func TestHistoryWhileAnotherApplicationReads(t *testing.T) {
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		for ctx.Err() == nil {
-			_, _ = theirs.History(ctx, time.Unix(0, 0), time.Now()) // one of two is refused
+			_, _ = pbxapitest.History(ctx, theirs, time.Unix(0, 0), time.Now()) // one of two is refused
 		}
 	})
 	defer reading.Wait()
 	defer cancel()
 	until(t, "it is our turn to be refused", func() bool {
-		_, err := ours.History(t.Context(), time.Unix(0, 0), time.Now())
+		_, err := pbxapitest.History(t.Context(), ours, time.Unix(0, 0), time.Now())
 		limited, ok := errors.AsType[*pbxapi.RateLimitedError](err)
 		return ok && cmp.Equal(limited, &pbxapi.RateLimitedError{After: 5 * time.Second, ByPBX: true})
 	})
@@ -301,7 +302,7 @@ func told(t *testing.T, call, legs string) ([]callhistory.Record, error) {
 	api := offer(t, inMemory(t, map[string]string{"/call_history/": `{"call_history":[{
 		"call_uuid":"ABCDEF","flow":"in","from_username":"+12025550143","to_username":"1234*099","did_number":"12025550100",
 		"init_time_gmt":"2026-01-02 10:00:00,60","start_time_gmt":"2026-01-02 10:00:00",` + call + `"cdr":[` + legs + `]}]}`}))
-	return api.History(t.Context(), time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC))
+	return pbxapitest.History(t.Context(), api, time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC))
 }
 
 // over ends the call of told.
@@ -435,8 +436,52 @@ func TestHistoryThatIsNoHistory(t *testing.T) {
 		`{}`, `{"call_uuid":"A"}`, `{"call_uuid":"A","init_time_gmt":"yesterday"}`, `{"call_uuid":["A"],"init_time_gmt":"2026-01-02 10:00:00"}`,
 	} {
 		api := offer(t, inMemory(t, map[string]string{"/call_history/": `{"call_history":[` + call + `]}`}))
-		if records, err := api.History(t.Context(), time.Unix(0, 0), time.Now()); err == nil {
+		if records, err := pbxapitest.History(t.Context(), api, time.Unix(0, 0), time.Now()); err == nil {
 			t.Errorf("%s passes: %+v", call, records)
 		}
 	}
+}
+
+// One call that cannot be read keeps none of the others back.
+func TestAnOddCallIsLeftOut(t *testing.T) {
+	const good = `{"call_uuid":"B","init_time_gmt":"2026-01-02 10:00:00","hangup_time_gmt":"2026-01-02 10:01:00",` +
+		`"cdr":[{"flow":"in","extension_id":5101,"extension_name":"1234*101","result":"answered"}]}`
+	for _, odd := range []string{`{}`, `{"call_uuid":"A","init_time_gmt":"yesterday"}`, `7`, `{"call_uuid":"A","cdr":"none"}`} {
+		api := offer(t, inMemory(t, map[string]string{"/call_history/": `{"call_history":[` + odd + `,` + good + `]}`}))
+		records, err := pbxapitest.History(t.Context(), api, time.Unix(0, 0), time.Now())
+		if !errors.Is(err, pbxapitest.ErrUnusable) || len(records) != 1 || records[0].CallID != "b" {
+			t.Errorf("%s: %+v, %v; want the call b, and to be told of the other", odd, records, err)
+		}
+	}
+}
+
+func TestHistoryGoesOnFromACursor(t *testing.T) {
+	pbx, api := startFull(t, sim.Config{})
+	for range 3 {
+		place(t, pbx, "S1")
+	}
+	all := history(t, api)
+	first, second := readPage(t, api, "1 of 1/"), readPage(t, api, "2 of 200/x")
+	if len(first) != len(all) || len(second) != 0 {
+		t.Errorf("%d records on the first page, %d on the second; want %d and none", len(first), len(second), len(all))
+	}
+	for _, cursor := range []string{"x", "0 of 1/", "1 of 1"} {
+		_, err := api.ReadHistory(t.Context(), pbxapi.HistoryQuery{Cursor: cursor}, nil)
+		if !errors.Is(err, pbxapi.ErrInvalid) {
+			t.Errorf("cursor %q: %v", cursor, err)
+		}
+	}
+}
+
+func readPage(t *testing.T, api pbxapi.Historian, cursor string) (ids []string) {
+	t.Helper()
+	query := pbxapi.HistoryQuery{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour), Cursor: cursor}
+	_, err := api.ReadHistory(t.Context(), query, func(r callhistory.Record) error {
+		ids = append(ids, r.ID)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
 }

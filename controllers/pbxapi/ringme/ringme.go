@@ -33,7 +33,10 @@ type API struct {
 	history chan struct{}
 }
 
-var _ pbxapi.API = (*API)(nil)
+var (
+	_ pbxapi.API            = (*API)(nil)
+	_ pbxapi.ExtensionPager = (*API)(nil)
+)
 
 // New makes the API of an account. It returns ErrInvalid when the URL is no URL or the Secret lacks clientID or clientSecret.
 func New(settings pbxapi.Settings) (pbxapi.API, error) {
@@ -86,7 +89,7 @@ type extensionItem struct {
 	Type         string      `json:"type"`
 }
 
-func (i extensionItem) key() string { return i.ID.String() }
+func (i extensionItem) key() string { return i.ID.String() + i.Name }
 
 func (i extensionItem) extension() pbxapi.Extension {
 	extension := pbxapi.Extension{ID: i.ID.String(), Number: withoutDomain(i.Name), Name: cmp.Or(i.Label, i.CallerIDName)}
@@ -103,22 +106,34 @@ func (i extensionItem) extension() pbxapi.Extension {
 
 // Extensions lists all extensions of the account.
 func (a *API) Extensions(ctx context.Context) ([]pbxapi.Extension, error) {
-	const op = "list the extensions"
-	items, err := allPages(op, extensionItem.key, func(page int) ([]extensionItem, error) {
-		return a.extensionPage(ctx, op, page, pageSize)
-	})
-	if err != nil {
-		return nil, err
-	}
-	extensions := make([]pbxapi.Extension, len(items))
-	for i, item := range items {
-		extensions[i] = item.extension()
-	}
-	return extensions, nil
+	return pbxapi.AllExtensions(ctx, a)
 }
 
-func (a *API) extensionPage(ctx context.Context, op string, page, size int) ([]extensionItem, error) {
-	var items []extensionItem
+// ExtensionPage lists some of them.
+func (a *API) ExtensionPage(ctx context.Context, cursor string) (page pbxapi.ExtensionPage, err error) {
+	const op = "list the extensions"
+	at, err := parsePosition(op, cursor)
+	if err != nil {
+		return page, err
+	}
+	items, err := a.extensionPage(ctx, op, at.page, pageSize)
+	if err != nil || len(items) == 0 || at.repeats(items[0].Value.key()) {
+		return page, err
+	}
+	for _, item := range items {
+		switch extension := item.Value.extension(); {
+		case item.Err != nil:
+			page.Unusable.Add("extension " + extension.Number + ": " + item.Err.Error())
+		default:
+			page.Extensions = append(page.Extensions, extension)
+		}
+	}
+	page.Next, err = at.after(op, len(items), items[0].Value.key())
+	return page, err
+}
+
+func (a *API) extensionPage(ctx context.Context, op string, page, size int) ([]pbxapi.Item[extensionItem], error) {
+	var items []pbxapi.Item[extensionItem]
 	call := rest.Call{Op: op, Method: http.MethodGet, Path: a.path("extension/"), Query: pageQuery(page, size), Answer: &items}
 	err := a.client.Do(ctx, call)
 	return items, err

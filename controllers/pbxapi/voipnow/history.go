@@ -26,7 +26,9 @@ const (
 
 var _ pbxapi.Historian = (*API)(nil)
 
-// History lists call detail records (UnifiedAPI: CDR) as legs. VoipNow's documents describe the query, not the answer, hence:
+const historyOp = "read the call history"
+
+// ReadHistory reads call detail records (UnifiedAPI: CDR) as legs. VoipNow's documents describe the query, not the answer, hence:
 //
 //   - Flow, Result, Start, From and To have documented counterparts in the query: flow, disposition, startDate, source, destination. A
 //     local call (flow 2) is Out for the extension that is its source, In for any other.
@@ -37,43 +39,98 @@ var _ pbxapi.Historian = (*API)(nil)
 //   - CallID is "cdr/" and the id of the record, as is ID: records do not have the call id of events. Compare Extension, Flow, Start and
 //     the other party with known legs to find it. Kind, DID and RecordingID are not known.
 //
-// A record without an id, a start or an end makes an ErrNotSupported.
-func (a *API) History(ctx context.Context, from, to time.Time) ([]callhistory.Record, error) {
-	const op = "read the call history"
-	items, err := a.cdr(ctx, op, from.Add(-cdrMargin), to.Add(cdrMargin))
+// Where no record of a page has an id, a start and an end, it returns ErrNotSupported. Of more than the PBX shows at once it reads one part
+// after the other: a page may be empty and yet not be the last one.
+func (a *API) ReadHistory(
+	ctx context.Context, query pbxapi.HistoryQuery, yield func(callhistory.Record) error,
+) (page pbxapi.HistoryPage, err error) {
+	part, err := parsePart(query)
 	if err != nil {
-		return nil, err
+		return page, err
 	}
-	records := make([]callhistory.Record, 0, len(items))
-	seen := map[string]bool{}
+	call := rest.Call{Op: historyOp, Method: http.MethodGet, Path: a.cdrPath(), Query: a.cdrQuery(part.from, part.to)}
+	items, next, err := readPage(ctx, a.client, call, cdrPage, part.cursor, cdrItem.key)
+	if codeOf(err) == codeTooLong && part.halve() {
+		return pbxapi.HistoryPage{Next: part.String()}, nil
+	}
+	if err != nil {
+		return page, err
+	}
 	for _, item := range items {
-		record, err := item.record(a.zone)
-		if err != nil {
-			return nil, pbxapi.NewError(pbxapi.ErrNotSupported, op, err.Error())
-		}
-		if seen[record.ID] || record.Start.Before(from.Truncate(time.Second)) || !record.Start.Before(to) {
+		record, err := item.Value.record(a.zone)
+		if err = cmp.Or(item.Err, err); err != nil {
+			page.Unusable.Add(err.Error())
 			continue
 		}
-		seen[record.ID] = true
-		records = append(records, record)
+		if !part.has(record.Start) || record.End.Before(query.EndedFrom) {
+			continue
+		}
+		if err := yield(record); err != nil {
+			return page, err
+		}
 	}
-	return records, nil
+	if len(items) > 0 && page.Unusable.Count == len(items) {
+		return page, pbxapi.NewError(pbxapi.ErrNotSupported, historyOp, page.Unusable.First)
+	}
+	page.Next = part.after(next)
+	return page, nil
 }
 
-// cdr reads all records of a range. Of more than the PBX shows at once it reads one half after the other.
-func (a *API) cdr(ctx context.Context, op string, from, to time.Time) ([]cdrItem, error) {
-	call := rest.Call{Op: op, Method: http.MethodGet, Path: a.cdrPath(), Query: a.cdrQuery(from, to)}
-	items, err := readAll[cdrItem](ctx, a.client, call, cdrPage)
-	half := (to.Sub(from) / 2).Truncate(time.Second)
-	if codeOf(err) != codeTooLong || half == 0 {
-		return items, err
+// part is a part of the time that a query asks about, small enough for its records to be shown, and the place in their list.
+type part struct {
+	query    pbxapi.HistoryQuery
+	from, to time.Time
+	cursor   string
+}
+
+// parsePart reads a cursor.
+func parsePart(query pbxapi.HistoryQuery) (part, error) {
+	p := part{query: query, from: query.From.Add(-cdrMargin), to: query.To.Add(cdrMargin)}
+	if query.Cursor == "" {
+		return p, nil
 	}
-	items, err = a.cdr(ctx, op, from, from.Add(half))
-	if err != nil {
-		return nil, err
+	times, cursor, _ := strings.Cut(query.Cursor, "@")
+	var from, to int64
+	if _, err := fmt.Sscanf(times, "%d-%d", &from, &to); err != nil {
+		return p, pbxapi.NewError(pbxapi.ErrInvalid, historyOp, "the position in the history cannot be read")
 	}
-	rest, err := a.cdr(ctx, op, from.Add(half), to)
-	return append(items, rest...), err
+	p.from, p.to, p.cursor = time.UnixMicro(from), time.UnixMicro(to), cursor
+	return p, nil
+}
+
+func (p *part) String() string {
+	return fmt.Sprintf("%d-%d@%s", p.from.UnixMicro(), p.to.UnixMicro(), p.cursor)
+}
+
+// halve makes the first half of a part. It reports false for one of a second, which is the least that can be asked about.
+func (p *part) halve() bool {
+	half := (p.to.Sub(p.from) / 2).Truncate(time.Second)
+	p.to, p.cursor = p.from.Add(half), ""
+	return half > 0
+}
+
+// has reports whether a call that began then belongs to this part. Neighbours share the second between them, which belongs to the later one.
+func (p *part) has(start time.Time) bool {
+	within := !start.Before(p.query.From.Truncate(time.Second)) && start.Before(p.query.To)
+	begin, end := p.query.From.Add(-cdrMargin), p.query.To.Add(cdrMargin)
+	return within && (p.from.Equal(begin) || !start.Before(p.from.Truncate(time.Second))) && (p.to.Equal(end) || start.Before(p.to.Truncate(time.Second)))
+}
+
+// after returns the cursor of the page that follows this one, of which next is the place in the list; empty after the last page of the last
+// part. A part may be twice as long as the one before.
+func (p *part) after(next string) string {
+	end := p.query.To.Add(cdrMargin)
+	if next == "" && !p.to.Before(end) {
+		return ""
+	}
+	following := part{from: p.from, to: p.to, cursor: next}
+	if next == "" {
+		following.from, following.to = p.to, p.to.Add(2*p.to.Sub(p.from))
+		if following.to.After(end) {
+			following.to = end
+		}
+	}
+	return following.String()
 }
 
 // cdrQuery asks for more where clocks are set back within the range: they show times before its begin, and have shown some after its end.
@@ -112,6 +169,8 @@ type cdrItem struct {
 	EndDate     text `json:"endDate"`
 	Duration    text `json:"duration"` // seconds
 }
+
+func (i cdrItem) key() string { return string(i.ID) }
 
 func (i cdrItem) record(zone *time.Location) (callhistory.Record, error) {
 	start, err := i.time("startDate", i.StartDate, zone)

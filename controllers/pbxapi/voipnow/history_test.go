@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/pbxapitest"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/voipnow"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 	simvoipnow "github.com/pbx-operator/pbx-operator/hack/pbxsim/voipnow"
@@ -27,7 +28,7 @@ func TestHistoryOfTheSimulator(t *testing.T) {
 		}
 	}
 	now := time.Now()
-	records, err := api.History(t.Context(), now.Add(-time.Hour), now.Add(time.Minute))
+	records, err := pbxapitest.History(t.Context(), api, now.Add(-time.Hour), now.Add(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func TestHistoryOfTheSimulator(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if records, err = api.History(t.Context(), now.Add(-2*time.Hour), now.Add(-time.Hour)); err != nil || len(records) != 0 {
+	if records, err = pbxapitest.History(t.Context(), api, now.Add(-2*time.Hour), now.Add(-time.Hour)); err != nil || len(records) != 0 {
 		t.Errorf("an hour earlier: %d records, %v", len(records), err)
 	}
 }
@@ -117,7 +118,7 @@ func TestHistoryRecords(t *testing.T) {
 			api := connectTo(t, func(*http.Request) (int, string) {
 				return http.StatusOK, `{"entry":[{` + test.item + `}],"totalResults":1}`
 			})
-			got, err := api.History(t.Context(), noon, noon.Add(time.Minute))
+			got, err := pbxapitest.History(t.Context(), api, noon, noon.Add(time.Minute))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +137,7 @@ func TestHistoryWithOtherNames(t *testing.T) {
 		`"id":7,"startDate":"2 January"`:                                 "the startDate of call record 7 is no time",
 	} {
 		api := connectTo(t, func(*http.Request) (int, string) { return http.StatusOK, `{"entry":[{` + item + `}],"totalResults":1}` })
-		_, err := api.History(t.Context(), noon, noon.Add(time.Minute))
+		_, err := pbxapitest.History(t.Context(), api, noon, noon.Add(time.Minute))
 		if !errors.Is(err, pbxapi.ErrNotSupported) || !strings.Contains(err.Error(), says) {
 			t.Errorf("got %v, want ErrNotSupported that says %q", err, says)
 		}
@@ -172,7 +173,7 @@ func (a *archive) answer(r *http.Request) (int, string) {
 
 func TestHistoryOfMoreCallsThanThePBXShowsAtOnce(t *testing.T) {
 	pbx := &archive{from: noon, calls: 30000}
-	records, err := connectTo(t, pbx.answer).History(t.Context(), noon.Add(100*time.Second), noon.Add(25000*time.Second))
+	records, err := pbxapitest.History(t.Context(), connectTo(t, pbx.answer), noon.Add(100*time.Second), noon.Add(25000*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +188,7 @@ func TestHistoryOfMoreCallsThanThePBXShowsAtOnce(t *testing.T) {
 
 func TestHistoryOfAFractionOfASecond(t *testing.T) {
 	pbx := &archive{from: noon, calls: 10}
-	records, err := connectTo(t, pbx.answer).History(t.Context(), noon.Add(2500*time.Millisecond), noon.Add(4*time.Second))
+	records, err := pbxapitest.History(t.Context(), connectTo(t, pbx.answer), noon.Add(2500*time.Millisecond), noon.Add(4*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +201,7 @@ func TestHistoryOfAFractionOfASecond(t *testing.T) {
 func TestHistoryForbidden(t *testing.T) {
 	pbx, api := start(t, simvoipnow.Settings{})
 	fault(t, pbx, simclient.Fault{Path: "/cdr", Kind: simclient.FaultStatus, Status: http.StatusForbidden})
-	if _, err := api.History(t.Context(), noon, noon.Add(time.Hour)); !errors.Is(err, pbxapi.ErrForbidden) {
+	if _, err := pbxapitest.History(t.Context(), api, noon, noon.Add(time.Hour)); !errors.Is(err, pbxapi.ErrForbidden) {
 		t.Errorf("got %v, want ErrForbidden", err)
 	}
 }
@@ -215,7 +216,7 @@ func TestHistoryOfAUser(t *testing.T) {
 			path = r.URL.Path
 			return http.StatusOK, `{"entry":[],"totalResults":0}`
 		})
-		if _, err := connect(t, with).History(t.Context(), noon, noon.Add(time.Hour)); err != nil || path != want {
+		if _, err := pbxapitest.History(t.Context(), connect(t, with), noon, noon.Add(time.Hour)); err != nil || path != want {
 			t.Errorf("asked %s, %v; want %s", path, err, want)
 		}
 	}
@@ -271,7 +272,7 @@ func TestHistoryInATimeZone(t *testing.T) {
 				asked = r.URL.Query().Get("startDate") + " " + r.URL.Query().Get("endDate")
 				return http.StatusOK, fmt.Sprintf(`{"entry":[{"id":7,"flow":8,"startDate":%q,"duration":5}],"totalResults":1}`, test.start)
 			})
-			got, err := connect(t, with).History(t.Context(), test.from, test.to)
+			got, err := pbxapitest.History(t.Context(), connect(t, with), test.from, test.to)
 			if err != nil || asked != test.asked {
 				t.Errorf("asked for %s, %v; want %s", asked, err, test.asked)
 			}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/rest"
@@ -139,6 +140,63 @@ func (c *collection[T]) last(op string, altogether, fresh int) (bool, error) {
 	default:
 		return false, nil
 	}
+}
+
+// readPage reads one page of a list. A cursor is the index of the first item and, to notice a PBX that shows the same page for ever, the
+// key of the item that the page before began with. It is empty for the first page, and after the last one.
+func readPage[T any](
+	ctx context.Context, client *rest.Client, call rest.Call, size int, cursor string, key func(T) string,
+) (items []pbxapi.Item[T], next string, err error) {
+	start, head := 0, ""
+	if cursor != "" {
+		index, before, _ := strings.Cut(cursor, "/")
+		if start, err = strconv.Atoi(index); err != nil {
+			return nil, "", pbxapi.NewError(pbxapi.ErrInvalid, call.Op, "the position in the list cannot be read")
+		}
+		head = before
+	}
+	query := url.Values{"count": {strconv.Itoa(size)}, "startIndex": {strconv.Itoa(start)}}
+	maps.Copy(query, call.Query)
+	call.Query = query
+	var page collection[pbxapi.Item[T]]
+	call.Answer = &page
+	if err := client.Do(ctx, call); err != nil {
+		return nil, "", err
+	}
+	first := ""
+	if len(page.items) > 0 {
+		first = clip(key(page.items[0].Value))
+	}
+	repeated := start > 0 && first == head
+	index, err := page.next(call.Op, start, repeated)
+	if index > 0 {
+		next = strconv.Itoa(index) + "/" + first
+	}
+	if repeated {
+		return nil, next, err
+	}
+	return page.items, next, err
+}
+
+// next returns the index that follows a page, or 0 after the last one. A list that says it has more items than it shows is an error: what
+// looks missing would be made again.
+func (c *collection[T]) next(op string, start int, repeated bool) (int, error) {
+	end := start + len(c.items)
+	switch {
+	case c.total < 0 && (repeated || len(c.items) < defaultPage), c.total >= 0 && !repeated && end >= c.total:
+		return 0, nil
+	case repeated, len(c.items) == 0:
+		return 0, pbxapi.NewError(pbxapi.ErrUnreachable, op, fmt.Sprintf("the PBX shows %d of %d items", start, c.total))
+	case end > lastIndex, c.total > (lastIndex/len(c.items)+1)*len(c.items): // which is how far pages of this size reach
+		return 0, tooLong(op)
+	}
+	return end, nil
+}
+
+// clip cuts a key to what a cursor has room for. It is only compared.
+func clip(key string) string {
+	const longest = 128
+	return key[:min(len(key), longest)]
 }
 
 // codeTooLong marks a list of which the PBX does not show all.

@@ -28,7 +28,10 @@ type API struct {
 	zone *time.Location
 }
 
-var _ pbxapi.API = (*API)(nil)
+var (
+	_ pbxapi.API            = (*API)(nil)
+	_ pbxapi.ExtensionPager = (*API)(nil)
+)
 
 // users are the forms of a user in a path (Create PhoneCallEvents).
 var users = regexp.MustCompile(`^(@me|@viewer|@owner|[0-9]{1,20})$`)
@@ -110,6 +113,8 @@ type extensionItem struct {
 	Label  text `json:"label"`
 }
 
+func (i extensionItem) key() string { return string(i.Number) }
+
 func (i extensionItem) extension() pbxapi.Extension {
 	extension := pbxapi.Extension{ID: string(i.Number), Number: string(i.Number), Name: string(i.Label)}
 	switch strings.ToLower(string(i.Type)) {
@@ -123,25 +128,36 @@ func (i extensionItem) extension() pbxapi.Extension {
 	return extension
 }
 
-// Extensions lists all extensions of the user. The documents that the operator was made from name no such resource: path and members are
-// an assumption, and a PBX that does not have it makes an ErrNotSupported. Nothing but discovery depends on it.
+// Extensions lists all extensions of the user.
 func (a *API) Extensions(ctx context.Context) ([]pbxapi.Extension, error) {
+	return pbxapi.AllExtensions(ctx, a)
+}
+
+// ExtensionPage lists some of the extensions of the user. The documents that the operator was made from name no such resource: path and
+// members are an assumption, and a PBX that does not have it makes an ErrNotSupported. Nothing but discovery depends on it.
+func (a *API) ExtensionPage(ctx context.Context, cursor string) (page pbxapi.ExtensionPage, err error) {
 	const op = "list the extensions"
-	items, err := readAll[extensionItem](ctx, a.client, rest.Call{Op: op, Method: http.MethodGet, Path: "/extensions/" + a.user}, largestPage)
+	call := rest.Call{Op: op, Method: http.MethodGet, Path: "/extensions/" + a.user}
+	items, next, err := readPage(ctx, a.client, call, largestPage, cursor, extensionItem.key)
 	if errors.Is(err, pbxapi.ErrRejected) || errors.Is(err, pbxapi.ErrForbidden) || errors.Is(err, pbxapi.ErrNotFound) {
-		return nil, notListed(op, err)
+		return page, notListed(op, err)
 	}
 	if err != nil {
-		return nil, err
+		return page, err
 	}
-	extensions := make([]pbxapi.Extension, len(items))
-	for i, item := range items {
-		if _, err := parseNumber(op, string(item.Number)); err != nil {
-			return nil, pbxapi.NewError(pbxapi.ErrNotSupported, op, "the PBX lists extensions without an extendedNumber; write the mappings by hand")
+	for _, item := range items {
+		extension := item.Value.extension()
+		if _, err := parseNumber(op, extension.Number); item.Err != nil || err != nil {
+			page.Unusable.Add(fmt.Sprintf("the PBX lists an extension without a usable extendedNumber: %q", extension.Number))
+			continue
 		}
-		extensions[i] = item.extension()
+		page.Extensions = append(page.Extensions, extension)
 	}
-	return extensions, nil
+	if len(items) > 0 && len(page.Extensions) == 0 {
+		return page, pbxapi.NewError(pbxapi.ErrNotSupported, op, "the PBX lists extensions without an extendedNumber; write the mappings by hand")
+	}
+	page.Next = next
+	return page, nil
 }
 
 func notListed(op string, err error) error {
