@@ -241,8 +241,8 @@ type LinuxBoxDatabase struct {
 	// query returns one row for each leg of the calls that began at $1 or later and before $2 (timestamptz), in the order of started_at. Its
 	// columns, of which all but the first two may be null: call_id, started_at, caller, called, line, answered_at, ended_at, duration_s, talk_s,
 	// result (ANSWERED, NO ANSWER, BUSY, FAILED, CANCEL), record_name, outside. The last is true for a leg without a line with which the PBX
-	// sent a call on to an outside number. One of ended_at and duration_s is needed. Times without a zone are in timeZone. Default: a query of
-	// Asterisk's table cdr.
+	// sent a call on to an outside number. One of ended_at and duration_s is needed. Times without a zone are in timeZone. A query that uses
+	// $3 (timestamptz) can leave out calls that ended before it, which were read already. Default: a query of Asterisk's table cdr.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=8192
 	// +optional

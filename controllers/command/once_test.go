@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,46 +17,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/crashtest"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 )
-
-var errKilled = errors.New("the operator was killed")
-
-// fuse kills an operator right after its n-th write, to the API server or to the PBX: the write is done, the operator never hears of
-// it, and nothing that it tries afterwards has any effect.
-type fuse struct {
-	mu     sync.Mutex
-	left   int
-	killed chan struct{}
-}
-
-func newFuse(writes int) *fuse { return &fuse{left: writes, killed: make(chan struct{})} }
-
-// write is serialised, so that no two writes can be the last one.
-func (f *fuse) write(do func() error) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.left == 0 {
-		return errKilled
-	}
-	if err := do(); err != nil {
-		return err
-	}
-	f.left--
-	if f.left == 0 {
-		close(f.killed)
-		return errKilled
-	}
-	return nil
-}
-
-func (f *fuse) client(config *rest.Config, options client.Options) (client.Client, error) {
-	return intercepted(config, options, interceptor.Funcs{SubResourcePatch: func(
-		ctx context.Context, c client.Client, sub string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption,
-	) error {
-		return f.write(func() error { return c.SubResource(sub).Patch(ctx, obj, patch, opts...) })
-	}})
-}
 
 // intercepted is the client of a manager, cached as usual, with something in between.
 func intercepted(config *rest.Config, options client.Options, funcs interceptor.Funcs) (client.Client, error) {
@@ -68,29 +30,13 @@ func intercepted(config *rest.Config, options client.Options, funcs interceptor.
 	return interceptor.NewClient(direct, funcs), nil
 }
 
-// RoundTrip carries requests to the PBX.
-func (f *fuse) RoundTrip(request *http.Request) (response *http.Response, err error) {
-	if request.Method == http.MethodGet || strings.HasPrefix(request.URL.Path, "/oauth/") {
-		return http.DefaultTransport.RoundTrip(request)
-	}
-	err = f.write(func() error {
-		response, err = http.DefaultTransport.RoundTrip(request) //nolint:bodyclose // the caller closes it
-		return err
-	})
-	if err != nil && response != nil {
-		_ = response.Body.Close()
-		response = nil
-	}
-	return response, err
-}
-
 var _ = Describe("An operator that is killed after any of its writes", func() {
 	DescribeTable("dials once at most, and its successor tells what came of it", func(ctx SpecContext, writes, calls int, ids bool) {
 		s := newSite(ctx)
-		f := newFuse(writes)
-		doomed := s.start(ctx, through(f), throughClient(f.client))
+		f := crashtest.NewFuse(writes)
+		doomed := s.start(ctx, through(f), throughClient(f.Client))
 		s.create(ctx, "dial", dialling("1234*101", customer))
-		Eventually(f.killed).Should(BeClosed())
+		Eventually(f.Killed()).Should(BeClosed())
 		doomed.stop()
 		Expect(s.calls(ctx)).To(HaveLen(calls))
 		hasID := s.get(ctx, Default, "dial").Status.CallID != ""
@@ -121,10 +67,10 @@ var _ = Describe("An operator that is killed after any of its writes", func() {
 		s := newSite(ctx)
 		_, err := s.pbx.Sim.Place(ctx, simclient.CallRequest{Scenario: "S1"})
 		Expect(err).NotTo(HaveOccurred())
-		f := newFuse(writes)
-		doomed := s.start(ctx, through(f), throughClient(f.client))
+		f := crashtest.NewFuse(writes)
+		doomed := s.start(ctx, through(f), throughClient(f.Client))
 		s.create(ctx, "hangup", hangingUp("1234*101"))
-		Eventually(f.killed).Should(BeClosed())
+		Eventually(f.Killed()).Should(BeClosed())
 		doomed.stop()
 		s.start(ctx)
 		phase := v1alpha1.CommandFailed

@@ -2,98 +2,19 @@ package extension_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
-	"sync"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/crashtest"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 )
-
-var errKilled = errors.New("the operator was killed")
-
-// fuse kills an operator right after its n-th write, to the API server or to the PBX: the write is done, the operator never hears of
-// it, and nothing that it tries afterwards has any effect.
-type fuse struct {
-	mu     sync.Mutex
-	left   int
-	killed chan struct{}
-}
-
-func newFuse(writes int) *fuse { return &fuse{left: writes, killed: make(chan struct{})} }
-
-// write is serialised, so that no two writes can be the last one.
-func (f *fuse) write(do func() error) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.left == 0 {
-		return errKilled
-	}
-	if err := do(); err != nil {
-		return err
-	}
-	f.left--
-	if f.left == 0 {
-		close(f.killed)
-		return errKilled
-	}
-	return nil
-}
-
-func (f *fuse) unspent() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.left
-}
-
-func (f *fuse) client(config *rest.Config, options client.Options) (client.Client, error) {
-	direct, err := client.NewWithWatch(config, options)
-	if err != nil {
-		return nil, err
-	}
-	return interceptor.NewClient(direct, interceptor.Funcs{
-		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
-			return f.write(func() error { return c.Create(ctx, obj, opts...) })
-		},
-		Update: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
-			return f.write(func() error { return c.Update(ctx, obj, opts...) })
-		},
-		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
-			return f.write(func() error { return c.Patch(ctx, obj, patch, opts...) })
-		},
-		SubResourcePatch: func(
-			ctx context.Context, c client.Client, sub string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption,
-		) error {
-			return f.write(func() error { return c.SubResource(sub).Patch(ctx, obj, patch, opts...) })
-		},
-	}), nil
-}
-
-// RoundTrip carries requests to the PBX.
-func (f *fuse) RoundTrip(request *http.Request) (response *http.Response, err error) {
-	if request.Method == http.MethodGet || strings.HasPrefix(request.URL.Path, "/oauth/") {
-		return http.DefaultTransport.RoundTrip(request)
-	}
-	err = f.write(func() error {
-		response, err = http.DefaultTransport.RoundTrip(request) //nolint:bodyclose // the caller closes it
-		return err
-	})
-	if err != nil && response != nil {
-		_ = response.Body.Close()
-		response = nil
-	}
-	return response, err
-}
 
 // change is something that a user does, with what has to be there before and what has to come of it.
 type change struct {
@@ -247,19 +168,19 @@ func (c change) run(ctx context.Context, of system, kill int) (outcome string, w
 	c.prepare(ctx, s)
 	first.stop()
 
-	f := newFuse(kill)
-	doomed := s.start(ctx, through(f), throughClient(f.client))
+	f := crashtest.NewFuse(kill)
+	doomed := s.start(ctx, through(f), throughClient(f.Client))
 	c.act(ctx, s)
 	switch {
 	case kill > 0:
-		Eventually(f.killed).Should(BeClosed())
+		Eventually(f.Killed()).Should(BeClosed())
 	case c.meanwhile != nil:
 		s.becomesRegistered(ctx, "ann")
 	default:
 		c.settle(ctx, s)
 	}
 	doomed.stop()
-	writes = kill - f.unspent()
+	writes = kill - f.Left()
 	if c.meanwhile != nil {
 		c.meanwhile(ctx, s)
 	}
