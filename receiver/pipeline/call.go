@@ -172,13 +172,22 @@ func (c *call) wait(tick *callevent.Event, now moment) {
 	switch {
 	case tick == nil:
 	case c.tick != nil && c.tick.ID == tick.ID:
-		c.deadline += tick.Time.Sub(c.tick.Time)
+		c.deadline = moved(c.deadline, tick.Time.Sub(c.tick.Time), now.until(tick.Time))
 	case tick.Type == callevent.MaxDurationOver:
 		c.deadline = max(c.anchor.until(tick.Time), now.until(tick.Time))
 	default:
 		c.deadline = now.until(tick.Time)
 	}
 	c.tick = tick
+}
+
+// moved is the deadline of a tick that is due by so much later, or earlier. An event from before or after a jump of the wall clock moves
+// it by hours: then the time that the wall clock leaves from now on counts.
+func moved(deadline, by, fromNow time.Duration) time.Duration {
+	if by < 0 {
+		return max(deadline+by, fromNow)
+	}
+	return min(deadline+by, max(deadline, fromNow))
 }
 
 // closeEarly ends all legs with an unknown result.

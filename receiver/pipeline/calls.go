@@ -161,11 +161,11 @@ func (cs *calls) nextDue() (time.Duration, bool) {
 	return next, ok && next != never
 }
 
-// tick lets time pass for the calls that wait for it.
+// tick lets time pass for the calls that wait for it. Those that got an event meanwhile may wait for something else by now.
 func (cs *calls) tick(now moment) {
 	for len(cs.due) > 0 && cs.due[0].deadline <= now.elapsed {
-		c := heap.Pop(&cs.due).(*call)
-		if c.addTick(*c.tick) {
+		c, _ := heap.Pop(&cs.due).(*call)
+		if !c.touched && c.addTick(*c.tick) {
 			cs.touch(c)
 		}
 	}

@@ -424,8 +424,8 @@ func TestStatesOfAgentsAndPhonesBelongToNoCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []journal.AgentRecord{
-		{Mapping: "uid", Extension: "1234*101", State: "Available", Since: epoch},
 		{Phone: true, Mapping: "uid-of-account", Extension: "1234*101", ExtensionID: "5101", Since: epoch},
+		{Mapping: "uid", Extension: "1234*101", State: "Available", Since: epoch},
 	}
 	if diff := cmp.Diff(want, b.log.agents); diff != "" {
 		t.Error(diff)
