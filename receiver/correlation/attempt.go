@@ -89,14 +89,14 @@ func primary(e *event) bool {
 	return !e.Secondary && (e.Type == callevent.Answer || e.Type == callevent.Hangup)
 }
 
-// counts tells whether the leg is judged by an event.
+// counts reports whether an event says how the leg went.
 func (a *attempt) counts(e *event) bool { return !e.Secondary || !a.primary }
 
 // join gathers the facts. All events of a leg repeat its identity, so the first that states a fact is believed; RemoteNumber comes with
 // the dial event only and holds for the whole leg.
 func (a *attempt) join(e *event) {
 	if a.counts(e) {
-		a.judge(e)
+		a.note(e)
 	}
 	if a.caller == nil || a.caller.Number == "" {
 		a.caller = &e.Caller
@@ -111,7 +111,7 @@ func (a *attempt) join(e *event) {
 	a.rang = a.rang || e.Status == callevent.StatusRinging
 }
 
-func (a *attempt) judge(e *event) {
+func (a *attempt) note(e *event) {
 	switch e.Type { //nolint:exhaustive // the others say nothing of how the leg went
 	case callevent.DialIn, callevent.DialOut:
 		a.dialled = true
@@ -310,12 +310,12 @@ func (a *attempt) unstated() Result {
 
 func (a *attempt) open() bool { return a.result == "" }
 
-// taken tells that somebody picked up, whether or not the end is known.
+// taken reports whether somebody picked up, whether or not the end is known.
 func (a *attempt) taken() bool {
 	return a.result == Answered || a.answer != nil && a.hangup == nil
 }
 
-// internal tells a call between two extensions. It is judged by the numbers alone: the leg from a queue to its agent has two extensions,
+// internal tells a call between two extensions. The numbers alone decide: the leg from a queue to its agent has two extensions,
 // but the calling number is the customer's. An outside number behind a call that was handed over makes it a customer's call.
 func (a *attempt) internal() bool { return a.remote == "" && a.caller.Local && a.called.Local }
 
@@ -325,7 +325,7 @@ func (a *attempt) forwarding() bool {
 	return a.transferred && a.caller.ExtensionID != "" && a.called.ExtensionID != ""
 }
 
-// within tells whether the scope has a place for this leg.
+// within reports whether the scope has a place for this leg.
 func (a *attempt) within(scope Scope) bool {
 	return scope == ScopeAll || a.shown || !a.internal() && !a.forwarding() && !a.unidentified()
 }
@@ -335,7 +335,7 @@ func (a *attempt) unidentified() bool {
 	return a.sided && !a.dialled && a.answer == nil && !a.testified && a.caller.Number == "" && a.hangup != nil && a.hangup.WireStatus == ""
 }
 
-// tookCall tells that an ordinary extension took the inbound call that this leg belongs to. An outgoing leg tells nothing of the sort: it
+// tookCall reports whether an ordinary extension took the inbound call that this leg belongs to. An outgoing leg tells nothing of the sort: it
 // may be the customer who picked up when a web call-back rang him.
 func (a *attempt) tookCall(rules Rules) bool {
 	if a.direction == Outbound {
@@ -344,7 +344,7 @@ func (a *attempt) tookCall(rules Rules) bool {
 	return a.level != callevent.LevelEntry && a.taken()
 }
 
-// withdrawnFor tells that this leg stopped ringing because the other one was answered: the answer fell into the time in which it rang. The
+// withdrawnFor reports whether this leg stopped ringing because the other one was answered: the answer fell into the time in which it rang. The
 // hangup may be stamped before the answer by another clock's difference; a timer that ran out before the other began to ring had nothing
 // to do with it.
 func (a *attempt) withdrawnFor(other *attempt) bool {

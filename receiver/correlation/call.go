@@ -16,7 +16,7 @@ type Call struct {
 	ticks  []callevent.Event // in order of their IDs
 }
 
-// Add puts an event or a tick into the set and tells whether that changed it. Of several events with the same ID the one that was
+// Add puts an event or a tick into the set and reports whether that changed it. Of several events with the same ID the one that was
 // received first counts. Events that can change no leg are left out. The call keeps no reference to the memory of the event.
 func (c *Call) Add(e callevent.Event) bool {
 	switch e.Type {

@@ -88,7 +88,7 @@ func (e *event) own(mate *identity, shared identity) {
 	}
 }
 
-// repeats tells whether two events with the same ID are the same event.
+// repeats reports whether two events with the same ID are the same event.
 func (e *event) repeats(other *event) bool {
 	if e.Repeat == 0 {
 		return true
@@ -105,7 +105,7 @@ func (e *event) weight() int {
 	return 1 + 2*int(e.last.Sub(e.Received)/e.Repeat)
 }
 
-// outranks tells whether e takes the place of another event with the same ID: it was received first. Of two that were received at the same
+// outranks reports whether e takes the place of another event with the same ID: it was received first. Of two that were received at the same
 // moment, and ought to be equal, the choice is arbitrary but always the same.
 func (e *event) outranks(other *event) bool {
 	if n := e.Received.Compare(other.Received); n != 0 {

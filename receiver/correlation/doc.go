@@ -2,12 +2,12 @@
 // a function of the set of its events, so that the order of arrival, repetition and replay cannot change them. The passing of
 // time is in the set too, as ticks: a [Call] says which tick it waits for, and whoever has a clock adds it when it is due.
 //
-// # How a call is judged
+// # How the legs of a call are decided
 //
 // The set is cut into attempts to connect one party each. A hangup ends an attempt even if it is heard before the ring: an
 // attempt is the facts that its events state, not a machine that they drive. What the history adds is joined. Then the rules
-// below judge each attempt, in their order. A rule sees the whole call as the rules before it left it, and changes nothing of
-// it: it returns the attempt as it judges it. [Explain] tells which rules applied to a leg, and which one decided.
+// below are applied to each attempt, in their order. A rule sees the whole call as the rules before it left it, and changes
+// nothing of it: it returns the attempt as it is by the rule. [Explain] tells which rules applied to a leg, and which decided.
 //
 // Name, what the rule says, and where it comes from; each has an example among the scenarios and reports of the tests:
 //
@@ -51,7 +51,7 @@
 //
 // # The missed call
 //
-// It is judged once per call, by one leg that belongs to the caller. Its id is that of the call, and not that of the queue or IVR
+// It is decided once per call, and told by one leg that belongs to the caller. Its id is that of the call, and not that of the queue or IVR
 // whose hangup decides, as a late hangup may outrank the others. If an answer is heard after the grace period, the leg was shown
 // already: it stays, no longer logged, as AnsweredElsewhere. An outgoing leg that was answered takes no call: of a web call-back it
 // is the customer who picked up. Whether a forwarding to an outside number does is a setting.
@@ -60,7 +60,7 @@
 //
 // One record for each talk, and one for each missed call. Where a PBX tells of several levels of one call, the talk is logged on the
 // one nearest to the people: a device, else the leg that goes out to an extension or an outside number. The leg with which the call
-// entered is logged only as a missed call. Calls are judged one by one: a transfer for which the PBX begins a call with an id of its
+// entered is logged only as a missed call. Each call stands for itself: a transfer for which the PBX begins a call with an id of its
 // own leaves two calls.
 //
 // # Records of the PBX's history
@@ -73,7 +73,7 @@
 //
 // A record without such a leg is a leg of its own, until events tell of it after all. Records of queues and IVRs count as their
 // hangups, unless those were heard, and so does that of an unanswered call where the PBX tells the end of every call. A leg that nobody
-// answered is not the end of a call that was heard to begin: that is judged when its end is told, or after the longest time that it
+// answered is not the end of a call that was heard to begin: that is decided when its end is told, or after the longest time that it
 // may last.
 //
 // A history may go by another clock, such as one in local time. A record from before the beginning, or after the end, of a call joins

@@ -33,8 +33,8 @@ func (v *view) entry() *attempt {
 	return f.entry()
 }
 
-// judgeEntry is the rule entry-leg: the platform's own answer says nothing of the call. The leg stays open until it is certain how it ended.
-func judgeEntry(v *view, a attempt) (attempt, bool) {
+// endedForEntry is the rule entry-leg: the platform's own answer says nothing of the call. The leg stays open until it is certain how it ended.
+func endedForEntry(v *view, a attempt) (attempt, bool) {
 	if entry := v.entry(); entry == nil || entry.id != a.id {
 		return a, false
 	}

@@ -26,8 +26,9 @@ type Decision struct {
 // Explain returns why the legs are as they are that [Derive] returns for the same events, and why others are left out; in order of call id and
 // leg id.
 func Explain(events []callevent.Event, settings Rules) []Decision {
-	var decisions []Decision
-	for _, call := range callsOf(events) {
+	calls := callsOf(events)
+	decisions := make([]Decision, 0, len(calls))
+	for _, call := range calls {
 		decisions = append(decisions, call.explain(settings)...)
 	}
 	slices.SortFunc(decisions, func(a, b Decision) int {
@@ -37,7 +38,7 @@ func Explain(events []callevent.Event, settings Rules) []Decision {
 }
 
 func (c *Call) explain(settings Rules) []Decision {
-	f := c.judged(settings, nil)
+	f := c.decided(settings, nil)
 	decisions := make([]Decision, 0, len(f.attempts)+1)
 	for i := range f.attempts {
 		a := &f.attempts[i]

@@ -89,7 +89,7 @@ type Leg struct {
 	Events []LegEvent `json:"events,omitempty"`
 }
 
-// Same tells whether two states of a leg differ in nothing but the revision, which also grows with the events of the call's other legs.
+// Same reports whether two states of a leg differ in nothing but the revision, which also grows with the events of the call's other legs.
 func (l Leg) Same(other Leg) bool {
 	l.Revision = other.Revision
 	return reflect.DeepEqual(l, other)

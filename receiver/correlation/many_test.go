@@ -13,7 +13,7 @@ import (
 func TestRepetitionsDoNotGrowACall(t *testing.T) {
 	t.Parallel()
 	rules := correlation.DefaultRules()
-	e := again(0)
+	e := repeatable(0)
 	c := call(e)
 	for range 45_000 {
 		e.Received = e.Received.Add(time.Second)
@@ -61,7 +61,7 @@ func TestAttributes(t *testing.T) {
 	}
 }
 
-// manyLegs is a call whose party rings, and is answered or not, again and again.
+// manyLegs is a call whose party rings, and is answered or not, many times.
 func manyLegs(events int) []callevent.Event {
 	all := make([]callevent.Event, 0, events)
 	for i := 0; len(all) < events; i++ {

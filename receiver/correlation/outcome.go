@@ -72,16 +72,16 @@ func (c *Call) Outcome(rules Rules) Outcome {
 
 func (c *Call) outcome(rules Rules) Outcome {
 	var space [4]attempt // most calls have no more, and need no memory of their own for it
-	f := c.judged(rules, space[:0])
+	f := c.decided(rules, space[:0])
 	o := Outcome{Legs: f.legs(c, rules), Tick: f.tick(c, rules)}
 	o.Finished = o.Tick == nil && !f.open()
 	return o
 }
 
-// judged takes the call apart and applies the rules.
-func (c *Call) judged(rules Rules, space []attempt) folded {
+// decided takes the call apart and applies the rules.
+func (c *Call) decided(rules Rules, space []attempt) folded {
 	f := c.fold(space)
-	f.judge(c, rules)
+	f.applyRules(c, rules)
 	return f
 }
 

@@ -173,7 +173,7 @@ func askew(attempts []attempt, complete []bool, r *event) int {
 	return -1
 }
 
-// wentLike tells that a leg that was heard ended as the record says, and lasted as long. That depends on no clock.
+// wentLike reports whether a leg that was heard ended as the record says, and lasted as long. That depends on no clock.
 func (a *attempt) wentLike(r *event) bool {
 	from, since := a.start, r.Time
 	if at := r.answered(); !a.answered.IsZero() && !at.IsZero() {
@@ -198,7 +198,7 @@ func (a *attempt) compare(r *event) (pair, bool) {
 	return p, ok
 }
 
-// meets tells that a leg and a record begin at the same time, or else last at the same time.
+// meets reports whether a leg and a record begin at the same time, or else last at the same time.
 func (a *attempt) meets(r *event) (pair, bool) {
 	if distance := a.start.Sub(r.Time).Abs(); a.dialled && distance <= near {
 		return pair{distance: distance}, true
@@ -218,7 +218,7 @@ func (a *attempt) meets(r *event) (pair, bool) {
 	return p, common > slack || !a.dialled && common >= -slack
 }
 
-// sameParty tells that a record is of the leg's extension and direction, or of the same outside number.
+// sameParty reports whether a record is of the leg's extension and direction, or of the same outside number.
 func (a *attempt) sameParty(r *event) bool {
 	if !a.guessed() && a.direction != directionOf(r.Flow) {
 		return false
@@ -242,7 +242,7 @@ func directionOf(flow callevent.Flow) Direction {
 	return Inbound
 }
 
-// guessed tells that no event says in which direction the leg went.
+// guessed reports whether no event says in which direction the leg went.
 func (a *attempt) guessed() bool {
 	return !a.dialled && !slices.ContainsFunc(a.events, func(e *event) bool { return e.Flow != callevent.FlowUnknown })
 }
@@ -288,7 +288,7 @@ func (a *attempt) restore(r *event) {
 	a.decide(fromHistory)
 }
 
-// vouched tells that the leg's events say themselves how it ended.
+// vouched reports whether the leg's events say themselves how it ended.
 func (a *attempt) vouched() bool {
 	if a.hangup == nil {
 		return false
@@ -350,7 +350,7 @@ func (w *waiting) hearOf(r *event, facts *facts) {
 	w.hear(h, facts)
 }
 
-// heard tells that the event of which a record tells was heard.
+// heard reports whether the event of which a record tells was heard.
 func (w *waiting) heard(r *event) bool {
 	if !r.ofSystem() {
 		return w.bridged || w.unbridged || w.deciding != nil && w.deciding.Record == nil
@@ -372,7 +372,7 @@ func credit(legs, told []Leg, revision int64) {
 	}
 }
 
-// says tells that the history adds nothing to a leg. It knows full seconds only.
+// says reports whether the history adds nothing to a leg. It knows full seconds only.
 func (l Leg) says(other Leg) bool {
 	for _, t := range []struct{ mine, other *time.Time }{{&l.Start, &other.Start}, {&l.Answer, &other.Answer}, {&l.End, &other.End}} {
 		if t.mine.IsZero() == t.other.IsZero() && t.mine.Sub(*t.other).Abs() <= slack {

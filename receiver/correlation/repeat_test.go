@@ -8,8 +8,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
-// again is a ring that a PBX without event ids and times sends: the same word by word, whenever it comes.
-func again(s float64) callevent.Event {
+// repeatable is a ring that a PBX without event ids and times sends: the same word by word, whenever it comes.
+func repeatable(s float64) callevent.Event {
 	e := ring("0007*101", "", s)
 	e.ID, e.Side, e.Repeat = "dial-in/101", "0007*101/In", 3*time.Second
 	return e
@@ -32,7 +32,7 @@ func TestRepetitionOrAnotherAttempt(t *testing.T) {
 		for order := range permutations(len(tc.at)) {
 			c, changes, revision := call(), 0, int64(0)
 			for _, i := range order {
-				if c.Add(again(tc.at[i])) {
+				if c.Add(repeatable(tc.at[i])) {
 					changes++
 				}
 				legs := c.Outcome(correlation.DefaultRules()).Legs
@@ -47,8 +47,8 @@ func TestRepetitionOrAnotherAttempt(t *testing.T) {
 			}
 		}
 	}
-	c := call(again(0))
-	if c.Add(again(1)) {
+	c := call(repeatable(0))
+	if c.Add(repeatable(1)) {
 		t.Error("a repetition is said to change the call")
 	}
 }
@@ -56,7 +56,7 @@ func TestRepetitionOrAnotherAttempt(t *testing.T) {
 // Where the hangup of an attempt is lost, the next one shows that it is over.
 func TestNextAttemptEndsTheOneBefore(t *testing.T) {
 	t.Parallel()
-	expect(t, "legs", call(again(0), again(30)), correlation.DefaultRules(),
+	expect(t, "legs", call(repeatable(0), repeatable(30)), correlation.DefaultRules(),
 		"0007*101/In/1 0007*101 Completed NoAnswer", "0007*101/In/2 0007*101 Ringing ")
 }
 

@@ -60,7 +60,7 @@ func (c *Call) Size() int {
 			size += len(name) + len(value) + mapEntry
 		}
 		if e.identity != last {
-			size += int(unsafe.Sizeof(*e.identity)) + e.identity.textSize()
+			size += int(unsafe.Sizeof(*e.identity)) + e.textSize()
 			last = e.identity
 		}
 	}

@@ -20,7 +20,7 @@ type waiting struct {
 	left       bool // the history tells that he left, and not only of a leg after which the call may have gone on
 }
 
-// ofWaiting tells whether a leg's events belong to an IVR or a queue. Where the URL does not tell, Bridged does: only they send it.
+// ofWaiting reports whether a leg's events belong to an IVR or a queue. Where the URL does not tell, Bridged does: only they send it.
 func ofWaiting(events []*event) bool {
 	switch events[0].Source.Type {
 	case callevent.IVR, callevent.Queue:

@@ -1,9 +1,9 @@
 package correlation
 
-// ruleID names a rule of the judgement.
+// ruleID names a rule.
 type ruleID uint8
 
-// The rules, in the order in which they apply. The first ones judge a leg by its own events, the others by the whole call.
+// The rules, in the order in which they apply. The first ones decide a leg by its own events, the others by the whole call.
 const (
 	undecided ruleID = iota
 	statusOfHangup
@@ -29,7 +29,7 @@ const (
 	ruleCount
 )
 
-// rule is one step of the judgement of a call.
+// rule is one step in deciding how the legs of a call went.
 type rule struct {
 	name    string
 	says    string
@@ -37,7 +37,7 @@ type rule struct {
 	example string // PBX and name of a scenario or report in which it applies
 	// related rules draw on other legs: they apply where the legs say less than all of themselves.
 	related bool
-	// apply returns a leg as the rule judges it, and whether it applies; nil where the rule applies elsewhere, as its says tells.
+	// apply returns a leg as it is by the rule, and whether the rule applies; nil where it is part of taking the call apart.
 	apply func(v *view, a attempt) (attempt, bool)
 }
 
@@ -107,7 +107,7 @@ var ruleTable = [ruleCount]rule{
 	},
 	entryLeg: {
 		name: "entry-leg", says: "the leg with which the call entered goes as the legs behind it: the platform's own answer proves nothing",
-		source: "Callable: The Generic Event, level 1", example: "callable/C2", apply: judgeEntry,
+		source: "Callable: The Generic Event, level 1", example: "callable/C2", apply: endedForEntry,
 	},
 	answeredElsewhere: {
 		name: "answered-elsewhere", says: "a ring that ends about when another leg is answered was withdrawn",
@@ -137,8 +137,8 @@ type view struct {
 	takers   []*attempt // those with an answer
 }
 
-// judge applies the rules to the legs, which it changes.
-func (f *folded) judge(c *Call, settings Rules) {
+// applyRules replaces the legs by what they are by the rules.
+func (f *folded) applyRules(c *Call, settings Rules) {
 	v := view{facts: &f.facts, waiting: &f.waiting, settings: settings, grace: c.graceOver(), legs: f.attempts}
 	var space [4]attempt
 	next := space[:0]
@@ -150,14 +150,14 @@ func (f *folded) judge(c *Call, settings Rules) {
 		v.findTakers()
 		changed := false
 		for i := range v.legs {
-			judged, applies := r.apply(&v, v.legs[i])
+			changedLeg, applies := r.apply(&v, v.legs[i])
 			if !applies {
 				continue
 			}
 			if !changed {
 				next, changed = append(next[:0], v.legs...), true
 			}
-			next[i] = judged
+			next[i] = changedLeg
 			next[i].decide(id)
 		}
 		if changed {
