@@ -2,6 +2,7 @@ package command_test
 
 import (
 	"context"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -143,6 +144,20 @@ var _ = Describe("On every PBX with commands", func() {
 			y.leg(s.get(ctx, Default, "dial"))(leg)
 		})
 		s.becomes(ctx, "dial", v1alpha1.CommandFinished, v1alpha1.ReasonFinished)
+		Expect(s.asked(ctx, y.dial)).To(Equal(1))
+	},
+		Entry("VoipNow", voipNow),
+		Entry("LinuxBox", linuxBox),
+		Entry("LinuxBox with custom_call_id", linuxBoxWithID),
+	)
+
+	DescribeTable("a dial that is answered by 503 is sent once", func(ctx SpecContext, y system) {
+		s := y.site(ctx)
+		s.faults(ctx, simclient.Fault{Kind: simclient.FaultStatus, Path: "simple|dial", Status: 503, Count: 1})
+		s.create(ctx, "dial", dialling(y.extension, y.number))
+		s.becomes(ctx, "dial", v1alpha1.CommandSent, v1alpha1.ReasonOutcomeUnknown)
+		s.clock.forward(time.Minute)
+		s.becomes(ctx, "dial", v1alpha1.CommandFailed, v1alpha1.ReasonOutcomeUnknown)
 		Expect(s.asked(ctx, y.dial)).To(Equal(1))
 	},
 		Entry("VoipNow", voipNow),

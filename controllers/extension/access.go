@@ -94,6 +94,7 @@ func (absence) Unwrap() error   { return errMissing }
 
 // outcomeOf says what a failed call means for a mapping.
 func outcomeOf(mapping *v1alpha1.ExtensionMapping, err error) error {
+	err = pbxapi.Trouble(err)
 	if limited, ok := errors.AsType[*pbxapi.RateLimitedError](err); ok {
 		return lifecycle.RateLimited{After: lifecycle.Jitter(limited.After, mapping.UID), Err: err}
 	}

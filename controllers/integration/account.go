@@ -217,6 +217,7 @@ func (c *Controller) reportAccount(p *v1alpha1.PBXIntegration, found look, neede
 
 // accountOutcome says what a failed call means.
 func accountOutcome(err error) error {
+	err = pbxapi.Trouble(err)
 	const instead = "set spec.pbx.ringMe.registration to Extension to do without account-wide registrations"
 	if limited, ok := errors.AsType[*pbxapi.RateLimitedError](err); ok {
 		return lifecycle.RateLimited{After: limited.After, Err: err}

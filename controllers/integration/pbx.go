@@ -82,6 +82,7 @@ func (c *Controller) freshness(err error) time.Duration {
 
 // judge turns the answer of the PBX into the condition PBXReachable and an outcome.
 func (c *Controller) judge(p *v1alpha1.PBXIntegration, answer error) error {
+	answer = pbxapi.Trouble(answer)
 	var limited *pbxapi.RateLimitedError
 	credentials := nameCredentials(p.Spec.PBX)
 	switch {

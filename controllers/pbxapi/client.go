@@ -225,6 +225,9 @@ func (c *Client) learn(err error) {
 		c.pause(err, c.options.BadCredentialRetry)
 	case errors.Is(err, context.Canceled):
 	case errors.Is(err, ErrUnreachable):
+		if known, ok := errors.AsType[*Error](err); ok && known.After > 0 {
+			c.throttle.close(known.After)
+		}
 		c.unanswered++
 		if c.unanswered >= deafAfter {
 			c.pause(err, c.options.Pause)
@@ -238,6 +241,6 @@ func (c *Client) learn(err error) {
 func (c *Client) pause(err error, length time.Duration) {
 	c.failure, c.until = err, time.Now().Add(length)
 	if known, ok := errors.AsType[*Error](err); ok {
-		c.failure = &Error{Kind: known.Kind, Op: "use the management API", Detail: known.Detail, unsent: true}
+		c.failure = Unsent(&Error{Kind: known.Kind, Op: "use the management API", Detail: known.Detail})
 	}
 }

@@ -1,13 +1,13 @@
 package pbxapi
 
 import (
-	"context"
 	"errors"
 	"net"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/pbx-operator/pbx-operator/controllers/errortext"
 )
 
 // What a call can fail with, beside RateLimitedError. Use errors.Is.
@@ -39,9 +39,10 @@ type Error struct {
 	// Detail is what the PBX or the network said.
 	Detail string
 
+	// After is how long the PBX asked to be left alone; zero where it did not.
+	After time.Duration
+
 	cause error
-	// unsent tells that it is the failure of an earlier request.
-	unsent bool
 }
 
 // NewError describes a failed call; detail may come from the PBX and is scrubbed.
@@ -57,33 +58,33 @@ func TransportError(op string, err error) error {
 	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
-	return &Error{Kind: ErrUnreachable, Op: op, Detail: Scrub(networkProblem(err)), cause: err}
+	return &Error{Kind: ErrUnreachable, Op: op, Detail: Scrub(errortext.Network(err)), cause: err}
 }
 
-// NotSent tells whether the PBX cannot have got the request that failed, so that repeating it does nothing twice.
+// NotSent reports whether the failure proves that the PBX has not carried out the request, so that repeating it does nothing twice: it was
+// never sent, no connection was made, or the PBX answered 429. Any other answer, and a connection that broke, prove nothing.
 func NotSent(err error) bool {
 	if _, limited := errors.AsType[*RateLimitedError](err); limited || errors.Is(err, ErrInvalid) {
 		return true
 	}
-	if known, ok := errors.AsType[*Error](err); ok && known.unsent {
+	if _, before := errors.AsType[unsent](err); before {
 		return true
 	}
 	network, ok := errors.AsType[*net.OpError](err)
 	return ok && network.Op == "dial"
 }
 
-func networkProblem(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer in time"
+// Unsent marks a failure that came before the request proper, such as one to get an access token. It returns nil for nil.
+func Unsent(err error) error {
+	if err == nil {
+		return nil
 	}
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		if wrapped.Timeout() {
-			return "no answer in time"
-		}
-		err = wrapped.Err
-	}
-	return err.Error()
+	return unsent{err}
 }
+
+type unsent struct{ error }
+
+func (e unsent) Unwrap() error { return e.error }
 
 func (e *Error) Error() string {
 	text := "cannot " + e.Op + ": " + e.Kind.Error()
@@ -101,11 +102,35 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.cause}
 }
 
+// Trouble describes a failure without what was tried, where that says nothing: a PBX that cannot be reached, or does not accept the
+// credentials, fails whatever is asked of it first. So the text stays the same whichever request finds out.
+func Trouble(err error) error {
+	known, ok := errors.AsType[*Error](err)
+	if !ok || !errors.Is(known.Kind, ErrUnreachable) && !errors.Is(known.Kind, ErrUnauthorized) {
+		return err
+	}
+	return trouble{err: err, known: known}
+}
+
+type trouble struct {
+	err   error
+	known *Error
+}
+
+func (t trouble) Error() string {
+	if t.known.Detail == "" {
+		return t.known.Kind.Error()
+	}
+	return t.known.Kind.Error() + ": " + t.known.Detail
+}
+
+func (t trouble) Unwrap() error { return t.err }
+
 // RateLimitedError asks to come back later. Nothing was asked of the PBX, or the PBX did nothing.
 type RateLimitedError struct {
 	// After is how long to wait.
 	After time.Duration
-	// ByPBX tells that the PBX itself refused (HTTP 429, for some also 503), not the ceiling of the integration.
+	// ByPBX tells that the PBX itself refused (HTTP 429) or asked to be left alone, not the ceiling of the integration.
 	ByPBX bool
 }
 
@@ -124,12 +149,13 @@ var (
 	secrets = regexp.MustCompile(`[A-Za-z0-9_\-+/=]{24,}`)
 )
 
-// Scrub makes text from outside fit for conditions and logs: one short line without URLs and without anything that could be a
-// token. A PBX may well repeat the event URL in its error message.
+// Scrub makes text from outside fit for conditions and logs: one short line without URLs, without anything that could be a token, and
+// without what differs at every attempt. A PBX may well repeat the event URL in its error message.
 func Scrub(text string) string {
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "�")), " ")
 	text = links.ReplaceAllString(text, "(URL)")
 	text = secrets.ReplaceAllString(text, "(…)")
+	text = errortext.Stable(text)
 	if runes := []rune(text); len(runes) > detailLength {
 		text = string(runes[:detailLength]) + "…"
 	}

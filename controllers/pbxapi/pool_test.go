@@ -376,3 +376,44 @@ func TestScrub(t *testing.T) {
 		}
 	}
 }
+
+// A PBX that is unavailable says how long, and that concerns all requests; whether it carried out the one is not known.
+func TestUnavailablePBXIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pbx := &fake{err: &pbxapi.Error{Kind: pbxapi.ErrUnreachable, Op: "check", After: 40 * time.Second}}
+		client := clientOf(t, poolOf(pbx), integration("a", 600), "x")
+		if err := client.Check(t.Context()); !errors.Is(err, pbxapi.ErrUnreachable) || pbxapi.NotSent(err) {
+			t.Fatalf("got %v", err)
+		}
+		pbx.answer(nil)
+		limited, ok := errors.AsType[*pbxapi.RateLimitedError](client.Check(t.Context()))
+		if !ok || limited.After != 40*time.Second || !limited.ByPBX {
+			t.Errorf("got %v, want to wait for 40 s", limited)
+		}
+		time.Sleep(40 * time.Second)
+		if err := client.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := pbx.count(); n != 2 {
+			t.Errorf("the PBX was asked %d times", n)
+		}
+	})
+}
+
+// Whichever request finds out first that a PBX is away, what is told of it is the same.
+func TestTroubleReadsTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pbx := &fake{err: pbxapi.NewError(pbxapi.ErrUnreachable, "check", "connection refused")}
+		client := clientOf(t, poolOf(pbx), integration("a", 600), "x")
+		for range 6 {
+			if got, want := pbxapi.Trouble(client.Check(t.Context())).Error(), "the PBX cannot be reached: connection refused"; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+	other := pbxapi.NewError(pbxapi.ErrRejected, "register", "no")
+	if pbxapi.Trouble(other) != error(other) || pbxapi.Trouble(nil) != nil {
+		t.Error("what was tried is left out of a refusal")
+	}
+}

@@ -99,7 +99,7 @@ type answer struct {
 // connection is used twice.
 func (a *API) get(ctx context.Context, op, path string) (answer, error) {
 	if err := a.turn(ctx); err != nil {
-		return answer{}, pbxapi.TransportError(op, err)
+		return answer{}, pbxapi.Unsent(pbxapi.TransportError(op, err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()

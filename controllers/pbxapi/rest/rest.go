@@ -103,7 +103,7 @@ type Call struct {
 func (c *Client) Do(ctx context.Context, call Call) error {
 	token, err := c.tokens.token(ctx)
 	if err != nil {
-		return err
+		return pbxapi.Unsent(err)
 	}
 	err = c.send(ctx, call, token)
 	if !isUnauthorized(err) {
@@ -111,7 +111,7 @@ func (c *Client) Do(ctx context.Context, call Call) error {
 	}
 	c.tokens.discard(token)
 	if token, err = c.tokens.token(ctx); err != nil {
-		return err
+		return pbxapi.Unsent(err)
 	}
 	err = c.send(pbxapi.Urgent(ctx), call, token)
 	if isUnauthorized(err) {
@@ -124,7 +124,7 @@ func isUnauthorized(err error) bool { return errors.Is(err, pbxapi.ErrUnauthoriz
 
 func (c *Client) send(ctx context.Context, call Call, token string) error {
 	if err := c.config.Settings.Turn(ctx); err != nil {
-		return pbxapi.TransportError(call.Op, err)
+		return pbxapi.Unsent(pbxapi.TransportError(call.Op, err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.Settings.Timeout)
 	defer cancel()

@@ -58,6 +58,8 @@ func answerError(op string, response *http.Response, body []byte) error {
 
 func kindOf(code int, said problem) error {
 	switch {
+	case code >= 500, code == http.StatusRequestTimeout:
+		return pbxapi.ErrUnreachable
 	case said.Status == statusEventLimit:
 		return pbxapi.ErrLimitReached
 	case code == http.StatusUnauthorized:
@@ -66,8 +68,6 @@ func kindOf(code int, said problem) error {
 		return pbxapi.ErrForbidden
 	case code == http.StatusNotFound:
 		return pbxapi.ErrNotFound
-	case code >= 500, code == http.StatusRequestTimeout:
-		return pbxapi.ErrUnreachable
 	default:
 		return pbxapi.ErrRejected
 	}

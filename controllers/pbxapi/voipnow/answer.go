@@ -68,11 +68,18 @@ func codeOf(err error) string {
 	return refused.code
 }
 
-// answerError is the error that an answer other than 2xx stands for.
+// answerError is the error that an answer other than 2xx stands for. The documents name neither 429 nor 503. Only the first, by its own
+// definition, is about requests that were not carried out (RFC 6585, 4); a 503 may come from a gateway that lost sight of one.
 func answerError(op string, response *http.Response, body []byte) error {
 	status := response.StatusCode
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-		return &pbxapi.RateLimitedError{After: backOff(response.Header.Get("Retry-After"), time.Now()), ByPBX: true}
+	after := backOff(response.Header.Get("Retry-After"), time.Now())
+	switch status {
+	case http.StatusTooManyRequests:
+		return &pbxapi.RateLimitedError{After: after, ByPBX: true}
+	case http.StatusServiceUnavailable:
+		unavailable := pbxapi.NewError(pbxapi.ErrUnreachable, op, fmt.Sprintf("HTTP %d", status))
+		unavailable.After = after
+		return unavailable
 	}
 	said := problemIn(body)
 	detail := fmt.Sprintf("HTTP %d", status)

@@ -404,12 +404,11 @@ func TestRateLimits(t *testing.T) {
 		want   time.Duration
 	}{
 		"too many requests":   {429, "9", 9 * time.Second},
-		"unavailable":         {503, "30", 30 * time.Second},
 		"without a time":      {429, "", 5 * time.Second},
-		"not a time":          {503, "soon", 5 * time.Second},
+		"not a time":          {429, "soon", 5 * time.Second},
 		"absurd":              {429, "4000000000", time.Hour},
-		"a date that is past": {503, "Fri, 02 Jan 2026 10:00:00 GMT", 5 * time.Second},
-		"a date far off":      {503, "Fri, 02 Jan 2126 10:00:00 GMT", time.Hour},
+		"a date that is past": {429, "Fri, 02 Jan 2026 10:00:00 GMT", 5 * time.Second},
+		"a date far off":      {429, "Fri, 02 Jan 2126 10:00:00 GMT", time.Hour},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
