@@ -27,6 +27,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/command"
 	"github.com/pbx-operator/pbx-operator/controllers/discovery"
 	"github.com/pbx-operator/pbx-operator/controllers/extension"
+	"github.com/pbx-operator/pbx-operator/controllers/extension/registration"
 	"github.com/pbx-operator/pbx-operator/controllers/integration"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
@@ -101,26 +102,27 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 	if err != nil {
 		return err
 	}
+	registrations, err := registration.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
 	pool := pbxapi.NewPool(factories(), pbxapi.Options{Metrics: requests})
 	reader := options.secrets(mgr)
 	to, workers := access{pool: pool, secrets: reader}, &options.concurrency
 	integrations := integration.New(integration.Config{
-		Client:      mgr.GetClient(),
-		Live:        mgr.GetAPIReader(),
-		Secrets:     reader,
-		PBXes:       pbxes{pool},
-		Workload:    options.workload(),
-		Recorder:    mgr.GetEventRecorder("pbx-integration"),
-		Metrics:     outcomes,
-		Clock:       clock.RealClock{},
-		Interval:    options.driftInterval,
-		Concurrency: workers.integrations,
+		Client:        mgr.GetClient(),
+		Live:          mgr.GetAPIReader(),
+		Secrets:       reader,
+		PBXes:         pbxes{pool},
+		Workload:      options.workload(),
+		Recorder:      mgr.GetEventRecorder("pbx-integration"),
+		Metrics:       outcomes,
+		Registrations: registrations,
+		Clock:         clock.RealClock{},
+		Interval:      options.driftInterval,
+		Concurrency:   workers.integrations,
 	})
 	if err := integrations.SetupWithManager(ctx, mgr); err != nil {
-		return err
-	}
-	registrations, err := extension.NewMetrics(metrics.Registry)
-	if err != nil {
 		return err
 	}
 	err = extension.SetupWithManager(ctx, mgr, pool, extension.Options{

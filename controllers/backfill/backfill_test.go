@@ -119,12 +119,12 @@ func mapping(number string, kind v1alpha1.ExtensionType) *v1alpha1.ExtensionMapp
 
 // newReceiver makes a receiver that notes what it is sent.
 func (o *office) newReceiver() backfill.Sender {
-	key, err := eventurl.NewKey(1)
+	key, err := eventurl.NewKey(1, "office")
 	if err != nil {
 		o.t.Fatal(err)
 	}
 	ring := eventurl.Ring{key}
-	o.token = key.Token("u1")
+	o.token = key.Token(eventurl.Account("u1"))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var records []callhistory.Record
 		token, rest, ok := eventurl.SplitPath(r.URL.Path)

@@ -44,7 +44,7 @@ func (s Sender) Send(ctx context.Context, p *v1alpha1.PBXIntegration, records []
 	if err != nil {
 		return fmt.Errorf("cannot use the keys of the event URLs: %w", err)
 	}
-	token := ring.InForce(p.Status.KeyGeneration).Current().Token(string(p.UID))
+	token := ring.InForce(p.Status.KeyGeneration).Current().Token(eventurl.Account(string(p.UID)))
 	target := eventurl.URL(s.Address(p), token, callhistory.Path)
 	for chunk := range slices.Chunk(records, callhistory.MaxRecords) {
 		if err := s.post(ctx, target, chunk); err != nil {

@@ -32,6 +32,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/command"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle/lifecycletest"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/linuxbox"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/pbxapitest"
@@ -238,7 +239,7 @@ func (s *site) becomes(ctx context.Context, name string, phase v1alpha1.CommandP
 		g.Expect(ready).NotTo(BeNil())
 		g.Expect(fmt.Sprint(command.Status.Phase, " ", ready.Reason)).To(Equal(fmt.Sprint(phase, " ", reason)), ready.Message)
 	}).Should(Succeed())
-	Expect(lifecycle.Check(command)).To(BeEmpty())
+	Expect(lifecycletest.Check(command)).To(BeEmpty())
 	ended := phase == v1alpha1.CommandFinished || phase == v1alpha1.CommandFailed
 	Expect(command.Status.FinishedTime != nil).To(Equal(ended))
 	Expect(lifecycle.IsReady(command)).To(Equal(phase == v1alpha1.CommandFinished))
@@ -374,7 +375,7 @@ func (s *site) inspect(ctx context.Context) {
 	Expect(kube.List(ctx, &commands, client.InNamespace(s.namespace))).To(Succeed())
 	for i := range commands.Items {
 		if lifecycle.Ready(&commands.Items[i]) != nil {
-			Expect(lifecycle.Check(&commands.Items[i])).To(BeEmpty(), commands.Items[i].Name)
+			Expect(lifecycletest.Check(&commands.Items[i])).To(BeEmpty(), commands.Items[i].Name)
 		}
 	}
 	var events eventsv1.EventList

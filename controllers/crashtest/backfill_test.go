@@ -40,7 +40,7 @@ type receiver struct {
 
 func newReceiver() *receiver {
 	GinkgoHelper()
-	key, err := eventurl.NewKey(1)
+	key, err := eventurl.NewKey(1, "office")
 	Expect(err).NotTo(HaveOccurred())
 	r := &receiver{ring: eventurl.Ring{key}, records: map[string]callhistory.Record{}}
 	server := httptest.NewServer(r)

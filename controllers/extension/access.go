@@ -19,6 +19,8 @@ import (
 const (
 	// missingRetry is how often to look for something that a watch will tell of as well.
 	missingRetry = time.Minute
+	// pendingRetry is how often to look for the end of what takes an integration moments.
+	pendingRetry = 5 * time.Second
 	// refusedRetry is how often to look again after the PBX refused something for good.
 	refusedRetry = 5 * time.Minute
 )
@@ -34,7 +36,11 @@ func (a access) knowsByNumber() bool { return pbxapi.KnowsByNumber(a.integration
 
 // own recognises the registrations of the mapping.
 func (a access) own(mapping *v1alpha1.ExtensionMapping) registration.Tokens {
-	return a.ring.Tokens(string(mapping.UID))
+	return a.ring.Tokens(sourceOf(mapping))
+}
+
+func sourceOf(mapping *v1alpha1.ExtensionMapping) eventurl.Source {
+	return eventurl.Mapping(mapping.Name, string(mapping.UID))
 }
 
 // integrationOf returns the integration of a mapping, or nil.

@@ -265,6 +265,7 @@ var _ = Describe("Registrations for all phones of the account", func() {
 			integration := &v1alpha1.PBXIntegration{}
 			g.Expect(kube.Get(ctx, s.key("head-office"), integration)).To(Succeed())
 			integration.Status.RegisteredEvents = &count
+			lifecycle.SetCondition(integration, time.Now(), v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReconciled, "by the test")
 			g.Expect(kube.Status().Update(ctx, integration)).To(Succeed())
 		}).Should(Succeed())
 	}
@@ -274,6 +275,10 @@ var _ = Describe("Registrations for all phones of the account", func() {
 		foreign := s.setForeign(ctx, "101", 3)
 		s.start(ctx)
 		ann, menu := s.create(ctx, "ann"), s.create(ctx, "menu", at("1234*099", v1alpha1.ExtensionIVR))
+		s.becomes(ctx, "ann", metav1.ConditionFalse, v1alpha1.ReasonIntegrationNotReady)
+		s.carriesNothing(ctx, 5101)
+		inPlace(ctx, s, 0) // the PBX has refused them
+		s.wake(ctx, "ann")
 		own := s.becomesRegistered(ctx, "ann")
 		s.becomesRegistered(ctx, "menu")
 		s.carries(ctx, 5101, s.wanted(ann, all...))

@@ -41,7 +41,8 @@ func refused(mapping *v1alpha1.ExtensionMapping) []string {
 	return []string{mapping.Spec.IntegrationRef.Name}
 }
 
-func indexByClaims(ctx context.Context, indexer client.FieldIndexer) error {
+// IndexClaims registers the indexes of this controller.
+func IndexClaims(ctx context.Context, indexer client.FieldIndexer) error {
 	for name, values := range map[string]func(*v1alpha1.ExtensionMapping) []string{indexClaims: claims, indexRefused: refused} {
 		err := indexer.IndexField(ctx, &v1alpha1.ExtensionMapping{}, name, func(obj client.Object) []string {
 			if mapping, ok := obj.(*v1alpha1.ExtensionMapping); ok {

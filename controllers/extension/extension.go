@@ -10,11 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -44,8 +42,10 @@ type handler struct {
 	secrets *secrets.Reader
 	clock   clock.PassiveClock
 	options Options
-	metrics *Metrics
+	metrics *registration.Metrics
 	seen    *sightings
+	// failures are those of removals.
+	failures *registration.Failures
 }
 
 var _ lifecycle.Handler[*v1alpha1.ExtensionMapping] = (*handler)(nil)
@@ -65,12 +65,18 @@ func (h *handler) Reconcile(ctx context.Context, mapping *v1alpha1.ExtensionMapp
 	case !integration.DeletionTimestamp.IsZero():
 		return h.release(ctx, mapping, integration)
 	case mapping.Spec.Suspend:
-		return suspended(mapping, "spec.suspend is set")
+		return lifecycle.Done{}, lifecycle.Suspended{Err: errors.New("spec.suspend is set: " + lifecycle.LeftAlone)}
 	case integration.Spec.Suspend:
-		return suspended(mapping, fmt.Sprintf("PBXIntegration %s is suspended", integration.Name))
+		return lifecycle.Done{}, lifecycle.Suspended{
+			Elsewhere: true, Err: fmt.Errorf("PBXIntegration %s is suspended: %s", integration.Name, lifecycle.LeftAlone),
+		}
 	}
 	if !pbxapi.HasRegistrations(integration.Spec.PBX) {
 		return h.mapped(ctx, mapping)
+	}
+	if accountPending(integration, mapping) {
+		return lifecycle.Done{}, lifecycle.Waitingf(v1alpha1.ReasonIntegrationNotReady, pendingRetry,
+			"PBXIntegration %s is about to register for the events of the whole account", integration.Name)
 	}
 	to, err := h.access(ctx, integration, h.secrets)
 	if err != nil {
@@ -111,15 +117,6 @@ func (h *handler) mapped(ctx context.Context, mapping *v1alpha1.ExtensionMapping
 	return lifecycle.Done{Reason: v1alpha1.ReasonMapped, Message: fmt.Sprintf(
 		"extension %s is mapped%s; its events come by the event URL of PBXIntegration %s, which is entered on the PBX by hand",
 		mapping.Spec.Extension.Number, whose, mapping.Spec.IntegrationRef.Name)}, nil
-}
-
-// suspended is the outcome for a mapping that is left alone. What was Ready stays so: nobody looks, so nobody knows better.
-func suspended(mapping *v1alpha1.ExtensionMapping, why string) (lifecycle.Done, error) {
-	message := why + ": nothing is checked or changed; Ready keeps the status it had"
-	if ready := lifecycle.Ready(mapping); ready != nil && ready.Status == metav1.ConditionTrue {
-		return lifecycle.Done{Reason: v1alpha1.ReasonSuspended, Message: message}, nil
-	}
-	return lifecycle.Done{}, lifecycle.Waitingf(v1alpha1.ReasonSuspended, missingRetry, "%s", message)
 }
 
 // target is the id of the extension that the spec names. Once all is registered the recorded id is good until the PBX disowns it, as
@@ -172,8 +169,11 @@ func (h *handler) agent(ctx context.Context, to access, mapping *v1alpha1.Extens
 	return found.ID, err
 }
 
-// optional adds to a refusal that concerns queue agents how to do without them.
+// optional adds to an error that concerns queue agents that it does, and to a refusal how to do without them.
 func optional(err error) error {
+	if errors.Is(err, pbxapi.ErrUnreachable) {
+		return fmt.Errorf("cannot see to queue agents: %w", pbxapi.Trouble(err))
+	}
 	if errors.Is(err, pbxapi.ErrForbidden) || errors.Is(err, pbxapi.ErrRejected) {
 		return fmt.Errorf("%w; set spec.pbx.ringMe.queueAgents of the PBXIntegration to Ignore to do without queue agents", err)
 	}
@@ -192,12 +192,6 @@ func (h *handler) leave(ctx context.Context, to access, mapping *v1alpha1.Extens
 
 // vacate removes the registrations of a mapping from some of its owners.
 func (h *handler) vacate(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, owners []string) error {
-	if len(owners) == 0 {
-		return nil
-	}
-	if err := h.confirm(ctx, mapping); err != nil {
-		return err
-	}
 	for _, owner := range owners {
 		if err := h.removeAll(ctx, to, mapping, owner); err != nil {
 			return outcomeOf(mapping, err)
@@ -306,34 +300,23 @@ func (h *handler) confirm(ctx context.Context, mapping *v1alpha1.ExtensionMappin
 		fmt.Errorf("it has changed meanwhile"))
 }
 
-// removeAll deletes the registrations of a mapping on one owner. One that is gone has none.
+// removeAll deletes the registrations of a mapping on one owner. One that is gone has none. The mapping is confirmed before the first: another
+// of its name that was made meanwhile has the same event URLs.
 func (h *handler) removeAll(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, ownerID string) error {
 	ctx, err := to.pbx.Admit(ctx, 1+max(len(h.seen.of(mapping.UID)), len(mapping.DesiredEvents())))
 	if err != nil {
 		return err
 	}
-	current, err := to.pbx.Registrations(ctx, ownerID)
-	if err != nil && !isNotFound(err) {
-		return err
-	}
 	own := to.own(mapping)
-	left := idsOf(slices.DeleteFunc(current, func(r pbxapi.Registration) bool { return !own.Own(r) }))
-	h.seen.note(mapping.UID, ownerID, left)
-	for len(left) > 0 {
-		if err := to.pbx.Unregister(ctx, ownerID, left[0]); err != nil {
-			return err
-		}
-		h.metrics.changed(registration.Delete)
-		left = left[1:]
-		h.seen.note(mapping.UID, ownerID, left)
+	result, err := registration.Work{
+		PBX: to.pbx, Owner: ownerID, Own: own, Limit: registration.NoLimit, Metrics: h.metrics,
+		Confirm: func(ctx context.Context) error { return h.confirm(ctx, mapping) },
+	}.Apply(ctx)
+	if isNotFound(err) {
+		result, err = registration.Result{Listed: true}, nil
 	}
-	return nil
-}
-
-func idsOf(registrations []pbxapi.Registration) []string {
-	ids := make([]string, len(registrations))
-	for i, registration := range registrations {
-		ids[i] = registration.ID
+	if result.Listed {
+		h.seen.note(mapping.UID, ownerID, registration.IDs(result.Ours(own)))
 	}
-	return ids
+	return err
 }

@@ -13,25 +13,21 @@ import (
 )
 
 // handOver lets a mapping that is being deleted keep its registrations until the one that replaces it has its own, so that no event is
-// lost between the two. What both deliver meanwhile counts once. It returns since when the registrations may be removed.
-func (h *handler) handOver(
-	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration,
-) (time.Time, error) {
-	since := mapping.DeletionTimestamp.Time
+// lost between the two. What both deliver meanwhile counts once. It returns a Waiting until the registrations may be removed.
+func (h *handler) handOver(ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration) error {
 	if neverRegistered(mapping) || integration == nil || !integration.DeletionTimestamp.IsZero() ||
 		!pbxapi.HasRegistrations(integration.Spec.PBX) || integration.Spec.DeletionPolicy == v1alpha1.DeletionOrphan {
-		return since, nil
+		return nil
 	}
 	next, err := h.successors(ctx, mapping, integration)
 	if err != nil || len(next) == 0 {
-		return since, err
+		return err
 	}
-	deadline := since.Add(h.options.DeletionDeadline)
-	wait := patience(next, deadline.Sub(h.clock.Now()))
+	wait := patience(next, h.options.DeletionDeadline-h.clock.Since(mapping.DeletionTimestamp.Time))
 	if wait <= 0 {
-		return later(deadline, readySince(next)), nil
+		return nil
 	}
-	return since, lifecycle.Waitingf(v1alpha1.ReasonDeleting, min(h.options.CleanUpRetry, wait),
+	return lifecycle.Waitingf(v1alpha1.ReasonDeleting, min(h.options.CleanUpRetry, wait),
 		"ExtensionMapping %s takes over %s: the registrations of this one stay until it is Ready", next[0].Name, extensionName(mapping))
 }
 
@@ -59,13 +55,14 @@ func (h *handler) successors(
 }
 
 // patience is for how long to wait for one of the successors, when so much is left until the deadline; not positive when there is no need
-// any more. The time that one waits for its turn at the PBX does not count: that is sure to come, however many are replaced at once.
+// any more. The time that one waits for its turn does not count, be it at the PBX or to be looked at for the first time: that is sure to come,
+// however many are replaced at once, and however long the operator was away.
 func patience(successors []v1alpha1.ExtensionMapping, left time.Duration) time.Duration {
 	for i := range successors {
 		switch {
 		case takesOver(&successors[i]):
 			return 0
-		case hasReason(&successors[i], v1alpha1.ReasonRateLimited):
+		case !observed(&successors[i]), hasReason(&successors[i], v1alpha1.ReasonRateLimited):
 			left = max(left, missingRetry)
 		}
 	}
@@ -89,20 +86,8 @@ func hasReason(mapping *v1alpha1.ExtensionMapping, reason string) bool {
 	return ready != nil && ready.Reason == reason && ready.ObservedGeneration == mapping.Generation
 }
 
-// readySince is when the last of the mappings became Ready; the zero time where none is.
-func readySince(mappings []v1alpha1.ExtensionMapping) time.Time {
-	var since time.Time
-	for i := range mappings {
-		if lifecycle.IsReady(&mappings[i]) {
-			since = later(since, lifecycle.Ready(&mappings[i]).LastTransitionTime.Time)
-		}
-	}
-	return since
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+// observed reports whether the present spec of a mapping was looked at.
+func observed(mapping *v1alpha1.ExtensionMapping) bool {
+	ready := lifecycle.Ready(mapping)
+	return ready != nil && ready.ObservedGeneration == mapping.Generation
 }

@@ -91,7 +91,7 @@ var _ = Describe("A PBX that is configured by hand", func() {
 // branch sets up a second integration with the same PBX, and a key ring of its own.
 func (s *site) branch(ctx context.Context) eventurl.Ring {
 	GinkgoHelper()
-	key, err := eventurl.NewKey(1)
+	key, err := eventurl.NewKey(1, "branch")
 	Expect(err).NotTo(HaveOccurred())
 	ring := eventurl.Ring{key}
 	Expect(kube.Create(ctx, &corev1.Secret{ObjectMeta: s.meta(eventurl.SecretName("branch")), Data: ring.Data()})).To(Succeed())

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
@@ -49,7 +50,7 @@ func (a access) events(mapping *v1alpha1.ExtensionMapping) []pbxapi.Subscription
 }
 
 func (a access) desired(mapping *v1alpha1.ExtensionMapping, events []pbxapi.Subscription) []pbxapi.Registration {
-	token := a.ring.Current().Token(string(mapping.UID))
+	token := a.ring.Current().Token(sourceOf(mapping))
 	list := make([]pbxapi.Registration, len(events))
 	for i, event := range events {
 		url := eventurl.URL(a.integration.Spec.Receiver.PublicURL, token, event.Suffix)
@@ -67,6 +68,17 @@ func (a access) servedByAccount(mapping *v1alpha1.ExtensionMapping) bool {
 func accountWide(integration *v1alpha1.PBXIntegration) bool {
 	registered := integration.Status.RegisteredEvents
 	return wantsAccount(integration) && registered != nil && *registered > 0
+}
+
+// accountPending reports whether the registrations on the account may be there in a moment, as after the restore of a backup: a phone that has
+// none of its own so far does not make any meanwhile.
+func accountPending(integration *v1alpha1.PBXIntegration, mapping *v1alpha1.ExtensionMapping) bool {
+	if !wantsAccount(integration) || accountWide(integration) || mapping.Spec.Extension.Type != v1alpha1.ExtensionPhone ||
+		mapping.Status.RegisteredEvents != nil {
+		return false
+	}
+	ready := lifecycle.Ready(integration)
+	return ready == nil || ready.Reason == v1alpha1.ReasonProgressing
 }
 
 func wantsAccount(integration *v1alpha1.PBXIntegration) bool {

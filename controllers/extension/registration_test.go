@@ -413,6 +413,27 @@ var _ = Describe("Suspension", func() {
 	)
 })
 
+var _ = Describe("A mapping that is edited while its integration is suspended", func() {
+	It("is not taken for applied, and moves when the integration resumes", func(ctx SpecContext) {
+		s := newSite(ctx)
+		s.start(ctx)
+		mapping := s.create(ctx, "ann")
+		s.becomesRegistered(ctx, "ann")
+		s.editIntegration(ctx, func(i *v1alpha1.PBXIntegration) { i.Spec.Suspend = true })
+		s.becomes(ctx, "ann", metav1.ConditionTrue, v1alpha1.ReasonSuspended)
+		s.edit(ctx, "ann", at("1234*102", v1alpha1.ExtensionPhone))
+		Consistently(func(g Gomega) {
+			edited := s.get(ctx, g, "ann")
+			g.Expect(lifecycle.IsReady(edited)).To(BeFalse())
+			g.Expect(edited.Status.ObservedGeneration).To(BeNumerically("<", edited.Generation))
+		}, 300*time.Millisecond).Should(Succeed())
+		s.editIntegration(ctx, func(i *v1alpha1.PBXIntegration) { i.Spec.Suspend = false })
+		s.becomesRegistered(ctx, "ann")
+		s.carries(ctx, 5102, s.wanted(mapping, all...))
+		s.carriesNothing(ctx, 5101)
+	})
+})
+
 var _ = Describe("An integration that is not ready", func() {
 	It("is waited for", func(ctx SpecContext) {
 		s := newSite(ctx)

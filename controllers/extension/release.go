@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -17,22 +16,21 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// Finalize removes the registrations of a mapping that is being deleted. Where that is impossible, or has been for as long as
+// Finalize removes the registrations of a mapping that is being deleted. Where that is impossible, or has failed for as long as
 // Options.DeletionDeadline, it tells in an Event what is left, and lets go.
 func (h *handler) Finalize(ctx context.Context, mapping *v1alpha1.ExtensionMapping) (lifecycle.Done, error) {
 	integration, err := h.integrationOf(ctx, mapping)
 	if err != nil {
 		return lifecycle.Done{}, err
 	}
-	since, err := h.handOver(ctx, mapping, integration)
+	if err := h.handOver(ctx, mapping, integration); err != nil {
+		return lifecycle.Done{}, err
+	}
+	notice, err := h.withdraw(ctx, mapping, integration)
 	if err != nil {
 		return lifecycle.Done{}, err
 	}
-	notice, err := h.withdraw(ctx, mapping, integration, since)
-	if err != nil {
-		return lifecycle.Done{}, err
-	}
-	h.seen.forget(mapping.UID)
+	h.forget(mapping.UID)
 	return lifecycle.Done{Notice: notice}, nil
 }
 
@@ -40,7 +38,7 @@ func (h *handler) Finalize(ctx context.Context, mapping *v1alpha1.ExtensionMappi
 func (h *handler) release(
 	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration,
 ) (lifecycle.Done, error) {
-	notice, err := h.withdraw(ctx, mapping, integration, integration.DeletionTimestamp.Time)
+	notice, err := h.withdraw(ctx, mapping, integration)
 	if err != nil {
 		return lifecycle.Done{}, err
 	}
@@ -50,14 +48,14 @@ func (h *handler) release(
 	}
 	record(mapping, place{})
 	mapping.Status.RegisteredEvents, mapping.Status.ExtensionEvents = new(int32(0)), nil
-	h.seen.forget(mapping.UID)
+	h.forget(mapping.UID)
 	return lifecycle.Done{Notice: notice}, lifecycle.Waitingf(reason, missingRetry,
 		"PBXIntegration %s is being deleted: it takes no registrations any more", integration.Name)
 }
 
 // withdraw removes all registrations of a mapping, and tells of those that are left for good.
 func (h *handler) withdraw(
-	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration, since time.Time,
+	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration,
 ) (lifecycle.Notice, error) {
 	switch {
 	case neverRegistered(mapping):
@@ -67,7 +65,7 @@ func (h *handler) withdraw(
 	case !pbxapi.HasRegistrations(integration.Spec.PBX):
 		return lifecycle.Notice{}, nil
 	case integration.Spec.DeletionPolicy == v1alpha1.DeletionOrphan:
-		notice := h.left(mapping, "deletionPolicy is Orphan")
+		notice := h.remains(mapping, "deletionPolicy is Orphan")
 		notice.Warning = false
 		return notice, nil
 	}
@@ -78,17 +76,25 @@ func (h *handler) withdraw(
 	if err != nil {
 		return lifecycle.Notice{}, err
 	}
-	if err = h.removeEverywhere(ctx, to, mapping); err == nil {
-		return lifecycle.Notice{}, nil
-	}
-	remaining := h.options.DeletionDeadline - h.clock.Since(since)
+	return h.tryToRemove(ctx, to, mapping)
+}
+
+// tryToRemove removes the registrations, or gives up when that has failed for as long as the deadline says.
+func (h *handler) tryToRemove(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) (lifecycle.Notice, error) {
+	err := h.removeEverywhere(ctx, to, mapping)
+	_, atPBX := errors.AsType[*pbxapi.Error](err)
+	remaining := h.options.DeletionDeadline - h.failures.Note(mapping.UID, h.clock.Now(), err)
 	switch {
-	case ownCeiling(err):
+	case err == nil:
+		return lifecycle.Notice{}, nil
+	case !atPBX: // our turn has not come, or the mapping has changed
 		return lifecycle.Notice{}, outcomeOf(mapping, err)
 	case remaining <= 0:
 		return h.left(mapping, err.Error()), nil
 	}
-	return lifecycle.Notice{}, lifecycle.Waiting{Reason: v1alpha1.ReasonDeleting, After: min(h.options.CleanUpRetry, remaining), Err: err}
+	return lifecycle.Notice{}, lifecycle.Waiting{
+		Reason: v1alpha1.ReasonDeleting, After: min(h.options.CleanUpRetry, remaining), Err: pbxapi.Trouble(err),
+	}
 }
 
 // neverRegistered tells that nothing was ever created for the mapping: it has a status, and no extension in it.
@@ -96,10 +102,10 @@ func neverRegistered(mapping *v1alpha1.ExtensionMapping) bool {
 	return mapping.Status.ExtensionID == "" && lifecycle.Ready(mapping) != nil
 }
 
-// ownCeiling tells that the PBX was not even asked. That wait is sure to end, so the deadline does not count.
-func ownCeiling(err error) bool {
-	limited, ok := errors.AsType[*pbxapi.RateLimitedError](err)
-	return ok && !limited.ByPBX
+// forget drops what is kept of a mapping that is done with.
+func (h *handler) forget(mapping types.UID) {
+	h.seen.forget(mapping)
+	h.failures.Forget(mapping)
 }
 
 // removeEverywhere removes the registrations from every owner that may have them: the recorded ones and the extension of the spec.
@@ -146,8 +152,14 @@ func (h *handler) lookUp(ctx context.Context, to access, mapping *v1alpha1.Exten
 	return at.ids(), nil
 }
 
-// left tells of registrations that stay on the PBX.
+// left tells of registrations that stay on the PBX although they should not.
 func (h *handler) left(mapping *v1alpha1.ExtensionMapping, why string) lifecycle.Notice {
+	h.metrics.LeftBehind()
+	return h.remains(mapping, why)
+}
+
+// remains tells of registrations that stay on the PBX.
+func (h *handler) remains(mapping *v1alpha1.ExtensionMapping, why string) lifecycle.Notice {
 	known := "their ids are unknown"
 	if ids := h.seen.of(mapping.UID); len(ids) > 0 {
 		known = "ids " + strings.Join(ids, ", ")
@@ -156,7 +168,6 @@ func (h *handler) left(mapping *v1alpha1.ExtensionMapping, why string) lifecycle
 	if mapping.Status.AgentID != "" {
 		where += " and queue agent " + mapping.Status.AgentID
 	}
-	h.metrics.leftBehind()
 	return lifecycle.Notice{
 		Reason:  v1alpha1.ReasonRegistrationsLeft,
 		Warning: true,

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/extension/registration"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/secrets"
@@ -39,15 +40,16 @@ type Options struct {
 	Interval time.Duration
 	// Retry is when to look again at what somebody has to change on the PBX: an event limit, a missing extension; jittered. Default: 2 min.
 	Retry time.Duration
-	// DeletionDeadline is for how long the removal of registrations is tried after a deletion. Then the object is let go, and an Event
-	// names what is left. A mapping that another one takes over from waits for it first, for as long again at most. Default: 2 min.
+	// DeletionDeadline is for how long the removal of registrations may fail after a deletion. Then the object is let go, and an Event names
+	// what is left. Waiting for a turn at the PBX does not count; see registration.Failures. A mapping that another one takes over from waits
+	// for it first, for as long again at most. Default: 2 min.
 	DeletionDeadline time.Duration
 	// CleanUpRetry is how often the removal is tried until then. Default: 10 s.
 	CleanUpRetry time.Duration
 	// BackoffBase and BackoffLimit bound the wait after failures: 1 s, doubled up to 5 min by default.
 	BackoffBase, BackoffLimit time.Duration
 	// Metrics and Outcomes may be nil.
-	Metrics  *Metrics
+	Metrics  *registration.Metrics
 	Outcomes *lifecycle.Metrics
 	// Clock defaults to the real one.
 	Clock clock.PassiveClock
@@ -58,7 +60,7 @@ type Options struct {
 	Secrets *secrets.Reader
 }
 
-func (o Options) withDefaults(mgr ctrl.Manager) Options {
+func (o Options) withDefaults() Options {
 	o.Workers = cmp.Or(o.Workers, 32)
 	o.PerIntegration = cmp.Or(o.PerIntegration, 8)
 	o.Interval = cmp.Or(o.Interval, 10*time.Minute)
@@ -68,8 +70,6 @@ func (o Options) withDefaults(mgr ctrl.Manager) Options {
 	o.BackoffBase = cmp.Or(o.BackoffBase, time.Second)
 	o.BackoffLimit = cmp.Or(o.BackoffLimit, 5*time.Minute)
 	o.Clock = cmp.Or[clock.PassiveClock](o.Clock, clock.RealClock{})
-	o.Client = cmp.Or(o.Client, mgr.GetClient())
-	o.Reader = cmp.Or(o.Reader, mgr.GetAPIReader())
 	o.Secrets = cmp.Or(o.Secrets, secrets.NewReader(o.Client, o.Reader))
 	return o
 }
@@ -84,18 +84,14 @@ func (o Options) withDefaults(mgr ctrl.Manager) Options {
 // SetupWithManager adds the controller to a manager, on which lifecycle.IndexMappings has been called. The pool is shared with the
 // other controllers.
 func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, options Options) error {
-	options = options.withDefaults(mgr)
-	if err := indexByClaims(ctx, mgr.GetFieldIndexer()); err != nil {
+	options.Client = cmp.Or(options.Client, mgr.GetClient())
+	options.Reader = cmp.Or(options.Reader, mgr.GetAPIReader())
+	options = options.withDefaults()
+	if err := IndexClaims(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	h := &handler{
-		client: options.Client, live: options.Reader, pool: pool, secrets: options.Secrets,
-		clock: options.Clock, options: options, metrics: options.Metrics, seen: newSightings(),
-	}
-	reconciler := &lifecycle.Reconciler[*v1alpha1.ExtensionMapping]{
-		Name: controllerName, Client: options.Client, Recorder: mgr.GetEventRecorder(controllerName), Metrics: options.Outcomes,
-		Clock: options.Clock, Interval: options.Interval, Handler: h,
-	}
+	h := newHandler(pool, options)
+	reconciler := h.reconciler(mgr.GetEventRecorder(controllerName))
 	shares := lifecycle.NewShares(options.PerIntegration, reconciler, lifecycle.IntegrationOfMapping(options.Client))
 	build := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
@@ -117,6 +113,26 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 }
 
 const controllerName = "extensionmapping"
+
+// NewReconciler makes the passes of the controller without a manager. Options.Client and Options.Reader must be given, and the client must
+// know the indexes of IndexClaims and lifecycle.IndexMappings.
+func NewReconciler(pool *pbxapi.Pool, recorder lifecycle.Recorder, options Options) *lifecycle.Reconciler[*v1alpha1.ExtensionMapping] {
+	return newHandler(pool, options.withDefaults()).reconciler(recorder)
+}
+
+func newHandler(pool *pbxapi.Pool, options Options) *handler {
+	return &handler{
+		client: options.Client, live: options.Reader, pool: pool, secrets: options.Secrets,
+		clock: options.Clock, options: options, metrics: options.Metrics, seen: newSightings(), failures: registration.NewFailures(),
+	}
+}
+
+func (h *handler) reconciler(recorder lifecycle.Recorder) *lifecycle.Reconciler[*v1alpha1.ExtensionMapping] {
+	return &lifecycle.Reconciler[*v1alpha1.ExtensionMapping]{
+		Name: controllerName, Client: h.client, Recorder: recorder, Metrics: h.options.Outcomes, Clock: h.clock, Interval: h.options.Interval,
+		Handler: h,
+	}
+}
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 

@@ -32,6 +32,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/extension"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle/lifecycletest"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/ringme"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/voipnow"
@@ -205,7 +206,7 @@ func (s *site) integration(change ...func(*v1alpha1.PBXIntegration)) *v1alpha1.P
 // addKey puts a new key in front of the ring.
 func (s *site) addKey() eventurl.Ring {
 	GinkgoHelper()
-	key, err := eventurl.NewKey(int64(len(s.ring) + 1))
+	key, err := eventurl.NewKey(int64(len(s.ring)+1), "head-office")
 	Expect(err).NotTo(HaveOccurred())
 	s.ring = append(eventurl.Ring{key}, s.ring...)
 	return s.ring
@@ -332,6 +333,10 @@ func (s *site) heldBy(ctx context.Context, g Gomega, owner exchange.Owner) (ours
 	return ours, foreign
 }
 
+func sourceOf(mapping *v1alpha1.ExtensionMapping) eventurl.Source {
+	return eventurl.Mapping(mapping.Name, string(mapping.UID))
+}
+
 // wanted are the registrations that a mapping should have under the key in force.
 func (s *site) wanted(mapping *v1alpha1.ExtensionMapping, events ...string) []string {
 	list := []string{}
@@ -340,7 +345,7 @@ func (s *site) wanted(mapping *v1alpha1.ExtensionMapping, events ...string) []st
 		if s.suffixed {
 			suffix = "/" + event
 		}
-		list = append(list, "POST "+event+" "+eventurl.URL(publicURL, s.ring.Current().Token(string(mapping.UID)), suffix))
+		list = append(list, "POST "+event+" "+eventurl.URL(publicURL, s.ring.Current().Token(sourceOf(mapping)), suffix))
 	}
 	return list
 }
@@ -408,7 +413,7 @@ func (s *site) inspect(ctx context.Context) {
 	Expect(kube.List(ctx, &mappings, client.InNamespace(s.namespace))).To(Succeed())
 	for i := range mappings.Items {
 		if lifecycle.Ready(&mappings.Items[i]) != nil {
-			Expect(lifecycle.Check(&mappings.Items[i])).To(BeEmpty(), mappings.Items[i].Name)
+			Expect(lifecycletest.Check(&mappings.Items[i])).To(BeEmpty(), mappings.Items[i].Name)
 		}
 	}
 	Expect(s.asked(ctx).CollectionDeletes).To(BeZero(), "the collection DELETE must never be sent")
@@ -417,7 +422,7 @@ func (s *site) inspect(ctx context.Context) {
 	public, err := json.Marshal([]any{mappings, events})
 	Expect(err).NotTo(HaveOccurred())
 	for _, mapping := range mappings.Items[:min(len(mappings.Items), 50)] {
-		s.secrets = append(s.secrets, s.ring.Tokens(string(mapping.UID))...)
+		s.secrets = append(s.secrets, s.ring.Tokens(sourceOf(&mapping))...)
 	}
 	for where, text := range map[string]string{"a status or an Event": string(public), "the log": logs.String()} {
 		for _, secret := range append(s.secrets, eventurl.PathPrefix) {

@@ -71,147 +71,53 @@ func (p *pass) confirm(ctx context.Context) error {
 	return err
 }
 
-// work is that of one pass on one owner.
-type work struct {
-	*pass
-	owner owner
-	// current is what the owner carries, kept up to date with each step.
-	current []pbxapi.Registration
-	// limit is that of the owner, or less where the PBX took less.
-	limit   int
-	blocked []v1alpha1.EventType
-}
-
+// work has one owner carry what is desired of it.
 func (p *pass) work(ctx context.Context, o owner) error {
-	current, err := p.to.pbx.Registrations(ctx, o.id)
-	if err != nil {
-		return err
-	}
-	w := &work{pass: p, owner: o, current: current, limit: o.limit}
-	err = w.converge(ctx)
-	w.report()
+	own := p.to.own(p.mapping)
+	result, err := registration.Work{
+		PBX: p.to.pbx, Owner: o.id, Own: own, Desired: o.desired, Limit: o.limit, Confirm: p.confirm, Metrics: p.handler.metrics,
+	}.Apply(ctx)
+	p.count(o, result, own)
 	switch {
 	case err != nil:
 		return err
-	case len(w.blocked) > 0:
-		return lifecycle.Terminal{Reason: v1alpha1.ReasonEventLimitReached, Err: w.limitError(), After: p.handler.retry(p.mapping)}
+	case len(result.Blocked) > 0:
+		return lifecycle.Terminal{Reason: v1alpha1.ReasonEventLimitReached, Err: p.limitError(o, result), After: p.handler.retry(p.mapping)}
 	}
 	p.settled = append(p.settled, o)
 	return nil
 }
 
-// converge plans and carries out. Where the PBX turns out to differ from what it said, a new plan is made: with the limit that it has
-// just shown when it refuses a registration although the declared one leaves room, and without a registration that somebody deleted
-// meanwhile.
-func (w *work) converge(ctx context.Context) error {
-	for {
-		p := registration.Decide(w.current, w.owner.desired, w.to.own(w.mapping), w.limit)
-		w.blocked = p.Blocked
-		if len(p.Steps) == 0 {
-			return nil
-		}
-		if err := w.confirm(ctx); err != nil {
-			return err
-		}
-		switch err := w.carryOut(ctx, p.Steps); {
-		case w.full(err):
-			w.limit = len(w.current)
-		case !errors.Is(err, errVanished):
-			return err
-		}
+// count writes down what an owner carries.
+func (p *pass) count(o owner, result registration.Result, own registration.Tokens) {
+	p.created, p.updated, p.removed = p.created+result.Created, p.updated+result.Updated, p.removed+result.Deleted
+	if !result.Listed {
+		return
 	}
-}
-
-// full tells whether a registration was refused for want of room, although the limit left some.
-func (w *work) full(err error) bool {
-	return errors.Is(err, pbxapi.ErrLimitReached) && len(w.current) < w.limit
-}
-
-func (w *work) carryOut(ctx context.Context, steps []registration.Step) error {
-	for _, s := range steps {
-		if err := w.carryOutOne(ctx, s); err != nil {
-			return err
-		}
-		w.handler.metrics.changed(s.Operation)
-	}
-	return nil
-}
-
-func (w *work) carryOutOne(ctx context.Context, s registration.Step) error {
-	switch s.Operation {
-	case registration.Create:
-		made, err := w.to.pbx.Register(ctx, w.owner.id, s.Registration)
-		if err != nil {
-			return err
-		}
-		s.Registration.ID = made.ID
-		w.current = append(w.current, s.Registration)
-		w.created++
-	case registration.Update:
-		return w.update(ctx, s.Registration)
-	case registration.Delete:
-		if err := w.to.pbx.Unregister(ctx, w.owner.id, s.Registration.ID); err != nil {
-			return err
-		}
-		w.drop(s.Registration.ID)
-		w.removed++
-	}
-	return nil
-}
-
-// errVanished marks that a registration was deleted by somebody else.
-var errVanished = errors.New("the registration is gone")
-
-func (w *work) update(ctx context.Context, r pbxapi.Registration) error {
-	err := w.to.pbx.Update(ctx, w.owner.id, r)
-	if err != nil && !isNotFound(err) {
-		return err
-	}
-	w.drop(r.ID)
-	if err != nil {
-		return errVanished
-	}
-	w.current = append(w.current, r)
-	w.updated++
-	return nil
-}
-
-func (w *work) drop(id string) {
-	w.current = slices.DeleteFunc(w.current, func(r pbxapi.Registration) bool { return r.ID == id })
-}
-
-// ours are the registrations of the mapping.
-func (w *work) ours() []pbxapi.Registration {
-	own := w.to.own(w.mapping)
-	return slices.DeleteFunc(slices.Clone(w.current), func(r pbxapi.Registration) bool { return !own.Own(r) })
-}
-
-// report writes down what the owner carries.
-func (w *work) report() {
-	ours := w.ours()
-	w.handler.seen.note(w.mapping.UID, w.owner.id, idsOf(ours))
-	w.registered += len(ours)
-	if w.owner.id == w.mapping.Status.ExtensionID {
-		w.mapping.Status.ExtensionEvents = new(int32(len(w.current)))
+	ours := result.Ours(own)
+	p.handler.seen.note(p.mapping.UID, o.id, registration.IDs(ours))
+	p.registered += len(ours)
+	if o.id == p.mapping.Status.ExtensionID {
+		p.mapping.Status.ExtensionEvents = new(int32(len(result.Current)))
 	}
 }
 
 // limitError tells what is used, what is needed, and what to do.
-func (w *work) limitError() error {
+func (p *pass) limitError(o owner, result registration.Result) error {
 	var b strings.Builder
-	ours := w.ours()
-	fmt.Fprintf(&b, "%d of %d event registrations on %s are in use, %d of them ours", len(w.current), w.limit, w.owner.name, len(ours))
+	ours := result.Ours(p.to.own(p.mapping))
+	fmt.Fprintf(&b, "%d of %d event registrations on %s are in use, %d of them ours", len(result.Current), result.Limit, o.name, len(ours))
 	if len(ours) > 0 {
 		fmt.Fprintf(&b, " (%s)", join(ours))
 	}
-	fmt.Fprintf(&b, "; %d more needed (%s). ", len(w.blocked), joinEvents(w.blocked))
-	declared := declaredLimit(w.to.integration, w.owner)
-	if declared > w.limit {
+	fmt.Fprintf(&b, "; %d more needed (%s). ", len(result.Blocked), joinEvents(result.Blocked))
+	declared := declaredLimit(p.to.integration, o)
+	if declared > result.Limit {
 		fmt.Fprintf(&b, "The PBX takes no more, although spec.pbx.ringMe.eventLimit says %d. ", declared)
 	}
 	b.WriteString("Remove unused registrations on the PBX, or ask the PBX administrator for a higher limit")
 	if declared > 0 {
-		fmt.Fprintf(&b, " and set spec.pbx.ringMe.eventLimit of PBXIntegration %s to it", w.to.integration.Name)
+		fmt.Fprintf(&b, " and set spec.pbx.ringMe.eventLimit of PBXIntegration %s to it", p.to.integration.Name)
 	}
 	b.WriteString(". The operator keeps trying by itself")
 	return errors.New(b.String())
@@ -264,7 +170,7 @@ func (p *pass) correction(was *v1alpha1.ExtensionMapping) lifecycle.Notice {
 	if was.Status.KeyGeneration != p.mapping.Status.KeyGeneration {
 		return lifecycle.Notice{Reason: v1alpha1.ReasonKeyRotated, Message: "moved to a new event URL key; " + what}
 	}
-	p.handler.metrics.drifted()
+	p.handler.metrics.Drifted()
 	return lifecycle.Notice{Reason: v1alpha1.ReasonDriftCorrected, Message: "the PBX differed from the spec; " + what}
 }
 

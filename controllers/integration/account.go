@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,8 +28,6 @@ const (
 	// secondLook follows a pass that corrected something, or whose predecessor got no answer: a request may be carried out late. It is
 	// longer than the PBX is waited for.
 	secondLook = 30 * time.Second
-	// noLimit stands for the limit of account-wide registrations, of which the documents say nothing.
-	noLimit = 1 << 20
 )
 
 // accountEvents are registered on the account.
@@ -47,7 +44,7 @@ type look struct {
 	changed time.Time
 	// generation of the key that all registrations carry.
 	generation int64
-	// ids of the registrations that are ours.
+	// ids of the registrations that are ours, as far as is known.
 	ids []string
 	err error
 }
@@ -139,19 +136,23 @@ func (c *Controller) reconcileAccount(
 	question = basis + " " + question
 	found := c.looks.get(p.UID)
 	if !found.stands(question, c.Clock.Now(), c.freshness(found.err)) {
-		work := &accountWork{own: ring.Tokens(string(p.UID)), confirm: func(ctx context.Context) error { return c.confirm(ctx, p) }}
+		work := c.accountWork(ring.Tokens(accountOf(p)), func(ctx context.Context) error { return c.confirm(ctx, p) })
 		if needed {
-			work.desired = accountRegistrations(p, ring)
+			work.Desired = accountRegistrations(p, ring)
 		}
-		err := c.converge(ctx, p, work, credentials)
-		found = c.remember(ctx, p, work, look{basis: basis, question: question, generation: ring.Current().Generation, err: err}, done)
+		result, err := c.converge(ctx, p, work, credentials)
+		made := look{basis: basis, question: question, generation: ring.Current().Generation, err: err}
+		found = c.remember(ctx, p, result, idsAfter(result, work.Own, found.ids), made, done)
 	}
 	return c.reportAccount(p, found, needed, done)
 }
 
+// accountOf is the integration as the source of events.
+func accountOf(p *v1alpha1.PBXIntegration) eventurl.Source { return eventurl.Account(string(p.UID)) }
+
 // accountRegistrations are the registrations that there are to be on the account.
 func accountRegistrations(p *v1alpha1.PBXIntegration, ring eventurl.Ring) []pbxapi.Registration {
-	url := eventurl.URL(p.Spec.Receiver.PublicURL, ring.Current().Token(string(p.UID)), "")
+	url := eventurl.URL(p.Spec.Receiver.PublicURL, ring.Current().Token(accountOf(p)), "")
 	list := make([]pbxapi.Registration, len(accountEvents))
 	for i, event := range accountEvents {
 		list[i] = pbxapi.Registration{Event: event, URL: url, Method: http.MethodPost}
@@ -159,33 +160,55 @@ func accountRegistrations(p *v1alpha1.PBXIntegration, ring eventurl.Ring) []pbxa
 	return list
 }
 
+// accountWork is a pass over the account-wide registrations. Of their limit the documents say nothing.
+func (c *Controller) accountWork(own registration.Tokens, confirm func(context.Context) error) registration.Work {
+	return registration.Work{
+		Owner: pbxapi.AccountOwner, Own: own, Limit: registration.NoLimit, Confirm: confirm, Metrics: c.Registrations,
+	}
+}
+
 // converge carries out the work on the PBX.
-func (c *Controller) converge(ctx context.Context, p *v1alpha1.PBXIntegration, work *accountWork, credentials map[string][]byte) error {
+func (c *Controller) converge(
+	ctx context.Context, p *v1alpha1.PBXIntegration, work registration.Work, credentials map[string][]byte,
+) (registration.Result, error) {
 	pbx, err := c.PBXes.For(p, credentials)
 	if err != nil {
-		return err
+		return registration.Result{}, err
 	}
 	last := c.looks.get(p.UID)
 	requests := 1 + 2*len(accountEvents)
-	if len(work.desired) > 0 && last.err == nil && last.generation == p.Status.KeyGeneration {
+	if len(work.Desired) > 0 && last.err == nil && last.generation == p.Status.KeyGeneration {
 		requests = 1 // all is expected to be in place
 	}
 	if ctx, err = pbx.Admit(ctx, requests); err != nil {
-		return err
+		return registration.Result{}, err
 	}
-	return work.converge(ctx, pbx)
+	work.PBX = pbx
+	return work.Apply(ctx)
+}
+
+// idsAfter are the ids of the registrations that are ours, or those known before where nothing new came out.
+func idsAfter(result registration.Result, own registration.Tokens, before []string) []string {
+	if !result.Listed {
+		return before
+	}
+	return registration.IDs(result.Ours(own))
 }
 
 // remember notes what a look at the account has shown. Drift, which is a change that nothing here asked for, it tells.
-func (c *Controller) remember(ctx context.Context, p *v1alpha1.PBXIntegration, work *accountWork, made look, done *lifecycle.Done) look {
+func (c *Controller) remember(
+	ctx context.Context, p *v1alpha1.PBXIntegration, result registration.Result, ids []string, made look, done *lifecycle.Done,
+) look {
 	last := c.looks.get(p.UID)
-	made.at, made.changed, made.ids = c.Clock.Now(), last.changed, work.ids(last.ids)
-	if work.changed > 0 || last.err != nil {
+	made.at, made.changed, made.ids = c.Clock.Now(), last.changed, ids
+	changes := result.Changes()
+	if changes > 0 || last.err != nil {
 		made.changed = made.at
 	}
-	if work.changed > 0 && last.err == nil && last.basis == made.basis && done.Notice.Reason == "" {
+	if changes > 0 && last.err == nil && last.basis == made.basis && done.Notice.Reason == "" {
+		c.Registrations.Drifted()
 		done.Notice = lifecycle.Notice{Reason: v1alpha1.ReasonDriftCorrected, Message: fmt.Sprintf(
-			"the PBX differed from the spec; account-wide registrations: %d changed", work.changed)}
+			"the PBX differed from the spec; account-wide registrations: %d changed", changes)}
 	}
 	kept := made
 	if _, said := errors.AsType[*pbxapi.Error](made.err); ctx.Err() != nil || made.err != nil && !said {
@@ -249,81 +272,13 @@ func (c *Controller) confirm(ctx context.Context, p *v1alpha1.PBXIntegration) er
 		fresh.DeletionTimestamp.Equal(p.DeletionTimestamp) {
 		return nil
 	}
+	return changedMeanwhile(p)
+}
+
+// changedMeanwhile asks for a new pass.
+func changedMeanwhile(p *v1alpha1.PBXIntegration) error {
 	return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("pbxintegrations").GroupResource(), p.Name,
 		errors.New("it has changed meanwhile"))
-}
-
-// accountWork is one pass over the account-wide registrations.
-type accountWork struct {
-	own     registration.Tokens
-	desired []pbxapi.Registration
-	// confirm is asked before the first change.
-	confirm func(context.Context) error
-	// current is what the account carries, kept up to date with each step; nil before that is known.
-	current []pbxapi.Registration
-	changed int
-}
-
-// converge plans and carries out.
-func (w *accountWork) converge(ctx context.Context, pbx Registrar) error {
-	found, err := pbx.Registrations(ctx, pbxapi.AccountOwner)
-	if err != nil {
-		return err
-	}
-	w.current = append([]pbxapi.Registration{}, found...)
-	steps := registration.Decide(w.current, w.desired, w.own, noLimit).Steps
-	if len(steps) == 0 {
-		return nil
-	}
-	if err := w.confirm(ctx); err != nil {
-		return err
-	}
-	for _, step := range steps {
-		if err := w.carryOut(ctx, pbx, step); err != nil {
-			return err
-		}
-		w.changed++
-	}
-	return nil
-}
-
-func (w *accountWork) carryOut(ctx context.Context, pbx Registrar, step registration.Step) error {
-	wanted := step.Registration
-	switch step.Operation {
-	case registration.Create:
-		made, err := pbx.Register(ctx, pbxapi.AccountOwner, wanted)
-		if err != nil {
-			return err
-		}
-		wanted.ID = made.ID
-		w.current = append(w.current, wanted)
-	case registration.Update:
-		err := pbx.Update(ctx, pbxapi.AccountOwner, wanted)
-		if errors.Is(err, pbxapi.ErrNotFound) {
-			return lifecycle.Waitingf(v1alpha1.ReasonProgressing, nextStep, "somebody else deletes account-wide registrations at the same time")
-		}
-		return err
-	case registration.Delete:
-		if err := pbx.Unregister(ctx, pbxapi.AccountOwner, wanted.ID); err != nil {
-			return err
-		}
-		w.current = slices.DeleteFunc(w.current, func(r pbxapi.Registration) bool { return r.ID == wanted.ID })
-	}
-	return nil
-}
-
-// ids of the registrations that are ours, or those known before where nothing new came out.
-func (w *accountWork) ids(before []string) []string {
-	if w.current == nil {
-		return before
-	}
-	ids := []string{}
-	for _, found := range w.current {
-		if w.own.Own(found) {
-			ids = append(ids, found.ID)
-		}
-	}
-	return ids
 }
 
 // releaseAccount removes the account-wide registrations of an integration that is being deleted. It returns what there is to say of those
@@ -347,22 +302,37 @@ func (c *Controller) releaseAccount(ctx context.Context, p *v1alpha1.PBXIntegrat
 	if err != nil {
 		return "", err
 	}
-	work := &accountWork{own: ring.Tokens(string(p.UID)), confirm: func(context.Context) error { return nil }}
-	if err = c.converge(ctx, p, work, credentials); err == nil {
+	work := c.accountWork(ring.Tokens(accountOf(p)), func(ctx context.Context) error { return c.confirmDeletion(ctx, p) })
+	result, err := c.converge(ctx, p, work, credentials)
+	failed := c.failures.Note(p.UID, c.Clock.Now(), err)
+	if err == nil {
 		p.Status.RegisteredEvents = nil
 		return "", nil
 	}
-	known.ids = work.ids(known.ids)
+	known.ids = idsAfter(result, work.Own, known.ids)
 	c.looks.set(p.UID, known)
-	limited, isLimited := errors.AsType[*pbxapi.RateLimitedError](err)
-	remaining := p.DeletionTimestamp.Add(DeletionDeadline).Sub(c.Clock.Now())
+	_, atPBX := errors.AsType[*pbxapi.Error](err)
+	remaining := DeletionDeadline - failed
 	switch {
-	case isLimited && !limited.ByPBX: // the PBX was not even asked, and that wait is sure to end
+	case !atPBX: // our turn has not come, or the integration has changed
 		return "", accountOutcome(err)
 	case remaining <= 0:
 		return leftOnAccount(known.ids, err), nil
 	}
-	return "", lifecycle.Waiting{Reason: v1alpha1.ReasonDeleting, After: min(remaining, deletionRetry), Err: err}
+	return "", lifecycle.Waiting{Reason: v1alpha1.ReasonDeleting, After: min(remaining, deletionRetry), Err: pbxapi.Trouble(err)}
+}
+
+// confirmDeletion makes sure that the integration which is being deleted is still there: one of its name that was made meanwhile has the same
+// event URLs.
+func (c *Controller) confirmDeletion(ctx context.Context, p *v1alpha1.PBXIntegration) error {
+	fresh := &v1alpha1.PBXIntegration{}
+	if err := c.Live.Get(ctx, client.ObjectKeyFromObject(p), fresh); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("cannot confirm the integration: %w", err)
+	}
+	if fresh.UID == p.UID {
+		return nil
+	}
+	return changedMeanwhile(p)
 }
 
 func leftOnAccount(ids []string, why error) string {

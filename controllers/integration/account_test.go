@@ -412,7 +412,7 @@ var _ = Describe("The registrations of a whole account", func() {
 			Expect(api.Delete(ctx, p)).To(Succeed())
 			shows(ctx, p, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonDeleting)
 			now.advance(integration.DeletionDeadline)
-			newMapping(ctx, p, "ann") // any change asks for the next pass
+			nudge(ctx, p)
 			gone(ctx, p)
 			Expect(a.held(ctx, Default)).To(HaveLen(4))
 			ids := []string{}

@@ -110,7 +110,7 @@ func (c *children) current(ctx context.Context, p *v1alpha1.PBXIntegration, chil
 	if err != nil || obj == nil {
 		return nil, err
 	}
-	if !metav1.IsControlledBy(obj, p) {
+	if !belongs(p, obj) {
 		return nil, notOurs(p, child.Kind, obj)
 	}
 	return obj, nil
@@ -131,7 +131,7 @@ func (c *children) read(ctx context.Context, from client.Reader, namespace strin
 // notOurs tells what to do about an object that has the name of one of ours. What an integration of the same name left behind is on its
 // way out.
 func notOurs(p *v1alpha1.PBXIntegration, kind string, obj client.Object) error {
-	if owner := metav1.GetControllerOf(obj); owner != nil && owner.Kind == "PBXIntegration" && owner.Name == p.Name {
+	if owner := metav1.GetControllerOf(obj); owner != nil && namesIntegration(*owner, p) {
 		return lifecycle.Waitingf(v1alpha1.ReasonProgressing, time.Second,
 			"%s %s of a former integration of this name is being deleted", kind, obj.GetName())
 	}
@@ -167,7 +167,7 @@ func (c *children) prune(ctx context.Context, p *v1alpha1.PBXIntegration, child 
 	if meta.IsNoMatchError(err) {
 		return nil
 	}
-	if err != nil || obj == nil || !metav1.IsControlledBy(obj, p) || !obj.GetDeletionTimestamp().IsZero() {
+	if err != nil || obj == nil || !belongs(p, obj) || !obj.GetDeletionTimestamp().IsZero() {
 		return err
 	}
 	uid := obj.GetUID()

@@ -8,11 +8,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
-	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
@@ -46,7 +46,7 @@ func perPath(p *v1alpha1.PBXIntegration) bool {
 
 // eventURLs is the content of the Secret.
 func eventURLs(p *v1alpha1.PBXIntegration, ring eventurl.Ring) map[string][]byte {
-	publicURL, token := p.Spec.Receiver.PublicURL, ring.Current().Token(string(p.UID))
+	publicURL, token := p.Spec.Receiver.PublicURL, ring.Current().Token(accountOf(p))
 	data := map[string][]byte{KeyEventURL: []byte(eventurl.URL(publicURL, token, ""))}
 	if perPath(p) {
 		for _, event := range pathEvents {
@@ -71,14 +71,12 @@ func (c *Controller) reconcileEventURL(ctx context.Context, p *v1alpha1.PBXInteg
 	if secret != nil {
 		wanted = secret.DeepCopy()
 	}
-	wanted.Labels = maps.Clone(wanted.Labels) // others may have put theirs on it
-	if wanted.Labels == nil {
-		wanted.Labels = map[string]string{}
+	label(wanted, p)
+	if !metav1.IsControlledBy(wanted, p) {
+		wanted.OwnerReferences = append(wanted.OwnerReferences, *metav1.NewControllerRef(p, v1alpha1.GroupVersion.WithKind(kindIntegration)))
 	}
-	maps.Copy(wanted.Labels, workload.Labels(p.Name))
-	wanted.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(p, v1alpha1.GroupVersion.WithKind("PBXIntegration"))}
 	wanted.Data = eventURLs(p, ring)
-	if secret != nil && maps.Equal(secret.Labels, wanted.Labels) && maps.EqualFunc(secret.Data, wanted.Data, bytes.Equal) {
+	if secret != nil && equality.Semantic.DeepEqual(secret.ObjectMeta, wanted.ObjectMeta) && maps.EqualFunc(secret.Data, wanted.Data, bytes.Equal) {
 		return nil
 	}
 	return c.writeSecret(ctx, wanted, "the Secret with the event URL")

@@ -43,7 +43,7 @@ func urlUnder(ctx context.Context, p *v1alpha1.PBXIntegration, generation int64)
 	GinkgoHelper()
 	ring := keys(ctx, p).InForce(generation)
 	Expect(ring.Current().Generation).To(Equal(generation))
-	return eventurl.URL(p.Spec.Receiver.PublicURL, ring.Current().Token(string(p.UID)), "")
+	return eventurl.URL(p.Spec.Receiver.PublicURL, ring.Current().Token(eventurl.Account(string(p.UID))), "")
 }
 
 // tells waits until the event URL Secret holds a URL.
@@ -215,7 +215,7 @@ var _ = Describe("A PBX that is configured by hand", func() {
 
 	It("never shows its URL in Events or in the status", func(ctx SpecContext) {
 		p := deploy(ctx, linuxBox(v1alpha1.LinuxBox{Dialect: v1alpha1.LinuxBoxPath}))
-		token := keys(ctx, p).Current().Token(string(p.UID))
+		token := keys(ctx, p).Current().Token(eventurl.Account(string(p.UID)))
 		for _, condition := range p.Status.Conditions {
 			Expect(condition.Message).NotTo(Or(ContainSubstring(token), ContainSubstring(eventurl.PathPrefix)))
 		}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync/atomic"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -26,7 +29,11 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/integration/keyring"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle/lifecycletest"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/ringme"
 	"github.com/pbx-operator/pbx-operator/controllers/secrets"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
 // byHand labels integrations that the manager of the suite leaves alone, so that a test can make every pass itself.
@@ -57,7 +64,7 @@ func converge(ctx context.Context, r *lifecycle.Reconciler[*v1alpha1.PBXIntegrat
 	for range 10 {
 		Expect(pass(ctx, r, p)).To(Succeed())
 		Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
-		Expect(lifecycle.Check(p)).To(BeEmpty())
+		Expect(lifecycletest.Check(p)).To(BeEmpty())
 		if lifecycle.IsReady(p) {
 			return
 		}
@@ -234,7 +241,7 @@ var _ = Describe("Whatever happens to the manager", func() {
 		converge(ctx, controllerOn(api), p)
 		Expect(pass(ctx, controllerOn(api), p)).To(Succeed())
 		Expect(keys(ctx, p).Current().Generation).To(BeEquivalentTo(2))
-		Expect(keys(ctx, p).Current().Token("x")).NotTo(Equal(before.Current().Token("x")))
+		Expect(keys(ctx, p).Current().Token(eventurl.Account("x"))).NotTo(Equal(before.Current().Token(eventurl.Account("x"))))
 	})
 })
 
@@ -318,3 +325,83 @@ func quantity(text string) *resource.Quantity {
 	parsed := resource.MustParse(text)
 	return &parsed
 }
+
+// dead is a way to a PBX on which every connection breaks, each time with another port of ours, at another time, and in another manner.
+type dead struct{ attempts atomic.Int64 }
+
+func (d *dead) RoundTrip(*http.Request) (*http.Response, error) {
+	n := int(d.attempts.Add(1))
+	address := func(port int) *net.TCPAddr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port} }
+	return nil, &net.OpError{
+		Op: "read", Net: "tcp", Source: address(40000 + n), Addr: address(443), Err: fmt.Errorf("broken at %s, request id: %d", time.Now(), n),
+	}
+}
+
+var _ = Describe("A dead PBX", func() {
+	It("costs one write of the status, however often it is looked at", func(ctx SpecContext) {
+		p := started(ctx)
+		way := &dead{}
+		pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New}, pbxapi.Options{
+			Transport: way, Pause: time.Millisecond,
+		})
+		controller := integration.New(integration.Config{
+			Client: api, Live: api, Secrets: secrets.NewReader(api, api), PBXes: pooled{pool}, Workload: workload.Settings{Image: receiverImage},
+			Recorder: &events.FakeRecorder{}, Clock: now, Interval: time.Hour,
+		}).Reconciler()
+		_ = pass(ctx, controller, p)
+		rollOut(ctx, p)
+		for range 2 {
+			_ = pass(ctx, controller, p)
+		}
+		Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+		Expect(lifecycle.Ready(p).Reason).To(Equal(v1alpha1.ReasonPBXUnreachable))
+		version := p.ResourceVersion
+		for range 20 {
+			now.advance(time.Minute)
+			_ = pass(ctx, controller, p)
+		}
+		Expect(way.attempts.Load()).To(BeNumerically(">", 10), "the PBX must be asked, or this proves nothing")
+		Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+		Expect(p.ResourceVersion).To(Equal(version), message(p, ready))
+	})
+})
+
+// pooled are real clients.
+type pooled struct{ *pbxapi.Pool }
+
+func (p pooled) For(of *v1alpha1.PBXIntegration, credentials map[string][]byte) (integration.PBX, error) {
+	return p.Client(of, credentials)
+}
+
+var _ = Describe("A condition that somebody else applies", func() {
+	It("stays theirs: we neither drop it nor hold on to it", func(ctx SpecContext) {
+		p := started(ctx)
+		controller := controllerOn(api)
+		converge(ctx, controller, p)
+		apply := func(conditions ...any) {
+			GinkgoHelper()
+			status := &unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": v1alpha1.GroupVersion.String(), "kind": "PBXIntegration",
+				"metadata": map[string]any{"name": p.Name, "namespace": p.Namespace},
+				"status":   map[string]any{"conditions": conditions},
+			}}
+			Expect(api.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(status), client.FieldOwner("receiver"))).To(Succeed())
+			Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+		}
+		apply(map[string]any{
+			"type": v1alpha1.ConditionDegraded, "status": "True", "reason": v1alpha1.ReasonCallsParked, "message": "one call is parked",
+			"lastTransitionTime": "2026-11-29T10:00:00Z", "observedGeneration": int64(1),
+		})
+		for _, answer := range []error{pbxapi.NewError(pbxapi.ErrUnreachable, "check", "down"), nil} {
+			pbx.answer(p, func(map[string][]byte) error { return answer })
+			now.advance(time.Hour)
+			_ = pass(ctx, controller, p)
+			Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+			Expect(lifecycle.IsReady(p)).To(Equal(answer == nil))
+			Expect(meta.IsStatusConditionTrue(p.Status.Conditions, v1alpha1.ConditionDegraded)).To(BeTrue())
+		}
+		apply()
+		Expect(meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionDegraded)).To(BeNil())
+		Expect(meta.FindStatusCondition(p.Status.Conditions, ready)).NotTo(BeNil())
+	})
+})

@@ -12,9 +12,11 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// DeletionDeadline is how long a deleted integration waits for its registrations and those of its mappings to be removed.
+// DeletionDeadline is for how long the removal of the account-wide registrations of a deleted integration may fail. Waiting for a turn at the
+// PBX does not count; see registration.Failures. Mappings have a deadline of their own.
 const DeletionDeadline = 5 * time.Minute
 
 // deletionRetry is how often to try, or to look, meanwhile.
@@ -24,11 +26,11 @@ const deletionRetry = 10 * time.Second
 const named = 10
 
 // Finalize keeps a deleted integration, and with it its keys and its receiver, until its own registrations and those of its mappings,
-// which are the work of their own controller, are gone from the PBX. It lets go at the deadline, or at once when the registrations are to
-// stay.
+// which are the work of their own controller, are gone from the PBX, or given up. It lets go at once when they are to stay. As long as any
+// stay the key ring does, too: an integration of the same name recognises them by it.
 func (c *Controller) Finalize(ctx context.Context, p *v1alpha1.PBXIntegration) (lifecycle.Done, error) {
 	if p.Spec.DeletionPolicy == v1alpha1.DeletionOrphan {
-		notice := remains(c.orphaned(p))
+		notice := remains(p, c.orphaned(p))
 		notice.Warning = false
 		c.forget(p)
 		return lifecycle.Done{Notice: notice}, nil
@@ -38,8 +40,16 @@ func (c *Controller) Finalize(ctx context.Context, p *v1alpha1.PBXIntegration) (
 	if err := worst(accountErr, mappingsErr); err != nil {
 		return lifecycle.Done{}, err
 	}
+	if account != "" {
+		c.Registrations.LeftBehind()
+	}
+	if account == "" && mappings == "" {
+		if err := c.releaseKeys(ctx, p); err != nil {
+			return lifecycle.Done{}, err
+		}
+	}
 	c.forget(p)
-	return lifecycle.Done{Notice: remains(account, mappings)}, nil
+	return lifecycle.Done{Notice: remains(p, account, mappings)}, nil
 }
 
 // orphaned tells which account-wide registrations stay because they are to.
@@ -50,45 +60,45 @@ func (c *Controller) orphaned(p *v1alpha1.PBXIntegration) string {
 	return leftOnAccount(c.looks.get(p.UID).ids, errors.New("deletionPolicy is Orphan"))
 }
 
-// awaitMappings waits until the mappings of a deleted integration have let go. It returns what there is to say of those that have not.
+// awaitMappings waits until the mappings of a deleted integration have let go, each at its own deadline at the latest. It returns what there
+// is to say of registrations that are left.
 func (c *Controller) awaitMappings(ctx context.Context, p *v1alpha1.PBXIntegration) (left string, err error) {
 	mappings, err := c.mappings(ctx, p)
 	if err != nil {
 		return "", fmt.Errorf("cannot list the mappings: %w", err)
 	}
-	names := unreleased(mappings)
-	remaining := p.DeletionTimestamp.Add(DeletionDeadline).Sub(c.Clock.Now())
+	var gaveUp []string
+	waiting := 0
+	for i := range mappings {
+		switch ready := lifecycle.Ready(&mappings[i]); {
+		case !released(&mappings[i]):
+			waiting++
+		case ready.Reason == v1alpha1.ReasonRegistrationsLeft:
+			gaveUp = append(gaveUp, mappings[i].Name)
+		}
+	}
 	switch {
-	case len(names) == 0:
+	case waiting > 0:
+		return "", lifecycle.Waitingf(v1alpha1.ReasonDeleting, deletionRetry,
+			"waiting for %d mappings to remove their registrations from the PBX, as fast as its rate limit allows; set deletionPolicy to Orphan"+
+				" to leave them there", waiting)
+	case len(gaveUp) == 0:
 		return "", nil
-	case remaining > 0:
-		return "", lifecycle.Waitingf(v1alpha1.ReasonDeleting, min(remaining, deletionRetry),
-			"waiting for %d mappings to remove their registrations from the PBX", len(names))
 	}
-	listed := strings.Join(names[:min(len(names), named)], ", ")
-	if len(names) > named {
-		listed += fmt.Sprintf(" and %d more", len(names)-named)
+	listed := strings.Join(gaveUp[:min(len(gaveUp), named)], ", ")
+	if len(gaveUp) > named {
+		listed += fmt.Sprintf(" and %d more", len(gaveUp)-named)
 	}
-	return fmt.Sprintf("the deadline of %s passed; registrations may be left on the PBX for the mappings %s: remove them there",
-		DeletionDeadline, listed), nil
+	return fmt.Sprintf("registrations may be left on the PBX for the mappings %s: remove them there", listed), nil
 }
 
 func (c *Controller) forget(p *v1alpha1.PBXIntegration) {
 	c.PBXes.Forget(p.UID)
 	c.checks.forget(p.UID)
 	c.looks.forget(p.UID)
+	c.failures.Forget(p.UID)
 	c.children.forget(p.UID)
 	c.Secrets.Forget(keySecretKey(p), eventURLSecretKey(p))
-}
-
-func unreleased(mappings []v1alpha1.ExtensionMapping) []string {
-	var names []string
-	for i := range mappings {
-		if !released(&mappings[i]) {
-			names = append(names, mappings[i].Name)
-		}
-	}
-	return names
 }
 
 // released tells whether the controller of a mapping has done what it can about the registrations of a deleted integration.
@@ -108,10 +118,12 @@ func released(mapping *v1alpha1.ExtensionMapping) bool {
 }
 
 // remains tells what may be left on the PBX.
-func remains(left ...string) lifecycle.Notice {
+func remains(p *v1alpha1.PBXIntegration, left ...string) lifecycle.Notice {
 	left = slices.DeleteFunc(left, func(text string) bool { return text == "" })
 	if len(left) == 0 {
 		return lifecycle.Notice{}
 	}
-	return lifecycle.Notice{Reason: v1alpha1.ReasonRegistrationsLeft, Warning: true, Message: strings.Join(left, "; ")}
+	kept := fmt.Sprintf("Secret %s stays, because an integration of this name recognises them by it: delete it when they are gone",
+		eventurl.SecretName(p.Name))
+	return lifecycle.Notice{Reason: v1alpha1.ReasonRegistrationsLeft, Warning: true, Message: strings.Join(append(left, kept), "; ")}
 }

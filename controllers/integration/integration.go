@@ -22,9 +22,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/extension/registration"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
-	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
 
@@ -56,12 +56,9 @@ type Checker interface {
 
 // Registrar is a PBX that holds event registrations; see pbxapi.API.
 type Registrar interface {
+	registration.PBX
 	// Admit reserves n requests, which the calls made with the returned context use up.
 	Admit(ctx context.Context, n int) (context.Context, error)
-	Registrations(ctx context.Context, owner string) ([]pbxapi.Registration, error)
-	Register(ctx context.Context, owner string, registration pbxapi.Registration) (pbxapi.Registration, error)
-	Update(ctx context.Context, owner string, registration pbxapi.Registration) error
-	Unregister(ctx context.Context, owner, registrationID string) error
 }
 
 // PBX is what this controller asks of a PBX.
@@ -87,7 +84,9 @@ type Config struct {
 	Workload workload.Settings
 	Recorder lifecycle.Recorder
 	Metrics  *lifecycle.Metrics
-	Clock    clock.PassiveClock
+	// Registrations may be nil.
+	Registrations *registration.Metrics
+	Clock         clock.PassiveClock
 	// Interval at which an integration, and its PBX, is looked at although nothing happened.
 	Interval time.Duration
 	// Coalesce is how long changes of mappings are gathered before they are counted. Default: 2 s.
@@ -105,6 +104,7 @@ type Controller struct {
 	children *children
 	checks   *memory[check]
 	looks    *memory[look]
+	failures *registration.Failures
 }
 
 var _ lifecycle.Handler[*v1alpha1.PBXIntegration] = (*Controller)(nil)
@@ -116,6 +116,7 @@ func New(config Config) *Controller {
 		children: newChildren(config.Client, config.Live),
 		checks:   newMemory[check](),
 		looks:    newMemory[look](),
+		failures: registration.NewFailures(),
 	}
 }
 

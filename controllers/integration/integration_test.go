@@ -26,10 +26,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
-	"github.com/pbx-operator/pbx-operator/controllers/integration"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/keyring"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle/lifecycletest"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
@@ -103,7 +103,7 @@ func shows(ctx context.Context, p *v1alpha1.PBXIntegration, condition string, st
 		g.Expect(found.Reason).To(Equal(reason), found.Message)
 		g.Expect(found.ObservedGeneration).To(Equal(p.Generation))
 	}).Should(Succeed())
-	Expect(lifecycle.Check(p)).To(BeEmpty())
+	Expect(lifecycletest.Check(p)).To(BeEmpty())
 }
 
 func message(p *v1alpha1.PBXIntegration, condition string) string {
@@ -150,6 +150,13 @@ func keys(ctx context.Context, p *v1alpha1.PBXIntegration) eventurl.Ring {
 	ring, err := eventurl.ParseRing(secret.Data)
 	Expect(err).NotTo(HaveOccurred())
 	return ring
+}
+
+func keySecret(ctx context.Context, p *v1alpha1.PBXIntegration) *corev1.Secret {
+	GinkgoHelper()
+	secret := &corev1.Secret{}
+	Expect(api.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: eventurl.SecretName(p.Name)}, secret)).To(Succeed())
+	return secret
 }
 
 func gone(ctx context.Context, p *v1alpha1.PBXIntegration) {
@@ -439,11 +446,19 @@ var _ = Describe("A PBXIntegration", func() {
 				g.Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
 				g.Expect(p.Status.Extensions).To(HaveValue(Equal(v1alpha1.ExtensionCounts{Total: total, Ready: ready})))
 			}).Should(Succeed())
-			Expect(lifecycle.Check(p)).To(BeEmpty())
+			Expect(lifecycletest.Check(p)).To(BeEmpty())
 		}
 		counted(2, 1)
+		shows(ctx, p, v1alpha1.ConditionExtensions, metav1.ConditionFalse, v1alpha1.ReasonExtensionsNotReady)
+		report(ctx, bob, 0, 1, metav1.ConditionFalse, v1alpha1.ReasonEventLimitReached)
+		Eventually(func(g Gomega) {
+			g.Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+			g.Expect(message(p, v1alpha1.ConditionExtensions)).To(Equal("1 of 2 mappings are Ready; EventLimitReached: bob"))
+		}).Should(Succeed())
+		shows(ctx, p, ready, metav1.ConditionTrue, v1alpha1.ReasonReconciled)
 		report(ctx, bob, 4, 1, metav1.ConditionTrue, v1alpha1.ReasonRegistered)
 		counted(2, 2)
+		shows(ctx, p, v1alpha1.ConditionExtensions, metav1.ConditionTrue, v1alpha1.ReasonExtensionsReady)
 		Expect(api.Delete(ctx, ann)).To(Succeed())
 		counted(1, 1)
 	})
@@ -498,27 +513,14 @@ var _ = Describe("The keys of the event URLs", func() {
 		Expect(keys(ctx, p)).To(Equal(before))
 	})
 
-	It("are replaced by a later generation when their Secret is spoiled", func(ctx SpecContext) {
+	It("have no owner, which garbage collection could take away from them", func(ctx SpecContext) {
 		p := deploy(ctx)
-		secret := &corev1.Secret{}
-		Expect(api.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: eventurl.SecretName(p.Name)}, secret)).To(Succeed())
-		secret.Data = map[string][]byte{"nonsense": []byte("x")}
-		Expect(api.Update(ctx, secret)).To(Succeed())
-		generation(ctx, p, 2)
-		Expect(keys(ctx, p)).To(HaveLen(1))
-	})
-
-	It("outlive an integration that is deleted in the foreground", func(ctx SpecContext) {
-		p := deploy(ctx)
-		var secret corev1.Secret
-		Expect(api.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: eventurl.SecretName(p.Name)}, &secret)).To(Succeed())
-		Expect(metav1.IsControlledBy(&secret, p)).To(BeTrue())
-		Expect(secret.OwnerReferences[0].BlockOwnerDeletion).To(HaveValue(BeFalse()), "the garbage collector would delete it first")
+		Expect(keySecret(ctx, p).OwnerReferences).To(BeEmpty())
 	})
 
 	It("never show up in Events or in the status", func(ctx SpecContext) {
 		p := deploy(ctx)
-		token := keys(ctx, p).Current().Token(string(p.UID))
+		token := keys(ctx, p).Current().Token(eventurl.Account(string(p.UID)))
 		Expect(fmt.Sprintf("%+v", p.Status)).NotTo(ContainSubstring(token))
 		var events eventsv1.EventList
 		Expect(api.List(ctx, &events, client.InNamespace(p.Namespace))).To(Succeed())
@@ -688,15 +690,35 @@ var _ = Describe("Deletion of a PBXIntegration", func() {
 		gone(ctx, p)
 	})
 
-	It("completes at its deadline and names what may be left", func(ctx SpecContext) {
+	It("waits for mappings however long their turn takes, and names those that have given up", func(ctx SpecContext) {
 		p := deploy(ctx)
-		report(ctx, newMapping(ctx, p, "ann"), 4, 1, metav1.ConditionTrue, v1alpha1.ReasonRegistered)
+		ann := newMapping(ctx, p, "ann")
+		report(ctx, ann, 4, 1, metav1.ConditionTrue, v1alpha1.ReasonRegistered)
 		Expect(api.Delete(ctx, p)).To(Succeed())
 		shows(ctx, p, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonDeleting)
-		now.advance(integration.DeletionDeadline)
+		now.advance(24 * time.Hour)
 		newMapping(ctx, p, "bob") // any change asks for the next pass
+		settled(p.Namespace)
+		Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+		var bob v1alpha1.ExtensionMapping
+		Expect(api.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: "bob"}, &bob)).To(Succeed())
+		report(ctx, &bob, 0, 1, metav1.ConditionFalse, v1alpha1.ReasonRegistrationsDeleted)
+		report(ctx, ann, 0, 1, metav1.ConditionFalse, v1alpha1.ReasonRegistrationsLeft)
 		gone(ctx, p)
-		announces(ctx, p, v1alpha1.ReasonRegistrationsLeft, ContainSubstring("ann"))
+		announces(ctx, p, v1alpha1.ReasonRegistrationsLeft, ContainSubstring("mappings ann:"))
+		Expect(keySecret(ctx, p).OwnerReferences).To(BeEmpty(), "what is left can be recognised by the keys only")
+	})
+
+	It("has the keys collected as garbage where nothing is left, and keeps them where something may be", func(ctx SpecContext) {
+		p := deploy(ctx)
+		Expect(api.Delete(ctx, p)).To(Succeed())
+		gone(ctx, p)
+		Expect(metav1.IsControlledBy(keySecret(ctx, p), p)).To(BeTrue())
+
+		orphan := deploy(ctx, func(p *v1alpha1.PBXIntegration) { p.Spec.DeletionPolicy = v1alpha1.DeletionOrphan })
+		Expect(api.Delete(ctx, orphan)).To(Succeed())
+		gone(ctx, orphan)
+		Expect(keySecret(ctx, orphan).OwnerReferences).To(BeEmpty())
 	})
 
 	It("leaves the registrations at once where they are to stay", func(ctx SpecContext) {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -30,7 +33,7 @@ func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) 
 		return lifecycle.Done{}, fmt.Errorf("cannot list the mappings: %w", err)
 	}
 	var done lifecycle.Done
-	p.Status.Extensions = count(mappings)
+	c.reportExtensions(p, mappings)
 	ring, keysErr := c.reconcileKeys(ctx, p, mappings, &done)
 	pbxErr := c.reconcilePBX(ctx, p)
 	errs := []error{keysErr, pbxErr}
@@ -64,16 +67,48 @@ func (c *Controller) next(after time.Duration, errs []error) time.Duration {
 	return after
 }
 
-// count tells how many mappings there are, and how many of them are Ready.
-func count(mappings []v1alpha1.ExtensionMapping) *v1alpha1.ExtensionCounts {
-	counts := &v1alpha1.ExtensionCounts{}
+// reportExtensions tells how many mappings there are, how many of them are Ready, and what is the matter with the others. Ready of the
+// integration does not depend on them.
+func (c *Controller) reportExtensions(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) {
+	unready := map[string][]string{}                                 // names by reason
+	counts := &v1alpha1.ExtensionCounts{Total: int32(len(mappings))} //nolint:gosec // bounded by what a cluster holds
 	for i := range mappings {
-		counts.Total++
 		if lifecycle.IsReady(&mappings[i]) {
 			counts.Ready++
+			continue
 		}
+		reason := v1alpha1.ReasonProgressing
+		if ready := lifecycle.Ready(&mappings[i]); ready != nil {
+			reason = ready.Reason
+		}
+		unready[reason] = append(unready[reason], mappings[i].Name)
 	}
-	return counts
+	p.Status.Extensions = counts
+	switch {
+	case counts.Total == 0:
+		lifecycle.RemoveCondition(p, v1alpha1.ConditionExtensions)
+	case counts.Ready == counts.Total:
+		c.condition(p, v1alpha1.ConditionExtensions, metav1.ConditionTrue, v1alpha1.ReasonExtensionsReady,
+			fmt.Sprintf("%d of %d mappings are Ready", counts.Ready, counts.Total))
+	default:
+		c.condition(p, v1alpha1.ConditionExtensions, metav1.ConditionFalse, v1alpha1.ReasonExtensionsNotReady,
+			fmt.Sprintf("%d of %d mappings are Ready; %s", counts.Ready, counts.Total, listByReason(unready)))
+	}
+}
+
+// listByReason names some of the mappings for each reason, in an order that does not change by itself.
+func listByReason(names map[string][]string) string {
+	const most = 3
+	parts := make([]string, 0, len(names))
+	for _, reason := range slices.Sorted(maps.Keys(names)) {
+		slices.Sort(names[reason])
+		part := reason + ": " + strings.Join(names[reason][:min(len(names[reason]), most)], ", ")
+		if more := len(names[reason]) - most; more > 0 {
+			part += fmt.Sprintf(" and %d more", more)
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // worst picks the error that Ready should speak of: what only a user can mend, then what failed, then what takes its time, and last that

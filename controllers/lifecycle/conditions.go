@@ -11,10 +11,16 @@ import (
 
 // SetCondition sets a condition of the object for its present generation. The message is scrubbed.
 func SetCondition(obj Object, now time.Time, conditionType string, status metav1.ConditionStatus, reason, message string) {
+	setCondition(obj, obj.GetGeneration(), now, conditionType, status, reason, message)
+}
+
+func setCondition(
+	obj Object, generation int64, now time.Time, conditionType string, status metav1.ConditionStatus, reason, message string,
+) {
 	meta.SetStatusCondition(obj.GetConditions(), metav1.Condition{
 		Type:               conditionType,
 		Status:             status,
-		ObservedGeneration: obj.GetGeneration(),
+		ObservedGeneration: generation,
 		LastTransitionTime: metav1.NewTime(now),
 		Reason:             reason,
 		Message:            Scrub(message),
@@ -43,11 +49,26 @@ func settle(obj Object, now time.Time, result outcome) {
 	if result.kind == kindRateLimited && IsReady(obj) {
 		return
 	}
-	obj.SetObservedGeneration(obj.GetGeneration())
-	SetCondition(obj, now, v1alpha1.ConditionReady, readiness(obj, result.kind), result.reason, result.message)
+	generation := appliedBy(obj, result)
+	obj.SetObservedGeneration(generation)
+	setCondition(obj, generation, now, v1alpha1.ConditionReady, readiness(obj, result.kind), result.reason, result.message)
 	progressing := result.kind == kindWaiting || result.kind == kindTransient || result.kind == kindRateLimited
 	keep(obj, now, v1alpha1.ConditionReconciling, progressing, result)
 	keep(obj, now, v1alpha1.ConditionStalled, result.kind == kindTerminal, result)
+}
+
+// appliedBy is the generation that the conditions speak of after a pass. A suspended object is not looked at: an edit of its spec stays
+// unobserved, so that nobody takes it for applied. The edit that suspends it is an exception, because nothing else is to be done about it.
+func appliedBy(obj Object, result outcome) int64 {
+	ready := Ready(obj)
+	if result.kind != kindSuspended || ready == nil {
+		return obj.GetGeneration()
+	}
+	behind := obj.GetGeneration() - ready.ObservedGeneration
+	if behind == 1 && !result.elsewhere && ready.Reason != v1alpha1.ReasonSuspended {
+		return obj.GetGeneration()
+	}
+	return ready.ObservedGeneration
 }
 
 // keep sets a condition that exists only while it is True.

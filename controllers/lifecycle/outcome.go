@@ -61,6 +61,14 @@ type RateLimited struct { //nolint:errname // it is read as an outcome
 	Err    error
 }
 
+// Suspended is the outcome of a pass that leaves an object alone. Ready keeps the status it had, and edits of the spec stay unobserved. It is
+// looked at again when a watch asks for it.
+type Suspended struct { //nolint:errname // it is read as an outcome
+	// Elsewhere tells that another object asks for it: then no edit of this one does.
+	Elsewhere bool
+	Err       error
+}
+
 // Intent is the outcome of a pass that is about to do something that must not be done twice. The status is written first, under a
 // lock, with the conditions of a Waiting: of several passes, managers and outdated caches one succeeds at most. Only the pass that has
 // written it runs Then, whose outcome takes the place of the Intent. A pass that finds the intent in the status has to take it for done.
@@ -75,6 +83,7 @@ func (e Terminal) Error() string    { return text(e.Reason, e.Err) }
 func (e Waiting) Error() string     { return text(e.Reason, e.Err) }
 func (e Transient) Error() string   { return text(e.Reason, e.Err) }
 func (e RateLimited) Error() string { return text(e.Reason, e.Err) }
+func (e Suspended) Error() string   { return text(v1alpha1.ReasonSuspended, e.Err) }
 func (e Intent) Error() string      { return text(e.Reason, e.Err) }
 
 // Unwrap returns the cause.
@@ -88,6 +97,9 @@ func (e Transient) Unwrap() error { return e.Err }
 
 // Unwrap returns the cause.
 func (e RateLimited) Unwrap() error { return e.Err }
+
+// Unwrap returns the cause.
+func (e Suspended) Unwrap() error { return e.Err }
 
 // Unwrap returns the cause.
 func (e Intent) Unwrap() error { return e.Err }
@@ -141,6 +153,8 @@ type outcome struct {
 	// then is that of an Intent; unlocked is set on what came of it.
 	then     func() (Done, error)
 	unlocked bool
+	// elsewhere is that of a Suspended.
+	elsewhere bool
 }
 
 const defaultWait = 10 * time.Second
@@ -173,11 +187,14 @@ func failure(err error) outcome {
 		waiting   Waiting
 		transient Transient
 		limited   RateLimited
+		suspended Suspended
 		intent    Intent
 	)
 	switch {
 	case errors.As(err, &intent):
 		return outcome{kind: kindWaiting, reason: intent.Reason, after: defaultWait, then: intent.Then}
+	case errors.As(err, &suspended):
+		return outcome{kind: kindSuspended, reason: v1alpha1.ReasonSuspended, elsewhere: suspended.Elsewhere}
 	case errors.As(err, &terminal):
 		return outcome{kind: kindTerminal, reason: terminal.Reason, after: terminal.After}
 	case errors.As(err, &waiting):

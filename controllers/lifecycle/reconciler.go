@@ -114,14 +114,13 @@ func (r *Reconciler[T]) carryOut(ctx context.Context, before, obj T, intent outc
 	return r.finish(ctx, written, obj, result)
 }
 
+// LeftAlone says what it means to be suspended.
+const LeftAlone = "nothing is checked or changed, and an edited spec is not applied; Ready keeps the status it had"
+
 // run is the pass proper.
 func (r *Reconciler[T]) run(ctx context.Context, obj T) outcome {
 	if r.Handler.Suspended(obj) {
-		return outcome{
-			kind:    kindSuspended,
-			reason:  v1alpha1.ReasonSuspended,
-			message: "spec.suspend is set: nothing is checked or changed; Ready keeps the status it had",
-		}
+		return outcome{kind: kindSuspended, reason: v1alpha1.ReasonSuspended, message: "spec.suspend is set: " + LeftAlone}
 	}
 	done, err := r.Handler.Reconcile(ctx, obj)
 	return outcomeOf(done, err)

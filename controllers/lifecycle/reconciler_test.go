@@ -23,6 +23,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle/lifecycletest"
 )
 
 type mapping = v1alpha1.ExtensionMapping
@@ -260,7 +261,7 @@ func TestOutcomes(t *testing.T) {
 			if diff := cmp.Diff(tc.wantEvents, b.events); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
-			if faults := lifecycle.Check(after); len(faults) > 0 {
+			if faults := lifecycletest.Check(after); len(faults) > 0 {
 				t.Errorf("status: %v", faults)
 			}
 
@@ -321,7 +322,7 @@ func TestSuspendedObjectsAreLeftAlone(t *testing.T) {
 			if len(b.handler.calls) != 0 {
 				t.Errorf("handler was asked to %v", b.handler.calls)
 			}
-			if faults := lifecycle.Check(after); len(faults) > 0 {
+			if faults := lifecycletest.Check(after); len(faults) > 0 {
 				t.Errorf("status: %v", faults)
 			}
 		})
@@ -352,8 +353,8 @@ func TestDeletion(t *testing.T) {
 		if _, err := b.pass(t); err == nil {
 			t.Error("a Terminal outcome of Finalize must be tried again")
 		}
-		if got := b.object(t); len(got.Finalizers) != 1 || len(lifecycle.Check(got)) > 0 {
-			t.Errorf("object: %v, %v", got.Finalizers, lifecycle.Check(got))
+		if got := b.object(t); len(got.Finalizers) != 1 || len(lifecycletest.Check(got)) > 0 {
+			t.Errorf("object: %v, %v", got.Finalizers, lifecycletest.Check(got))
 		}
 	})
 	t.Run("of others' finalizers is none of our business", func(t *testing.T) {
@@ -398,6 +399,49 @@ func TestStatusOfAnOutdatedCopyIsNotWritten(t *testing.T) {
 	}
 	if got := b.object(t).Status; got.ExtensionID != "" || got.KeyGeneration != 7 {
 		t.Errorf("status %+v was written over a newer one", got)
+	}
+}
+
+// A spec that was edited while the object was suspended is not applied, and nobody may take it for that.
+func TestEditsWhileSuspendedStayUnobserved(t *testing.T) {
+	for name, tc := range map[string]struct {
+		was        string // reason of Ready, of the generation before
+		behind     int64
+		elsewhere  bool
+		wantBehind int64
+	}{
+		"the edit that suspends":                         {"Registered", 1, false, 0},
+		"nothing edited":                                 {"Suspended", 0, false, 0},
+		"an edit while it is suspended":                  {"Suspended", 1, false, 1},
+		"two edits at once, of which one suspends":       {"Registered", 2, false, 2},
+		"suspended elsewhere, nothing edited":            {"Registered", 0, true, 0},
+		"an edit while another object suspends it":       {"Registered", 1, true, 1},
+		"a second edit while another object suspends it": {"Suspended", 2, true, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, newMapping(readyAs(metav1.ConditionTrue, tc.was), func(m *mapping) {
+				m.Spec.Suspend = !tc.elsewhere
+				m.Status.Conditions[0].ObservedGeneration = m.Generation - tc.behind
+				m.Status.ObservedGeneration = m.Generation - tc.behind
+			}), interceptor.Funcs{})
+			b.handler.err = lifecycle.Suspended{Elsewhere: true, Err: errors.New("another object is suspended")}
+			for range 2 {
+				if result, err := b.pass(t); err != nil || result.RequeueAfter != 0 {
+					t.Fatalf("%v, %v", result, err)
+				}
+			}
+			got := b.object(t)
+			ready := lifecycle.Ready(got)
+			if ready.Status != metav1.ConditionTrue || ready.Reason != "Suspended" {
+				t.Errorf("Ready is %s %s", ready.Status, ready.Reason)
+			}
+			if behind := got.Generation - ready.ObservedGeneration; behind != tc.wantBehind || got.Status.ObservedGeneration != ready.ObservedGeneration {
+				t.Errorf("Ready is %d generations behind, want %d", behind, tc.wantBehind)
+			}
+			if faults := lifecycletest.Check(got); len(faults) > 0 {
+				t.Error(faults)
+			}
+		})
 	}
 }
 
@@ -466,7 +510,7 @@ func TestCheckFindsFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMapping()
 			m.Status.Conditions, m.Status.ObservedGeneration = conditions, 3
-			if len(lifecycle.Check(m)) == 0 {
+			if len(lifecycletest.Check(m)) == 0 {
 				t.Error("nothing found")
 			}
 		})
@@ -475,12 +519,12 @@ func TestCheckFindsFaults(t *testing.T) {
 	meta.SetStatusCondition(&healthy.Status.Conditions, condition("Ready", "True"))
 	for _, generation := range []int64{2, 4} {
 		healthy.Status.ObservedGeneration = generation
-		if len(lifecycle.Check(healthy)) == 0 {
+		if len(lifecycletest.Check(healthy)) == 0 {
 			t.Errorf("status of generation %d beside conditions of generation 3: nothing found", generation)
 		}
 	}
 	healthy.Status.ObservedGeneration = 3
-	if faults := lifecycle.Check(healthy); len(faults) > 0 {
+	if faults := lifecycletest.Check(healthy); len(faults) > 0 {
 		t.Errorf("a healthy status: %v", faults)
 	}
 }

@@ -105,6 +105,9 @@ func (e *Error) Unwrap() []error {
 // Trouble describes a failure without what was tried, where that says nothing: a PBX that cannot be reached, or does not accept the
 // credentials, fails whatever is asked of it first. So the text stays the same whichever request finds out.
 func Trouble(err error) error {
+	if _, done := errors.AsType[trouble](err); done {
+		return err
+	}
 	known, ok := errors.AsType[*Error](err)
 	if !ok || !errors.Is(known.Kind, ErrUnreachable) && !errors.Is(known.Kind, ErrUnauthorized) {
 		return err

@@ -7,12 +7,12 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/exchange"
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/sim"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
 // expectNoSecrets looks for tokens, the client secret and access tokens wherever a reader of the cluster may look.
@@ -33,16 +33,16 @@ func (s *site) expectNoSecrets(ctx context.Context) {
 // secrets are the tokens that the PBX was given, and its own secret.
 func (s *site) secrets(ctx context.Context) map[string]string {
 	GinkgoHelper()
-	owners := map[string]types.UID{}
+	owners := map[string]eventurl.Source{}
 	if s.system.byHand {
 		var integration v1alpha1.PBXIntegration
 		Expect(cluster.Get(ctx, s.key(integrationName), &integration)).To(Succeed())
-		owners[integration.Name] = integration.UID
+		owners[integration.Name] = eventurl.Account(string(integration.UID))
 	} else {
 		var mappings v1alpha1.ExtensionMappingList
 		Expect(cluster.List(ctx, &mappings, client.InNamespace(s.namespace))).To(Succeed())
 		for _, mapping := range mappings.Items {
-			owners[mapping.Name] = mapping.UID
+			owners[mapping.Name] = eventurl.Mapping(mapping.Name, string(mapping.UID))
 		}
 	}
 	Expect(owners).NotTo(BeEmpty())
@@ -50,8 +50,8 @@ func (s *site) secrets(ctx context.Context) map[string]string {
 	secrets := map[string]string{"the client secret": sim.DefaultClientSecret}
 	registrations, err := s.pbx.Registrations(ctx)
 	Expect(err).NotTo(HaveOccurred())
-	for name, uid := range owners {
-		token := current.Token(string(uid))
+	for name, source := range owners {
+		token := current.Token(source)
 		secrets["the token of "+name] = token
 		Expect(slices.ContainsFunc(registrations, func(r exchange.Registration) bool { return strings.Contains(r.URL, token) })).
 			To(BeTrue(), "the PBX must know the token of %s, or this test looks for the wrong thing", name)

@@ -279,7 +279,7 @@ func (s *site) notify(ctx context.Context, mapping, body string) {
 	clients, err := kubernetes.NewForConfig(restConfig)
 	Expect(err).NotTo(HaveOccurred())
 	path := eventurl.URL("/api/v1/namespaces/"+s.namespace+"/services/"+integrationName+"-receiver:events/proxy",
-		s.keys(ctx).Current().Token(string(owner.UID)), "")
+		s.keys(ctx).Current().Token(eventurl.Mapping(owner.Name, string(owner.UID))), "")
 	Expect(clients.CoreV1().RESTClient().Post().AbsPath(path).
 		SetHeader("Content-Type", "application/x-www-form-urlencoded").Body([]byte(body)).Do(ctx).Error()).To(Succeed())
 }

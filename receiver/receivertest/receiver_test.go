@@ -108,7 +108,7 @@ func (c *cluster) open(ctx context.Context, dir string, pbx v1alpha1.PBX) (*offi
 	o.pbx = &v1alpha1.PBXIntegration{ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "office"}}
 	o.pbx.Spec.PBX, o.pbx.Spec.Receiver.PublicURL = pbx, "https://calls.example.com"
 	var err error
-	if o.key, err = eventurl.NewKey(1); err != nil {
+	if o.key, err = eventurl.NewKey(1, "office"); err != nil {
 		return nil, err
 	}
 	keys := &corev1.Secret{
@@ -156,7 +156,7 @@ func (o *office) kill() {
 
 // send sends a notification to the URL of the account and returns the status; 0: nobody answers.
 func (o *office) send(ctx context.Context, contentType, body string) int {
-	url := "http://" + o.address + eventurl.PathPrefix + o.key.Token(string(o.pbx.UID))
+	url := "http://" + o.address + eventurl.PathPrefix + o.key.Token(eventurl.Account(string(o.pbx.UID)))
 	status, _ := do(ctx, http.MethodPost, url, contentType, body)
 	return status
 }

@@ -34,7 +34,7 @@ func TestChangesOfStatusMakeNoTokens(t *testing.T) {
 	renamed.Spec.User.Name = "eve"
 	a.put("extensionmappings", renamed)
 	eventually(t, "the new name is in force", func() bool {
-		target, ok := table.Resolve(ring[0].Token("uid-101"))
+		target, ok := table.Resolve(ring[0].Token(tokenSource("101")))
 		return ok && target.Source.User == "eve"
 	})
 	stop()
@@ -82,11 +82,11 @@ func TestURLOfAnAccountTakesAsMuchAsItsExtensions(t *testing.T) {
 		}
 		table, _, _ := watching(t, a, t.TempDir())
 		eventually(t, "the table is loaded", func() bool { return table.Loaded() && table.Targets() == extensions })
-		if got, least := allowed(t, table, ring[0].Token("uid-office")), 10*max(extensions, 10); got < least {
+		if got, least := allowed(t, table, ring[0].Token(eventurl.Account("uid-office"))), 10*max(extensions, 10); got < least {
 			t.Errorf("the URL of an account with %d extensions takes %d requests at once, want at least %d", extensions, got, least)
 		}
 		if extensions > 0 {
-			if got := allowed(t, table, ring[0].Token("uid-101")); got > 20 {
+			if got := allowed(t, table, ring[0].Token(tokenSource("101"))); got > 20 {
 				t.Errorf("the URL of one extension takes %d requests at once", got)
 			}
 		}

@@ -226,15 +226,15 @@ func (w *Watch) build() (*table, error) {
 		Targets: make(map[digest]*Target),
 	}
 	w.minted.use(secret.Data)
-	add := func(source string, target *Target) {
+	add := func(source eventurl.Source, target *Target) {
 		for _, digest := range w.minted.of(target, func() []string { return ring.Tokens(source) }) {
 			next.Targets[digest] = target
 		}
 	}
-	add(string(integration.UID), &Target{Mapping: string(integration.UID), Name: integration.Name})
+	add(eventurl.Account(string(integration.UID)), &Target{Mapping: string(integration.UID), Name: integration.Name})
 	for _, obj := range w.mappings.List() {
 		if mapping, ok := obj.(*v1alpha1.ExtensionMapping); ok {
-			add(string(mapping.UID), targetOf(mapping))
+			add(eventurl.Mapping(mapping.Name, string(mapping.UID)), targetOf(mapping))
 		}
 	}
 	w.minted.keep(next)

@@ -34,12 +34,15 @@ func eventually(t *testing.T, what string, condition func() bool) {
 
 func key(t *testing.T, generation int64) eventurl.Key {
 	t.Helper()
-	k, err := eventurl.NewKey(generation)
+	k, err := eventurl.NewKey(generation, "office")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return k
 }
+
+// tokenSource is what the event URLs of a mapping are made for.
+func tokenSource(mapping string) eventurl.Source { return eventurl.Mapping(mapping, "uid-"+mapping) }
 
 func integration() *v1alpha1.PBXIntegration {
 	return &v1alpha1.PBXIntegration{
@@ -98,7 +101,7 @@ func TestTableFollowsTheAPI(t *testing.T) {
 	table, watch, _ := watching(t, a, t.TempDir())
 	eventually(t, "the table is loaded", table.Loaded)
 	for _, k := range []eventurl.Key{old, current} {
-		target, ok := table.Resolve(k.Token("uid-101"))
+		target, ok := table.Resolve(k.Token(tokenSource("101")))
 		if !ok {
 			t.Fatalf("the token of key %d is unknown", k.Generation)
 		}
@@ -108,12 +111,12 @@ func TestTableFollowsTheAPI(t *testing.T) {
 		}
 	}
 	for _, k := range []eventurl.Key{old, current} {
-		target, ok := table.Resolve(k.Token("uid-office"))
+		target, ok := table.Resolve(k.Token(eventurl.Account("uid-office")))
 		if !ok || target.Mapping != "uid-office" || target.Name != "office" || target.Source != (callevent.Source{}) {
 			t.Errorf("the URL of the account with key %d: %+v", k.Generation, target)
 		}
 	}
-	if _, ok := table.Resolve(current.Token("uid-201")); ok {
+	if _, ok := table.Resolve(current.Token(tokenSource("201"))); ok {
 		t.Error("the mapping of another integration is served")
 	}
 	wantRules := correlation.Rules{Scope: correlation.ScopeAll, GracePeriod: 7 * time.Second, MaxDuration: time.Hour}
@@ -123,7 +126,7 @@ func TestTableFollowsTheAPI(t *testing.T) {
 
 	begun := time.Now()
 	a.put("extensionmappings", mapping("102", "office"))
-	eventually(t, "a new mapping works", func() bool { _, ok := table.Resolve(current.Token("uid-102")); return ok })
+	eventually(t, "a new mapping works", func() bool { _, ok := table.Resolve(current.Token(tokenSource("102"))); return ok })
 	if took := time.Since(begun); took > 2*time.Second {
 		t.Errorf("a new mapping took %v", took)
 	}
@@ -131,14 +134,14 @@ func TestTableFollowsTheAPI(t *testing.T) {
 		t.Errorf("the mapping of an extension number: %v", found)
 	}
 	a.remove("extensionmappings", "101")
-	eventually(t, "a removed mapping is gone", func() bool { _, ok := table.Resolve(current.Token("uid-101")); return !ok })
+	eventually(t, "a removed mapping is gone", func() bool { _, ok := table.Resolve(current.Token(tokenSource("101"))); return !ok })
 	a.put("secrets", ringSecret(eventurl.Ring{current}))
-	eventually(t, "a pruned key is gone", func() bool { _, ok := table.Resolve(old.Token("uid-102")); return !ok })
+	eventually(t, "a pruned key is gone", func() bool { _, ok := table.Resolve(old.Token(tokenSource("102"))); return !ok })
 	changed := integration()
 	changed.Spec.CallLegs.Scope = v1alpha1.ScopeExternal
 	a.put("pbxintegrations", changed)
 	eventually(t, "a changed rule applies", func() bool { return table.Rules().Scope == correlation.ScopeExternal })
-	if _, ok := table.Resolve(current.Token("uid-102")); !ok {
+	if _, ok := table.Resolve(current.Token(tokenSource("102"))); !ok {
 		t.Error("the new mapping was lost on the way")
 	}
 }
@@ -154,8 +157,8 @@ func TestTableStaysWhenItsObjectsVanish(t *testing.T) {
 	a.remove("secrets", eventurl.SecretName("office"))
 	a.put("extensionmappings", mapping("102", "office"))
 	a.put("secrets", ringSecret(eventurl.Ring{k}))
-	eventually(t, "the table moves on once the keys are back", func() bool { _, ok := table.Resolve(k.Token("uid-102")); return ok })
-	if _, ok := table.Resolve(k.Token("uid-101")); !ok {
+	eventually(t, "the table moves on once the keys are back", func() bool { _, ok := table.Resolve(k.Token(tokenSource("102"))); return ok })
+	if _, ok := table.Resolve(k.Token(tokenSource("101"))); !ok {
 		t.Error("the old mapping is gone")
 	}
 }
@@ -173,7 +176,7 @@ func TestRestartWithoutTheAPIServer(t *testing.T) {
 	stop()
 	a.setAway(true)
 	restarted, watch, _ := watching(t, a, dir)
-	if _, ok := restarted.Resolve(k.Token("uid-101")); !ok || !restarted.Loaded() || restarted.Rules().Scope != correlation.ScopeAll {
+	if _, ok := restarted.Resolve(k.Token(tokenSource("101"))); !ok || !restarted.Loaded() || restarted.Rules().Scope != correlation.ScopeAll {
 		t.Error("without the API server a restarted receiver knows nothing")
 	}
 	if _, ok := watch.Integration(); ok {
@@ -181,7 +184,7 @@ func TestRestartWithoutTheAPIServer(t *testing.T) {
 	}
 	a.put("extensionmappings", mapping("102", "office"))
 	a.setAway(false)
-	eventually(t, "it catches up", func() bool { _, ok := restarted.Resolve(k.Token("uid-102")); return ok })
+	eventually(t, "it catches up", func() bool { _, ok := restarted.Resolve(k.Token(tokenSource("102"))); return ok })
 }
 
 func TestCopyHoldsNoSecrets(t *testing.T) {
@@ -200,10 +203,10 @@ func TestCopyHoldsNoSecrets(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the copy has the mode %v, %v", info.Mode(), err)
 	}
-	if strings.Contains(string(text), k.Token("uid-101")) {
+	if strings.Contains(string(text), k.Token(tokenSource("101"))) {
 		t.Error("the copy holds a token")
 	}
-	if secret := k.Token(""); strings.Contains(string(text), secret) {
+	if secret := k.Token(eventurl.Account("")); strings.Contains(string(text), secret) {
 		t.Error("the copy holds what can be made with the key only")
 	}
 }

@@ -2,6 +2,7 @@
 package keyring
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -38,7 +39,11 @@ type Input struct {
 	// ByHand tells that an administrator enters the event URL on the PBX. Nobody knows when, so the key before the newest one stays until
 	// the next rotation: to lose calls would be worse.
 	ByHand bool
-	Now    time.Time
+	// Account is what the ring calls its integration, unless it has a name for it: the UID that the integration has now.
+	Account string
+	// NamesKnown tells that all receivers of the integration know tokens that are made from names.
+	NamesKnown bool
+	Now        time.Time
 }
 
 // Plan is the state to bring about.
@@ -48,15 +53,31 @@ type Plan struct {
 	Changed bool
 	// Again is when an older key can be dropped, if nothing else happens; zero when there is nothing to wait for.
 	Again time.Duration
+	// Lost tells that the key in force is not in the ring any more: nothing that was registered with it can be recognised.
+	Lost bool
 }
 
 // Decide plans the next state. Generations only ever grow, so that a mapping that speaks of one cannot mean another key.
 func Decide(in Input) (Plan, error) {
+	plan, err := decide(in)
+	plan.Lost = err == nil && in.Generation > 0 && !plan.Ring.Has(in.Generation)
+	return plan, err
+}
+
+func decide(in Input) (Plan, error) {
 	switch {
-	case len(in.Ring) == 0:
+	case len(in.Ring) == 0, in.Requested != "" && in.Requested != in.Handled:
 		return withNewKey(in)
-	case in.Requested != in.Handled:
-		return withNewKey(in)
+	case in.NamesKnown && in.Ring.FromUIDs() && !in.ByHand:
+		return withNewKey(in) // registrations move to tokens made from names
+	case in.NamesKnown && in.Ring.Account() == "":
+		named := in.State
+		named.Ring = in.Ring.WithAccount(in.Account)
+		return Plan{State: named, Changed: true}, nil
+	case in.Requested != in.Handled: // a request that was withdrawn: the same one may come again
+		withdrawn := in.State
+		withdrawn.Handled = ""
+		return Plan{State: withdrawn, Changed: true}, nil
 	case len(in.Ring) == 1 || in.ByHand || !in.Settled:
 		return Plan{State: in.State}, nil
 	}
@@ -69,18 +90,23 @@ func Decide(in Input) (Plan, error) {
 }
 
 func withNewKey(in Input) (Plan, error) {
-	generation := in.Generation
+	generation, account, early := in.Generation, in.Account, false
 	if len(in.Ring) > 0 {
 		generation = max(generation, in.Ring.Current().Generation)
+		account = cmp.Or(in.Ring.Account(), account)
+		early = in.Ring.Account() == "" && !in.NamesKnown
 	}
-	key, err := eventurl.NewKey(generation + 1)
+	key, err := eventurl.NewKey(generation+1, account)
 	if err != nil {
 		return Plan{}, fmt.Errorf("cannot rotate the event URL key: %w", err)
 	}
-	return Plan{
-		State:   State{Ring: append(eventurl.Ring{key}, in.older()...), Handled: in.Requested, Made: in.Now},
-		Changed: true,
-	}, nil
+	next := State{Ring: append(eventurl.Ring{key}, in.older()...), Handled: in.Requested, Made: in.Now}
+	if early {
+		next.Ring[0] = key.FromUIDs()
+	} else {
+		next.Ring = next.Ring.WithAccount(account)
+	}
+	return Plan{State: next, Changed: true}, nil
 }
 
 // older are the keys that stay valid beside a new one: all that registrations may use, or the one in force, which is that of the URL

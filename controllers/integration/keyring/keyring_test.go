@@ -18,7 +18,7 @@ func ring(t *testing.T, generations ...int64) eventurl.Ring {
 	t.Helper()
 	var keys eventurl.Ring
 	for _, generation := range generations {
-		key, err := eventurl.NewKey(generation)
+		key, err := eventurl.NewKey(generation, "account")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestDecide(t *testing.T) {
 		"a request":                               {in: keyring.Input{State: state(ring(t, 3)), Requested: "b"}, want: []int64{4, 3}, wantChanged: true},
 		"a request during a rotation":             {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "b"}, want: []int64{5, 4, 3}, wantChanged: true},
 		"a ring older than the status":            {in: keyring.Input{State: state(ring(t, 3)), Requested: "b", Generation: 9}, want: []int64{10, 3}, wantChanged: true},
-		"a withdrawn request":                     {in: keyring.Input{State: state(ring(t, 3))}, want: []int64{4, 3}, wantChanged: true},
+		"a withdrawn request":                     {in: keyring.Input{State: state(ring(t, 3))}, want: []int64{3}, wantChanged: true},
 		"mappings have not moved":                 {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Now: noon.Add(time.Hour)}, want: []int64{4, 3}},
 		"mappings have moved, events may be late": {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Settled: true, Now: noon.Add(20 * time.Second)}, want: []int64{4, 3}, wantAgain: 40 * time.Second},
 		"by hand, the old key stays":              {in: keyring.Input{State: state(ring(t, 4, 3)), Requested: "a", Settled: true, ByHand: true, Generation: 4, Now: noon.Add(1000 * time.Hour)}, want: []int64{4, 3}},
@@ -73,7 +73,7 @@ func TestDecide(t *testing.T) {
 				t.Errorf("the request %q would be carried out again: handled %q", tc.in.Requested, plan.Handled)
 			}
 			for i, key := range before {
-				if tc.in.Ring[i].Token("x") != key.Token("x") {
+				if tc.in.Ring[i].Token(eventurl.Account("x")) != key.Token(eventurl.Account("x")) {
 					t.Error("the ring that was given has changed")
 				}
 			}
@@ -191,5 +191,110 @@ func TestInForce(t *testing.T) {
 				t.Errorf("generation %d, again in %s; want %d, %s", got, again, tc.want, tc.again)
 			}
 		})
+	}
+}
+
+// early is the ring of an early version.
+func early(t *testing.T, generations ...int64) eventurl.Ring {
+	t.Helper()
+	keys := ring(t, generations...)
+	for i := range keys {
+		keys[i] = keys[i].FromUIDs()
+	}
+	return keys
+}
+
+func TestRingsOfEarlyVersions(t *testing.T) {
+	mapping, account := eventurl.Mapping("ann", "u1"), eventurl.Account("u0")
+	for name, tc := range map[string]struct {
+		byHand, known bool
+		requested     string
+		want          []int64
+		// fromNames tells that the tokens of mappings are made from names, sameAccount that the URL of the account stays.
+		fromNames, sameAccount bool
+	}{
+		"receivers that know no names":            {want: []int64{1}, sameAccount: true},
+		"a rotation with such receivers":          {requested: "now", want: []int64{2, 1}},
+		"receivers that know names":               {known: true, want: []int64{2, 1}, fromNames: true},
+		"by hand, receivers that know no names":   {byHand: true, want: []int64{1}, sameAccount: true},
+		"by hand, the URL is not worth a new key": {byHand: true, known: true, want: []int64{1}, sameAccount: true},
+		"by hand, a rotation":                     {byHand: true, known: true, requested: "now", want: []int64{2, 1}, fromNames: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := early(t, 1)
+			in := keyring.Input{
+				State: keyring.State{Ring: before, Made: noon}, Generation: 1, Requested: tc.requested, ByHand: tc.byHand, NamesKnown: tc.known,
+				Account: "u0", Now: noon.Add(time.Hour),
+			}
+			plan, err := keyring.Decide(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := generations(plan.Ring); !slices.Equal(got, tc.want) || plan.Lost {
+				t.Fatalf("keys %v (lost: %v), want %v", got, plan.Lost, tc.want)
+			}
+			same := plan.Ring.Current().Token(mapping) == plan.Ring.Current().Token(eventurl.Mapping("ann", "another"))
+			if same != tc.fromNames {
+				t.Errorf("tokens of mappings come from names: %v, want %v", same, tc.fromNames)
+			}
+			if kept := plan.Ring.Current().Token(account) == before.Current().Token(account); kept != tc.sameAccount {
+				t.Errorf("the URL of the account stays: %v, want %v", kept, tc.sameAccount)
+			}
+			for _, source := range []eventurl.Source{mapping, account} {
+				if !slices.Contains(plan.Ring.Tokens(source), before.Current().Token(source)) {
+					t.Error("a token that registrations carry is not known any more")
+				}
+			}
+			read, err := eventurl.ParseRing(plan.Ring.Data())
+			if err != nil || read.Current().Token(mapping) != plan.Ring.Current().Token(mapping) ||
+				!slices.Equal(read.Tokens(account), plan.Ring.Tokens(account)) {
+				t.Errorf("the Secret holds another ring: %v", err)
+			}
+			in.State, in.Requested = keyring.State{Ring: read, Made: noon, Handled: tc.requested}, tc.requested
+			if again, err := keyring.Decide(in); err != nil || again.Changed {
+				t.Errorf("there is no end of it: %v, %v", again.Changed, err)
+			}
+		})
+	}
+}
+
+// A ring without the key in force is another ring: lost and made anew, or an older copy.
+func TestLost(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ring       eventurl.Ring
+		generation int64
+		want       bool
+	}{
+		"the first ring":                {nil, 0, false},
+		"none where one was":            {nil, 3, true},
+		"made anew by a pass that died": {ring(t, 4), 3, true},
+		"an older copy":                 {ring(t, 2), 3, true},
+		"the same":                      {ring(t, 3), 3, false},
+		"a rotation":                    {ring(t, 4, 3), 3, false},
+		"of a former integration":       {ring(t, 4), 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan, err := keyring.Decide(keyring.Input{State: keyring.State{Ring: tc.ring, Made: noon}, Generation: tc.generation, Now: noon})
+			if err != nil || plan.Lost != tc.want {
+				t.Errorf("Lost = %v (%v), want %v", plan.Lost, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestARequestThatWasWithdrawnMayComeAgain(t *testing.T) {
+	state := keyring.State{Ring: ring(t, 1), Handled: "now", Made: noon}
+	for _, step := range []struct {
+		requested string
+		want      int64
+	}{{"", 1}, {"now", 2}, {"now", 2}} {
+		plan, err := keyring.Decide(keyring.Input{State: state, Generation: 1, Requested: step.requested, Now: noon})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := plan.Ring.Current().Generation; got != step.want {
+			t.Fatalf("%q makes generation %d the newest, want %d", step.requested, got, step.want)
+		}
+		state = plan.State
 	}
 }

@@ -1,10 +1,6 @@
-package extension
+package registration
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/pbx-operator/pbx-operator/controllers/extension/registration"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics count what was done to registrations. A nil *Metrics counts nothing.
 type Metrics struct {
@@ -16,7 +12,8 @@ type Metrics struct {
 // NewMetrics registers
 //   - pbx_operator_registration_changes_total{operation="create"|"update"|"delete"},
 //   - pbx_operator_registration_drift_total: passes that found the PBX to differ although nothing had been changed here,
-//   - pbx_operator_registrations_left_total: mappings that were let go with registrations left on the PBX.
+//   - pbx_operator_registrations_left_total: mappings and integrations that were let go with registrations left on the PBX
+//     although they were to be deleted.
 func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -29,7 +26,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		}),
 		left: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pbx_operator_registrations_left_total",
-			Help: "Mappings that were let go with registrations left on the PBX.",
+			Help: "Mappings and integrations that were let go with registrations left on the PBX although they were to be deleted.",
 		}),
 	}
 	for _, collector := range []prometheus.Collector{m.changes, m.drift, m.left} {
@@ -40,19 +37,22 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
-func (m *Metrics) changed(operation registration.Operation) {
+// Changed counts a change.
+func (m *Metrics) Changed(operation Operation) {
 	if m != nil {
 		m.changes.WithLabelValues(string(operation)).Inc()
 	}
 }
 
-func (m *Metrics) drifted() {
+// Drifted counts a pass that corrected what nothing here had changed.
+func (m *Metrics) Drifted() {
 	if m != nil {
 		m.drift.Inc()
 	}
 }
 
-func (m *Metrics) leftBehind() {
+// LeftBehind counts an object that was let go although registrations of it may be left.
+func (m *Metrics) LeftBehind() {
 	if m != nil {
 		m.left.Inc()
 	}

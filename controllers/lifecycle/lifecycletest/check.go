@@ -1,4 +1,5 @@
-package lifecycle
+// Package lifecycletest checks in tests what controllers say in a status.
+package lifecycletest
 
 import (
 	"fmt"
@@ -9,11 +10,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 )
 
 // Check lists what is wrong with the status of an object that was reconciled at least once, by the rules that kstatus, Flux and
 // `kubectl wait` rely on. Tests call it on every object.
-func Check(obj Object) []string {
+func Check(obj lifecycle.Object) []string {
 	conditions := *obj.GetConditions()
 	return slices.Concat(
 		checkSummary(conditions),
@@ -24,13 +26,13 @@ func Check(obj Object) []string {
 }
 
 // checkGeneration compares status.observedGeneration with what it speaks of.
-func checkGeneration(obj Object) []string {
+func checkGeneration(obj lifecycle.Object) []string {
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
 	if err != nil {
 		return []string{"it cannot be read: " + err.Error()}
 	}
 	observed, _, err := unstructured.NestedInt64(fields, "status", "observedGeneration")
-	switch ready := Ready(obj); {
+	switch ready := lifecycle.Ready(obj); {
 	case err != nil:
 		return []string{"status.observedGeneration cannot be read: " + err.Error()}
 	case observed > obj.GetGeneration():
@@ -110,7 +112,7 @@ func checkEach(generation int64, conditions []metav1.Condition) []string {
 		if condition.LastTransitionTime.IsZero() {
 			faults = append(faults, condition.Type+" lacks the time of its transition")
 		}
-		if Scrub(condition.Message) != condition.Message {
+		if lifecycle.Scrub(condition.Message) != condition.Message {
 			faults = append(faults, condition.Type+" has a message that is too long or holds a credential")
 		}
 	}
