@@ -129,13 +129,26 @@ func (c *cluster) show(ctx context.Context, running *sync.WaitGroup, r *receiver
 	})
 }
 
-// showFirstEvent shows when the integration's first event came in, if that is not known yet.
+// firstEventInterval is how often to see whether a first event is waited for: an integration whose event URL has changed because its keys were
+// lost waits anew.
+const firstEventInterval = 10 * time.Second
+
+// showFirstEvent shows when the integration's first event came in, as long as that is not known, until ctx ends.
 func (c *cluster) showFirstEvent(ctx context.Context, r *receiver) {
-	integration, ok := c.watch.Integration()
-	if !ok || integration.Status.Events != nil && integration.Status.Events.FirstTime != nil {
-		return
+	again := time.NewTicker(firstEventInterval)
+	defer again.Stop()
+	for {
+		if integration, ok := c.watch.Integration(); ok {
+			if since, awaited := sources.AwaitedSince(integration); awaited {
+				showFirstEvent(ctx, r.journal, since, c.watch.ShowFirstEvent, r.logger)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
 	}
-	showFirstEvent(ctx, r.journal, integration.CreationTimestamp.Time, c.watch.ShowFirstEvent, r.logger)
 }
 
 // watchOutages notes that events are taken, and shows when they were not, until ctx ends.

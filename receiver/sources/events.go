@@ -19,6 +19,22 @@ func (w *Watch) ShowFirstEvent(ctx context.Context, received time.Time) error {
 	return w.showEvents(ctx, map[string]any{"firstTime": metav1.NewTime(received)})
 }
 
+// AwaitedSince reports whether the first event of an integration is waited for, and since when an event counts: since the integration was made
+// or, where its event URL has changed because its keys were lost, since that was noticed.
+func AwaitedSince(integration *v1alpha1.PBXIntegration) (time.Time, bool) {
+	if events := integration.Status.Events; events != nil && events.FirstTime != nil {
+		return time.Time{}, false
+	}
+	since := integration.CreationTimestamp.Time
+	for _, condition := range integration.Status.Conditions {
+		noticed := condition.LastTransitionTime.Time
+		if condition.Type == v1alpha1.ConditionEventsReceived && condition.Status == metav1.ConditionFalse && noticed.After(since) {
+			since = noticed
+		}
+	}
+	return since, true
+}
+
 // ShowOutage writes into the status of the integration for how long it took no events, in the same way. The status has whole seconds: they
 // contain the outage, and one before it whose calls are still to be read from the PBX's history.
 func (w *Watch) ShowOutage(ctx context.Context, start, end time.Time) error {

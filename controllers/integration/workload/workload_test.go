@@ -490,3 +490,12 @@ func TestTrouble(t *testing.T) {
 		})
 	}
 }
+
+// An integration may have dots in its name, the name of a Service may not (RFC 1035 labels).
+func TestNamesWithDots(t *testing.T) {
+	for key := range children(t, newIntegration(func(p *integration) { p.Name = "head.office" })) {
+		if _, name, _ := strings.Cut(key, "/"); strings.Contains(name, ".") || !strings.HasPrefix(name, "head-office-receiver") {
+			t.Errorf("%s is no name of a Service", key)
+		}
+	}
+}
