@@ -175,7 +175,9 @@ func TestVoicemailHoldsNothing(t *testing.T) {
 	if status := c.post(t, eventOf("voicemail", "voicemail", "")+"&VoicemailID=7"); status != http.StatusOK {
 		t.Fatalf("status %d", status)
 	}
-	c.flood(t, 100_000, finishedCalls)
+	// Long events, so that the volume is full before the restart.
+	note := "&Note=" + strings.Repeat("n", 400)
+	c.flood(t, 90_000, func(n int) string { return finishedCalls(n) + note })
 	if open := c.metric(t, "pbx_receiver_open_calls"); open > 100 {
 		t.Errorf("%v calls are open", open)
 	}
