@@ -33,7 +33,7 @@ func serve(ctx context.Context, args []string, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	limitMemory()
+	options.memory = limitMemory()
 	logger := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: options.logLevel}))
 	klog.SetSlogLogger(logger)
 	r := newReceiver(options, logger)
@@ -45,12 +45,14 @@ func serve(ctx context.Context, args []string, stderr io.Writer) int {
 }
 
 // limitMemory has the garbage collector keep the heap small. A larger $GOMEMLIMIT is what the container may take, not what it should: the
-// log server's buffers are garbage that would be left lying about up to there.
-func limitMemory() {
+// log server's buffers are garbage that would be left lying about up to there. It returns what may be taken.
+func limitMemory() int64 {
 	const softLimit = 144 << 20
-	if given := debug.SetMemoryLimit(-1); given > softLimit {
+	given := debug.SetMemoryLimit(-1)
+	if given > softLimit {
 		debug.SetMemoryLimit(softLimit)
 	}
+	return given
 }
 
 // receiver is one running receiver.
@@ -127,6 +129,7 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 	if r.options.writes() {
 		correlator := pipeline.New(pipeline.Config{
 			Log: r.journal, Dialect: r.table, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
+			Memory: r.options.memory, MaxOpenCalls: r.options.maxOpenCalls,
 		})
 		r.correlator.Store(correlator)
 		running.Go(func() {

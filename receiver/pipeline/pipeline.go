@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -58,11 +57,13 @@ type Config struct {
 	Now func() time.Time
 	// Elapsed is the time since some moment, by a clock that never jumps. Default: that of the process.
 	Elapsed func() time.Duration
+	// Memory is what the process may take, in bytes: what the next two follow from. Default: 128 MiB.
+	Memory int64
 	// CallMemory is about how many bytes the open calls in memory may take; those of which nothing was heard for the longest time are
-	// kept on disk. Default: an eighth of the memory limit of the process, and 16 MiB without one.
+	// kept on disk. Default: an eighth of Memory, at most 16 MiB.
 	CallMemory int
 	// MaxOpenCalls is how many calls may be open at a time, in memory or not. Beyond it the oldest are closed with an unknown result.
-	// Default: one for each 768 bytes of the memory limit, and 150,000 without one.
+	// Default: one for each 768 bytes of Memory beyond 64 MiB, and at least 10,000.
 	MaxOpenCalls int
 	Metrics      *Metrics
 	Logger       *slog.Logger
@@ -134,18 +135,16 @@ func (c Config) withDefaults() Config {
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(nil)
 	}
-	const share, perCall, memory, open = 8, 768, 16 << 20, 150_000
-	limit := debug.SetMemoryLimit(-1)
-	limited := limit < math.MaxInt64
+	const defaultMemory, base, perCall, leastCalls = 128 << 20, 64 << 20, 768, 10_000
+	const share, mostInMemory = 8, 16 << 20
+	if c.Memory == 0 || c.Memory == math.MaxInt64 {
+		c.Memory = defaultMemory
+	}
 	if c.CallMemory == 0 {
-		if c.CallMemory = memory; limited {
-			c.CallMemory = int(limit / share)
-		}
+		c.CallMemory = int(min(c.Memory/share, mostInMemory))
 	}
 	if c.MaxOpenCalls == 0 {
-		if c.MaxOpenCalls = open; limited {
-			c.MaxOpenCalls = int(limit / perCall)
-		}
+		c.MaxOpenCalls = int(max((c.Memory-base)/perCall, leastCalls))
 	}
 	return c
 }
