@@ -132,6 +132,11 @@ type Party struct {
 	// Local tells that Number is an extension of this PBX. Only the number counts: a queue that rings an agent on a customer's behalf
 	// has an Extension, but the calling Number is the customer's.
 	Local bool `json:"local,omitempty"`
+	// Guessed tells that Local follows from the form of the number alone; an event of the leg that says which side is outside outranks it.
+	Guessed bool `json:"guessed,omitempty"`
+	// Withheld tells that the caller hides the number: Number is empty, and the Extension, if any, is not the caller's own but that of
+	// the queue or phone that rings on the caller's behalf.
+	Withheld bool `json:"withheld,omitempty"`
 	// Own tells that Number is a public number of this PBX.
 	Own bool `json:"own,omitempty"`
 }
@@ -216,10 +221,9 @@ type Event struct {
 	Record *Record `json:"record,omitempty"`
 	// Agent is set on events of type Agent.
 	Agent AgentState `json:"agent,omitempty"`
-	// Tags are those that the PBX's users attached to the call.
-	Tags map[string]string `json:"tags,omitempty"`
-	// Extra holds the parameters that the dialect does not know.
-	Extra map[string]string `json:"extra,omitempty"`
+	// Attributes are what else the PBX says of the call: parameters that the dialect does not know, under their names on the wire, and
+	// tags that users of the PBX attached to the call, as tag.NAME. At most 16, of which no one holds a URL or a credential.
+	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
 // Request is one notification as it came in: what is stored, so that a better decoder can be run over old events. Its JSON form is

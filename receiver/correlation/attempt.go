@@ -98,10 +98,10 @@ func (a *attempt) join(e *event) {
 	if a.counts(e) {
 		a.note(e)
 	}
-	if a.caller == nil || a.caller.Number == "" {
+	if a.caller == nil || a.caller.Number == "" && (!a.caller.Withheld || e.Caller.Number != "") {
 		a.caller = &e.Caller
 	}
-	if a.called == nil || a.called.Number == "" {
+	if a.called == nil || a.called.Number == "" || a.called.Guessed && e.Called.Number != "" && !e.Called.Guessed {
 		a.called = &e.Called
 	}
 	a.extension = cmp.Or(a.extension, e.Source.Number)
@@ -145,7 +145,8 @@ func dialled(t callevent.Type) Direction {
 
 // learn takes from the call as a whole what the leg's own events do not say.
 func (a *attempt) learn(facts *facts) {
-	if facts.caller != nil && a.caller.Number == "" && a.level != callevent.LevelEntry {
+	ours := facts.entry == Inbound && a.caller.Own // in place of the caller's
+	if facts.caller != nil && (ours || a.caller.Number == "") && a.level != callevent.LevelEntry {
 		a.caller = facts.caller
 	}
 	a.did = facts.did
@@ -308,6 +309,14 @@ func (a *attempt) unstated() Result {
 	}
 }
 
+// from is the calling number. Of a caller who hides it nothing is shown, be it that an extension is the caller's own.
+func (a *attempt) from() string {
+	if a.caller.Withheld && (a.direction != Outbound || a.transferred) {
+		return ""
+	}
+	return cmp.Or(a.caller.Number, a.caller.Extension)
+}
+
 func (a *attempt) open() bool { return a.result == "" }
 
 // taken reports whether somebody picked up, whether or not the end is known.
@@ -333,6 +342,17 @@ func (a *attempt) within(scope Scope) bool {
 // unidentified tells a leg of which no more is known than that it is over: whether the call is internal will be seen, or it is lost.
 func (a *attempt) unidentified() bool {
 	return a.sided && !a.dialled && a.answer == nil && !a.testified && a.caller.Number == "" && a.hangup != nil && a.hangup.WireStatus == ""
+}
+
+// onlyLeft reports whether no more is known of a leg than the end, and it is the end of the party that made the call: the legs of those who
+// were called tell of it (LinuxBox 2024: hangup_internal of the calling line, which no other event names).
+func (f *folded) onlyLeft(a *attempt) bool {
+	if !a.sided || a.dialled || a.answer != nil || a.testified || a.hangup == nil || a.hangup.WireStatus != "" {
+		return false
+	}
+	return slices.ContainsFunc(f.attempts, func(other attempt) bool {
+		return other.id != a.id && other.direction == Inbound && other.caller.Local && other.caller.Extension == a.extension
+	})
 }
 
 // tookCall reports whether an ordinary extension took the inbound call that this leg belongs to. An outgoing leg tells nothing of the sort: it

@@ -8,31 +8,33 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// What a leg shows of tags and of parameters that no rule asks for is bounded, as the API bounds it.
+// What a leg shows of attributes is bounded, as the API bounds it; so is what dialects say.
 const (
 	maxAttributes     = 16
 	maxAttributeName  = 63
-	maxAttributeValue = 256
-	tagPrefix         = "tag."
+	maxAttributeValue = 256 // in bytes, of which no character has less than one
 )
 
-// attributesOf returns the tags and unknown parameters of an event, the first ones in order of their names; nil where it has none.
+// attributesOf returns the attributes of an event, the first ones in order of their names; nil where it has none.
 func attributesOf(e *callevent.Event) map[string]string {
-	if len(e.Tags) == 0 && len(e.Extra) == 0 {
-		return nil
-	}
-	all := make(map[string]string, len(e.Tags)+len(e.Extra))
-	maps.Copy(all, e.Extra)
-	for name, value := range e.Tags {
-		all[tagPrefix+name] = value
-	}
-	attributes := make(map[string]string, min(len(all), maxAttributes))
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if len(attributes) < maxAttributes && name != "" && all[name] != "" {
-			attributes[clip(name, maxAttributeName)] = clip(all[name], maxAttributeValue)
+	var attributes map[string]string
+	for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
+		if len(attributes) == maxAttributes || name == "" || e.Attributes[name] == "" {
+			continue
 		}
+		if attributes == nil {
+			attributes = make(map[string]string, min(len(e.Attributes), maxAttributes))
+		}
+		attributes[clip(name, maxAttributeName)] = clip(e.Attributes[name], maxAttributeValue)
 	}
 	return attributes
+}
+
+// shareAttributes keeps the attributes once for events that repeat them, as those of one leg do.
+func (e *event) shareAttributes(with *event) {
+	if len(e.Attributes) > 0 && maps.Equal(e.Attributes, with.Attributes) {
+		e.Attributes = with.Attributes
+	}
 }
 
 // clip copies a text into memory of its own, and cuts one that is too long.

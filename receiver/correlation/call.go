@@ -106,6 +106,9 @@ func (c *Call) repeat(e *callevent.Event) bool {
 }
 
 func (c *Call) insert(e *event) {
+	for _, known := range c.events {
+		e.shareAttributes(known)
+	}
 	i, _ := slices.BinarySearchFunc(c.events, e, canonical)
 	c.events = slices.Insert(c.events, i, e)
 }

@@ -49,7 +49,7 @@ func (f *facts) join(e *event) {
 	case callevent.Pickup:
 		f.pickups = append(f.pickups, e)
 	}
-	if e.Caller.Number != "" && f.caller == nil {
+	if f.caller == nil && (e.Caller.Number != "" || e.Caller.Withheld) {
 		f.caller, f.called = &e.Caller, &e.Called
 	}
 	f.did = cmp.Or(f.did, e.DID)

@@ -46,11 +46,11 @@ func TestEventsOfALegAreBounded(t *testing.T) {
 func TestAttributes(t *testing.T) {
 	t.Parallel()
 	e := ring("1234*101", "L1", 0)
-	e.Tags, e.Extra = map[string]string{"campaign": "spring"}, map[string]string{"Tag": "vip", "": "nameless"}
+	e.Attributes = map[string]string{"tag.campaign": "spring", "Tag": "vip", "": "nameless"}
 	later := answer("1234*101", "L1", 5)
-	later.Extra = map[string]string{"Tag": "other"}
+	later.Attributes = map[string]string{"Tag": "other"}
 	for i := range 40 {
-		later.Extra["p"+strconv.Itoa(i)] = string(make([]byte, 1000))
+		later.Attributes["p"+strconv.Itoa(i)] = string(make([]byte, 1000))
 	}
 	restored := correlation.Restore(call(e, later).Snapshot())
 	for _, c := range []*correlation.Call{call(e, later), call(later, e), &restored} {

@@ -160,7 +160,7 @@ func (f *folded) legs(c *Call, rules Rules) []Leg {
 	revision := int64(c.Len())
 	for i := range f.attempts {
 		a := &f.attempts[i]
-		if !a.within(rules.Scope) {
+		if !a.within(rules.Scope) || f.onlyLeft(a) {
 			continue
 		}
 		from := len(shown)
@@ -190,7 +190,7 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 	leg := Leg{
 		CallID: a.events[0].CallID, LegID: a.id, ParentLegID: f.parent(a, rules),
 		Kind: a.kind(), Direction: a.direction,
-		From: cmp.Or(a.caller.Number, a.caller.Extension), FromName: a.caller.Name,
+		From: a.from(), FromName: a.caller.Name,
 		To: cmp.Or(a.called.Number, a.called.Extension), Extension: a.extension, RecordingID: a.recording,
 		Phase: a.phase(), Result: a.result, Logged: a.result == Answered && !f.carried(a), DID: a.did,
 		Start: a.start, Answer: a.answered, End: a.end, Talk: a.talk(), Backfilled: a.backfilled,

@@ -232,7 +232,8 @@ func (a *attempt) sameParty(r *event) bool {
 
 // sourceOf tells the leg of an extension that an API call rang first, of whose outgoing leg nothing was heard.
 func (a *attempt) sourceOf(r *event) bool {
-	return a.sided && a.direction == Inbound && r.Flow == callevent.FlowOut && a.control() != "" && a.extension == r.Source.Number
+	return a.sided && a.direction == Inbound && r.Flow == callevent.FlowOut && a.control() != "" && !a.ofCustomer() &&
+		a.extension == r.Source.Number
 }
 
 func directionOf(flow callevent.Flow) Direction {
@@ -265,7 +266,9 @@ func (a *attempt) adopt(r *event) {
 	a.join(r)
 	a.transferred = transferred // by a word of the PBX's own, which means more than that the call was handed over
 	if a.caller.Name == "" && a.caller.Number == r.Caller.Number {
-		a.caller = &r.Caller
+		named := *a.caller // of which the events know better whether it is outside
+		named.Name = r.Caller.Name
+		a.caller = &named
 	}
 	a.restore(r)
 }

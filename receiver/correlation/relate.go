@@ -50,7 +50,8 @@ func (a *attempt) forwards(in *attempt) bool {
 }
 
 func (a *attempt) onBehalfOf(in *attempt) bool {
-	return !a.caller.Local && a.caller.Number != "" && a.caller.Number == in.caller.Number
+	hidden := a.caller.Withheld && in.caller.Withheld
+	return !a.caller.Local && (hidden || a.caller.Number != "" && a.caller.Number == in.caller.Number)
 }
 
 // answeredByOtherSide is the rule other-side-answered.

@@ -58,7 +58,7 @@ func decode(t testing.TB, n scenario.Notification) []callevent.Event {
 		Source: callevent.Source{
 			Type: callevent.SourceType(n.Sender.Type), Number: n.Sender.Number, ID: n.Sender.ID, User: users[n.Sender.Number],
 		},
-		Method: "POST", ContentType: "application/x-www-form-urlencoded", Body: n.Params.Encode(),
+		Method: "POST", ContentType: "application/x-www-form-urlencoded", Body: n.Form(),
 	})
 	if err != nil {
 		t.Fatalf("decode %s: %v", n.Params.Encode(), err)
@@ -91,6 +91,7 @@ type wantLeg struct {
 	CallBack    string                `json:"callBack"`
 	Control     string                `json:"control"`
 	Recording   string                `json:"recording"`
+	Attributes  map[string]string     `json:"attributes"`
 }
 
 func (w wantLeg) leg(s scenario.Scenario, r registration) correlation.Leg {
@@ -101,7 +102,7 @@ func (w wantLeg) leg(s scenario.Scenario, r registration) correlation.Leg {
 		From: w.From, FromName: w.FromName, To: w.To, DID: w.DID, Extension: w.Extension, User: w.User,
 		Phase: cmp.Or(w.Phase, correlation.Completed), Result: w.Result, Logged: w.Logged,
 		Start: moment(w.Start), Answer: moment(w.Answer), End: moment(w.End), Talk: seconds(w.Talk),
-		Transferred: w.Transferred, CallBackID: identifier(w.CallBack), RecordingID: identifier(w.Recording),
+		Transferred: w.Transferred, Attributes: expanded(w.Attributes), CallBackID: identifier(w.CallBack), RecordingID: identifier(w.Recording),
 		ControlID: "1000000001-" + dashed(scenario.ID(seed, cmp.Or(w.Control, call))),
 	}
 	if r == full && w.FullStart != nil {
@@ -109,6 +110,18 @@ func (w wantLeg) leg(s scenario.Scenario, r registration) correlation.Leg {
 	}
 	leg.Events = emitted(s, r, leg)
 	return leg
+}
+
+// expanded replaces symbols in what the leg must show.
+func expanded(attributes map[string]string) map[string]string {
+	var shown map[string]string
+	for name, value := range attributes {
+		if shown == nil {
+			shown = map[string]string{}
+		}
+		shown[name] = strings.ReplaceAll(value, "$C1", scenario.ID(seed, "C1"))
+	}
+	return shown
 }
 
 // emitted are the events that the leg must show: those with its id, or of a caller's leg those of the IVRs and queues about him.
@@ -119,7 +132,7 @@ func emitted(s scenario.Scenario, r registration, leg correlation.Leg) []correla
 		if leg.Kind != correlation.Extension {
 			about = n.CallID == leg.CallID && n.Sender.Type != scenario.Phone && !strings.EqualFold(n.Params.Get("CallFlow"), "out")
 		}
-		if about && r.wants(n) {
+		if about && r.wants(n) && wireTypes[n.EventType] != "" {
 			events = append(events, correlation.LegEvent{Type: wireTypes[n.EventType], Time: n.At, Status: status(n)})
 		}
 	}

@@ -76,7 +76,7 @@ func textSize(p callevent.Party) int {
 	return len(p.Number) + len(p.Name) + len(p.Extension) + len(p.ExtensionID)
 }
 
-// expand is the inverse of compact and identify. Tags have their names as attributes.
+// expand is the inverse of compact and identify.
 func (e *event) expand() callevent.Event {
 	return callevent.Event{
 		ID: e.ID, Type: e.Type, Time: e.Time, Received: e.Received,
@@ -85,7 +85,7 @@ func (e *event) expand() callevent.Event {
 		Verdict: e.Verdict, StatusOfCall: e.StatusOfCall, Lapses: e.Lapses, Secondary: e.Secondary, Repeat: e.Repeat,
 		CallID: e.CallID, LegID: e.LegID, DID: e.DID, CallBackID: e.CallBackID, ControlID: e.ControlID,
 		Side: e.Side, ParentLegID: e.ParentLegID, Queue: e.Queue, Level: e.Level, ByUser: e.ByUser, TransfersUntold: e.TransfersUntold,
-		Source: e.Source, Caller: e.Caller, Called: e.Called, Extra: e.Attributes,
+		Source: e.Source, Caller: e.Caller, Called: e.Called, Attributes: e.Attributes,
 	}
 }
 

@@ -45,13 +45,26 @@ type Options struct {
 	Reorder    Duration `json:"reorder,omitzero"`     // window of a further random delay; gives up the order
 	RawStar    bool     `json:"rawStar,omitempty"`    // send * as such instead of %2A
 	RawPlus    bool     `json:"rawPlus,omitempty"`    // send + as such instead of %2B, as careless PBXs do
+
+	Overtake     Duration `json:"overtake,omitzero"`      // every other notification takes so much longer; the next ones overtake it
+	RepeatAfter  Duration `json:"repeatAfter,omitzero"`   // every notification is sent once more so much later, as if nobody had answered
+	EventInQuery bool     `json:"eventInQuery,omitempty"` // a POST has the event in its query, and the body {}
+	// ClockSkew is by how much the clock of a second node is ahead, which stamps every other event of a call.
+	ClockSkew Duration `json:"clockSkew,omitzero"`
 }
+
+// Unordered reports whether notifications do not wait for those before them.
+func (o Options) Unordered() bool { return o.Reorder > 0 || o.Overtake > 0 || o.RepeatAfter > 0 }
 
 // Copies decides, reproducibly for a seed and a position, when the copies of a notification are sent: none when it is
 // lost, two when it is duplicated.
 func (o Options) Copies(seed string, position int) []time.Duration {
+	delay := time.Duration(o.Delay)
+	if position%2 == 1 {
+		delay += time.Duration(o.Overtake)
+	}
 	if o.Loss == 0 && o.Duplicates == 0 && o.Reorder == 0 {
-		return []time.Duration{time.Duration(o.Delay)}
+		return o.repeated([]time.Duration{delay})
 	}
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, seed) // never fails
@@ -65,7 +78,15 @@ func (o Options) Copies(seed string, position int) []time.Duration {
 	}
 	copies := make([]time.Duration, n)
 	for i := range copies {
-		copies[i] = time.Duration(o.Delay) + time.Duration(rng.Float64()*float64(o.Reorder))
+		copies[i] = delay + time.Duration(rng.Float64()*float64(o.Reorder))
+	}
+	return o.repeated(copies)
+}
+
+// repeated adds the repetition of a sender that timed out.
+func (o Options) repeated(copies []time.Duration) []time.Duration {
+	if o.RepeatAfter > 0 {
+		copies = append(copies, copies[0]+time.Duration(o.RepeatAfter))
 	}
 	return copies
 }
@@ -145,6 +166,10 @@ func (o Options) encoded(m Message) Message {
 	}
 	if o.RawPlus || m.RawPlus {
 		form = strings.ReplaceAll(form, "%2B", "+")
+	}
+	if m.Method == http.MethodPost && o.EventInQuery {
+		m.URL, m.Body, m.ContentType = withQuery(m.URL, form), []byte("{}"), "application/json"
+		return m
 	}
 	if m.Method == http.MethodPost {
 		m.Body, m.ContentType = []byte(form), "application/x-www-form-urlencoded"

@@ -236,15 +236,15 @@ func (x *Exchange) play(ctx context.Context, c *Call) {
 
 // walk goes through the scenario in time and hands each event to the lanes of the registrations it fires.
 func (x *Exchange) walk(ctx context.Context, c *Call, l *lanes) {
-	cast := scenario.WithCast(c.order.Cast)
-	for i, n := range c.order.Scenario.Timeline(c.order.Seed, c.start, cast) {
+	cast, skew := scenario.WithCast(c.order.Cast), scenario.WithSkew(time.Duration(c.order.Delivery.ClockSkew))
+	for i, n := range c.order.Scenario.Timeline(c.order.Seed, c.start, cast, skew) {
 		due := c.placed.Add(time.Duration(float64(n.Offset) / c.order.Speed))
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.drop:
 			at := c.start.Add(time.Duration(float64(x.now().Sub(c.placed)) * c.order.Speed))
-			for _, h := range c.order.Scenario.Drop(c.order.Seed, c.start, i, at, cast) {
+			for _, h := range c.order.Scenario.Drop(c.order.Seed, c.start, i, at, cast, skew) {
 				l.emit(h)
 			}
 			return
@@ -259,7 +259,7 @@ func (x *Exchange) walk(ctx context.Context, c *Call, l *lanes) {
 func (x *Exchange) Run(ctx context.Context, o Order) []Record {
 	start := x.now().Add(-o.Scenario.Duration())
 	var records []Record
-	for i, n := range o.Scenario.Play(o.Seed, start, scenario.WithCast(o.Cast)) {
+	for i, n := range o.Scenario.Play(o.Seed, start, scenario.WithCast(o.Cast), scenario.WithSkew(time.Duration(o.Delivery.ClockSkew))) {
 		for _, r := range x.targets(o.Account, n) {
 			for _, delay := range o.Delivery.Copies(o.Seed, i) {
 				records = append(records, x.send(ctx, n, r, o.Delivery, delay))
@@ -371,7 +371,7 @@ func (l *lanes) dispatch(n scenario.Notification, r Registration) {
 	}
 	for _, delay := range copies {
 		j := job{n, r, delay}
-		if l.call.order.Delivery.Reorder > 0 {
+		if l.call.order.Delivery.Unordered() {
 			l.pending.Go(func() { l.run(j) })
 			continue
 		}

@@ -8,10 +8,14 @@ import (
 	"strings"
 
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/exchange"
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
 )
 
 // eventTypes of an extension ("Extension Number Events"; voicemail is in its English page only).
 var eventTypes = []string{"dial-in", "dial-out", "answer", "hangup", "message-in", "message-out", "voicemail"}
+
+// ivrEventTypes are those that an IVR takes: it never answers or calls, and the registration of such an event is refused.
+var ivrEventTypes = []string{"dial-in", "hangup", "message-in", "message-out", "voicemail"}
 
 // accountEventTypes exist for all phones of an account at once ("Global events of all telephone terminals in PBX").
 var accountEventTypes = append(slices.Clone(eventTypes), "extension-call-status")
@@ -34,7 +38,11 @@ type eventOwner func(r *request) (exchange.Owner, []string, error)
 
 func (a *API) extensionEvents(r *request) (exchange.Owner, []string, error) {
 	e, err := a.extension(r)
-	return exchange.Owner{Scope: exchange.OnExtension, ID: e.ID}, eventTypes, err
+	types := eventTypes
+	if e.Type == scenario.IVR {
+		types = ivrEventTypes
+	}
+	return exchange.Owner{Scope: exchange.OnExtension, ID: e.ID}, types, err
 }
 
 func (a *API) accountEvents(r *request) (exchange.Owner, []string, error) {
@@ -137,6 +145,8 @@ func readEvent(r *request, o exchange.Owner, types []string) (exchange.Registrat
 	switch {
 	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
 		return exchange.Registration{}, badRequest("url must be an absolute HTTP URL")
+	case !slices.Contains(types, e.EventType) && slices.Contains(eventTypes, e.EventType):
+		return exchange.Registration{}, badRequest("event_type %s is not allowed for ivr-type", e.EventType)
 	case !slices.Contains(types, e.EventType):
 		return exchange.Registration{}, badRequest("event_type must be one of %s", strings.Join(types, ", "))
 	case e.Method != http.MethodGet && e.Method != http.MethodPost:

@@ -14,8 +14,10 @@ import (
 type Cast struct {
 	// Extensions by the short number that scenario files use: 101, 102, 103, 099, 900, 901.
 	Extensions map[string]Extension
-	// Values by name: customer and other (outside numbers), did, agent (id of the queue agent), client (id of the
-	// account) and node (prefix of CallAPIID).
+	// Values by name: customer and other (outside numbers; nothing or anonymous hides them), did, agent (id of the queue agent),
+	// client (id of the account) and node (prefix of CallAPIID). Installations have of their own: domain (RingMe: of
+	// CallerExtension and CalledExtension), api (VoipNow: symbol in CallAPIID of every call, such as A1) and separator (VoipNow:
+	// what stands in place of the asterisk of extensions; may be empty).
 	Values map[string]string
 }
 
@@ -59,6 +61,7 @@ type symbols struct {
 	start    time.Time // of the call
 	now      time.Time // of the event
 	position int       // of the event in the call, from 1
+	skew     time.Duration
 }
 
 func newSymbols(of *system, seed string, opts ...Option) *symbols {
@@ -136,6 +139,14 @@ func attribute(x Extension, attr string) (string, bool) {
 		return x.SIP(), x.Number != ""
 	default:
 		return "", false
+	}
+}
+
+// stamp sets the time of an event by the clock of the node that stamps it.
+func (y *symbols) stamp(at time.Time) {
+	y.now = at
+	if y.position%2 == 0 {
+		y.now = at.Add(y.skew)
 	}
 }
 

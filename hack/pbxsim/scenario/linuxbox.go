@@ -22,6 +22,7 @@ func linuxBoxCast() Cast {
 		},
 		Values: map[string]string{
 			"customer": "2025550143", "other": "2025550177", "did": "2025550100", "queue": "support", "custom": "", "client": "3",
+			"emergency": "112", "hidden": "",
 		},
 	}
 }

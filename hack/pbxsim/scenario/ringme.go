@@ -22,7 +22,7 @@ func (y *symbols) party(name string) (party, bool) {
 
 // ringme builds the parameters of RingMe's notifications ("Extension Number Events", sections 6.2 to 6.6 of the
 // reference). Events without a leg (agents, phone status) carry nothing but what the scenario sets.
-func ringme(y *symbols, _ Scenario, l leg, e event) wire {
+func ringme(y *symbols, s Scenario, l leg, e event) wire {
 	v := url.Values{}
 	if e.Leg != "" {
 		identity(v, y, l)
@@ -34,7 +34,7 @@ func ringme(y *symbols, _ Scenario, l leg, e event) wire {
 	for name, value := range e.Set {
 		v.Set(name, y.expand(value))
 	}
-	return wire{params: v}
+	return wire{params: v, rawPlus: s.quirks["rawPlus"] != ""}
 }
 
 // identity sets what every event of a leg repeats.
@@ -56,17 +56,28 @@ func identity(v url.Values, y *symbols, l leg) {
 	if x, ok := y.cast.Extensions[l.Via]; ok {
 		caller.extension = &x
 	}
-	setExtension(v, "CallerExtension", caller.extension)
+	setExtension(v, "CallerExtension", y.at(caller.extension))
 
 	called, _ := y.party(l.Called)
 	v.Set("CalledNumber", called.number)
-	setExtension(v, "CalledExtension", called.extension)
+	setExtension(v, "CalledExtension", y.at(called.extension))
 	if l.DID {
 		v.Set("CalledDID", y.cast.Values["did"])
 	}
 	if l.Callback != "" {
 		v.Set("CallBackID", y.id(l.Callback))
 	}
+}
+
+// at is an extension under the domain of this installation.
+func (y *symbols) at(x *Extension) *Extension {
+	domain := y.cast.Values["domain"]
+	if x == nil || domain == "" {
+		return x
+	}
+	moved := *x
+	moved.Domain = domain
+	return &moved
 }
 
 func setExtension(v url.Values, name string, x *Extension) {

@@ -98,6 +98,11 @@ func WithCast(c Cast) Option {
 	return func(y *symbols) { y.cast = c.over(y.cast) }
 }
 
+// WithSkew sets the clock of the PBX's second node, which stamps every other event, ahead of that of the first.
+func WithSkew(d time.Duration) Option {
+	return func(y *symbols) { y.skew = d }
+}
+
 // Play returns the notifications of the scenario in the order in which they happen, the first event being at start
 // plus its offset. Equal arguments give equal results. A scenario in which the PBX stays silent returns none.
 func (s Scenario) Play(seed string, start time.Time, opts ...Option) []Notification {
@@ -166,7 +171,7 @@ func (s Scenario) notification(y *symbols, group []event) Notification {
 	}
 	for i, e := range group {
 		y.position++
-		y.now = y.start.Add(e.offset())
+		y.stamp(y.start.Add(e.offset()))
 		w := s.system.encode(y, s, s.legs[e.Leg], e)
 		if i == 0 {
 			n.Params, n.Path, n.ContentType, n.RawPlus = s.renamed(w.params), w.path, w.contentType, w.rawPlus

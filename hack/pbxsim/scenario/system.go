@@ -44,10 +44,12 @@ type wire struct {
 var systems = map[string]*system{
 	"ringme": {
 		cast: DefaultCast, call: "C1", id: hexID, legID: (*symbols).legID, encode: ringme,
+		quirks: []string{"rawPlus"},
 	},
 	"voipnow": {
 		cast: voipNowCast, call: "C1", id: hexID, legID: (*symbols).legID, encode: voipNow,
 		profiles: []string{"early"}, profile: voipNowProfile, drop: voipNowDrop,
+		quirks: []string{"rawPlus", "oneURL"},
 	},
 	"callable": {
 		cast: callableCast, call: "P1", id: uuidID, legID: callableLegID, encode: callable,

@@ -27,7 +27,7 @@ func voipNowCast() Cast {
 
 // voipNow builds the parameters of VoipNow's notifications ("VoipNow Call Events", section 6.2 of the reference). The
 // event itself is named by nothing but the URL that was registered for it.
-func voipNow(y *symbols, _ Scenario, l leg, e event) wire {
+func voipNow(y *symbols, s Scenario, l leg, e event) wire {
 	caller, _ := y.party(l.Caller)
 	called, _ := y.party(l.Called)
 	if x, ok := y.cast.Extensions[l.Via]; ok {
@@ -49,15 +49,31 @@ func voipNow(y *symbols, _ Scenario, l leg, e event) wire {
 	if dialled, ok := y.party(l.Dialled); ok {
 		v.Set("CalledNumber", dialled.number)
 	}
-	if l.API != "" {
-		v.Set("CallAPIID", VoipNowCallAPIID(y.seed, l.API))
+	if api := cmp.Or(l.API, y.cast.Values["api"]); api != "" {
+		v.Set("CallAPIID", VoipNowCallAPIID(y.seed, api))
 	}
 	for _, set := range []map[string]string{l.Set, e.Set} {
 		for name, value := range set {
 			v.Set(name, y.expand(value))
 		}
 	}
-	return wire{params: v, path: "/" + e.Type}
+	if separator, ok := y.cast.Values["separator"]; ok {
+		separate(v, separator)
+	}
+	w := wire{params: v, path: "/" + e.Type, rawPlus: s.quirks["rawPlus"] != ""}
+	if s.quirks["oneURL"] != "" {
+		w.path = ""
+	}
+	return w
+}
+
+// separate writes extensions as brands do that leave the asterisk out, or have another sign in its place.
+func separate(v url.Values, separator string) {
+	for _, name := range []string{"CallerIDNum", "CalledNumber", "CallerExtension", "CalledExtension"} {
+		if v.Has(name) {
+			v.Set(name, strings.Replace(v.Get(name), "*", separator, 1))
+		}
+	}
 }
 
 // VoipNowCallAPIID is the id under which UnifiedAPI knows a call, made from a symbol such as A1.

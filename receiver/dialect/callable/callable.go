@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/charset"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/form"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
 // Config is what the events do not tell.
@@ -41,7 +44,7 @@ func New(config Config) *Dialect { return &Dialect{config: config} }
 // Decode turns one notification into one event for each object in it. Events and statuses that no document lists are kept. It fails only
 // where it cannot tell what happened in which call, or when.
 func (d *Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
-	objects, err := split(request.Body)
+	objects, err := objectsOf(request)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +57,26 @@ func (d *Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
 		events = append(events, event)
 	}
 	return events, nil
+}
+
+// objectsOf takes the events from the body, or from the query where the body says nothing.
+func objectsOf(request callevent.Request) ([]json.RawMessage, error) {
+	if request.Query == "" || !form.Blank(request.Body) {
+		return split(charset.UTF8(request.Body, request.ContentType))
+	}
+	members := map[string]json.RawMessage{}
+	err := form.Walk(request, func(name, value string) error {
+		text, err := json.Marshal(value)
+		if members[name] = text; strings.HasPrefix(value, "{") && json.Valid([]byte(value)) { // meta
+			members[name] = json.RawMessage(value)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	object, err := json.Marshal(members)
+	return []json.RawMessage{object}, err
 }
 
 // split accepts one object, which is documented, and an array of them.
@@ -81,8 +104,7 @@ type notice struct {
 	event, status       string
 	from, to, extension string
 	at                  time.Time
-	tags                map[string]string
-	extra               map[string]string
+	attributes          map[string]string
 }
 
 func (d *Dialect) event(raw json.RawMessage, request callevent.Request) (callevent.Event, error) {
@@ -92,8 +114,9 @@ func (d *Dialect) event(raw json.RawMessage, request callevent.Request) (calleve
 	}
 	event := callevent.Event{
 		CallID: n.parent, Source: request.Source, Time: n.at, Received: request.ReceivedAt.UTC(), WireStatus: n.status,
-		Caller: d.party(n.from), Called: d.party(n.to), Tags: n.tags, Extra: n.extra, TransfersUntold: true,
+		Caller: d.party(n.from), Called: d.party(n.to), Attributes: n.attributes, TransfersUntold: true,
 	}
+	withhold(&event, n)
 	switch {
 	case event.Time.IsZero() && event.Received.IsZero():
 		return event, errors.New("the event has no usable timestamp (milliseconds since 1970) and no time of receipt: one of them is needed")
@@ -212,23 +235,33 @@ func device(event *callevent.Event, n *notice) {
 	}
 }
 
-// party is one side of a leg: a number, or a URI with or without scheme.
-func (d *Dialect) party(address string) callevent.Party {
-	address = strings.TrimPrefix(strings.TrimPrefix(address, "sips:"), "sip:")
+// party is one side of a leg: a number, or a URI with or without scheme and display name.
+func (d *Dialect) party(shown string) callevent.Party {
+	address := number.Address(number.Clean(shown))
 	user, domain, isURI := strings.Cut(address, "@")
 	if isURI {
-		domain, _, _ = strings.Cut(domain, ";")
-		p := callevent.Party{Number: user + "@" + domain, Local: d.ownsDomain(domain)}
+		p := callevent.Party{Number: address, Local: d.ownsDomain(domain)}
 		if p.Local {
 			p.Extension = user
 		}
 		return p
 	}
-	number := strings.TrimPrefix(address, "+")
-	return callevent.Party{Number: number, Own: d.owns(number)}
+	digits := strings.TrimPrefix(address, "+")
+	return callevent.Party{Number: digits, Own: d.owns(digits)}
 }
 
+// withhold takes the caller's number as hidden where Callable says so, or puts the number that was called in its place.
+func withhold(event *callevent.Event, n *notice) {
+	if number.Withheld(n.from) || event.Caller.Number == event.Called.Number {
+		event.Caller = callevent.Party{Withheld: true}
+	}
+}
+
+// ownsDomain reports whether a domain is one of the account's. The domain .invalid is nobody's, whatever the account says.
 func (d *Dialect) ownsDomain(domain string) bool {
+	if number.Nobodys(domain) {
+		return false
+	}
 	domain, _, _ = strings.Cut(domain, ":")
 	for _, own := range d.config.OwnDomains {
 		if strings.EqualFold(own, domain) {
@@ -238,12 +271,12 @@ func (d *Dialect) ownsDomain(domain string) bool {
 	return len(d.config.OwnDomains) == 0
 }
 
-func (d *Dialect) owns(number string) bool {
+func (d *Dialect) owns(digits string) bool {
 	for _, own := range d.config.OwnNumbers {
 		own = strings.TrimPrefix(own, "+")
 		prefix, isRange := strings.CutSuffix(own, "*")
-		if own == number || isRange && strings.HasPrefix(number, prefix) {
-			return number != ""
+		if own == digits || isRange && strings.HasPrefix(digits, prefix) {
+			return digits != ""
 		}
 	}
 	return false
@@ -294,9 +327,11 @@ func read(raw json.RawMessage) (*notice, error) {
 		case "timestamp":
 			n.at, known = moment(value)
 		case "meta":
-			n.tags, known = tags(value)
+			known = n.tag(value)
 		case "type":
 			known = text(value) == "voice"
+		case "accountid", "accountname": // who the integration is for
+			known = true
 		default:
 			if target := texts[lower]; target != nil {
 				*target, known = text(value), true
@@ -317,10 +352,14 @@ func (n *notice) keep(name string, value json.RawMessage) {
 	if plain == "" {
 		return
 	}
-	if n.extra == nil {
-		n.extra = map[string]string{}
+	n.attribute(name, plain)
+}
+
+func (n *notice) attribute(name, value string) {
+	if n.attributes == nil {
+		n.attributes = map[string]string{}
 	}
-	n.extra[name] = plain
+	n.attributes[name] = value
 }
 
 // text is a member as text; numbers are taken as they are written, null is nothing.
@@ -335,16 +374,16 @@ func text(value json.RawMessage) string {
 	return strings.ToValidUTF8(string(value), "\uFFFD")
 }
 
-// tags reads the call tags; texts only, as documented.
-func tags(value json.RawMessage) (map[string]string, bool) {
-	var all map[string]string
-	if err := json.Unmarshal(value, &all); err != nil {
-		return nil, false
+// tag reads the call tags; texts only, as documented.
+func (n *notice) tag(value json.RawMessage) (known bool) {
+	var tags map[string]string
+	if err := json.Unmarshal(value, &tags); err != nil {
+		return false
 	}
-	if len(all) == 0 {
-		return nil, true
+	for name, text := range tags {
+		n.attribute("tag."+name, text)
 	}
-	return all, true
+	return true
 }
 
 // moment reads milliseconds since 1970, as a number or as text.

@@ -41,7 +41,7 @@ func TestDevice(t *testing.T) {
 		Time: at, Received: received, Source: callevent.Source{Type: callevent.Phone, Number: "201"}, Flow: callevent.FlowIn,
 		Status: callevent.StatusAnswered, WireStatus: "connected", TransfersUntold: true,
 		Caller: callevent.Party{Number: "442079460123"}, Called: callevent.Party{Number: "442079460900", Own: true},
-		Tags: map[string]string{"campaign": "spring"}, Extra: map[string]string{"accountName": "Example Ltd", "hops": "[1,2]"},
+		Attributes: map[string]string{"tag.campaign": "spring", "hops": "[1,2]"},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -153,8 +153,8 @@ func TestMeta(t *testing.T) {
 	t.Parallel()
 	for wire, kept := range map[string]string{`null`: "", `{}`: "", `{"a":"b"}`: "", `{"a":1,"b":"c"}`: `{"a":1,"b":"c"}`, `"text"`: "text"} {
 		got := decode(t, account, object("P1", "call", "trying", `,"meta":`+wire))[0]
-		if got.Extra["meta"] != kept || (wire == `{"a":"b"}`) != (got.Tags["a"] == "b") {
-			t.Errorf("%s: tags %v, extra %v", wire, got.Tags, got.Extra)
+		if got.Attributes["meta"] != kept || (wire == `{"a":"b"}`) != (got.Attributes["tag.a"] == "b") {
+			t.Errorf("%s: attributes %v", wire, got.Attributes)
 		}
 	}
 }

@@ -26,7 +26,17 @@ type Settings struct {
 
 // New returns the dialect of a type of PBX, compared without case. It also reads calls from the PBX's history. Only LinuxBox says of every
 // unanswered call from outside that it was missed.
+//
+// What it returns is guarded: see [dialect.Guard].
 func New(pbx string, settings Settings) (dialect.Dialect, error) {
+	d, err := of(pbx, settings)
+	if err != nil {
+		return nil, err
+	}
+	return dialect.Guard(d), nil
+}
+
+func of(pbx string, settings Settings) (dialect.Dialect, error) {
 	switch strings.ToLower(pbx) {
 	case "ringme":
 		return history.Over(ringme.Dialect{}, callevent.VerdictNone), nil

@@ -34,10 +34,10 @@ func ReceivedAt(seconds int64) time.Time {
 // It returns the legs of the events; none where the request was refused.
 func Decode(t *testing.T, speaks dialect.Dialect, request callevent.Request) []correlation.Leg {
 	t.Helper()
-	events, err := speaks.Decode(request)
-	again, errAgain := speaks.Decode(request)
-	if (err == nil) != (errAgain == nil) || !cmp.Equal(events, again) {
-		t.Fatalf("decoded twice: %+v, %v and %+v, %v", events, err, again, errAgain)
+	events, err := decode(speaks, request)
+	repeated, errRepeated := decode(speaks, request)
+	if (err == nil) != (errRepeated == nil) || !cmp.Equal(events, repeated) {
+		t.Fatalf("decoded twice: %+v, %v and %+v, %v", events, err, repeated, errRepeated)
 	}
 	if err != nil {
 		if err.Error() == "" || len(err.Error()) > longestError {
@@ -51,6 +51,20 @@ func Decode(t *testing.T, speaks dialect.Dialect, request callevent.Request) []c
 	return correlation.Derive(events, correlation.DefaultRules())
 }
 
+// decode does what Guard adds, but panics as the dialect does.
+func decode(speaks dialect.Dialect, request callevent.Request) ([]callevent.Event, error) {
+	events, err := speaks.Decode(request)
+	if err != nil {
+		return nil, err
+	}
+	return dialect.Guard(decoded(events)).Decode(request)
+}
+
+// decoded is the dialect of events that are decoded already.
+type decoded []callevent.Event
+
+func (d decoded) Decode(callevent.Request) ([]callevent.Event, error) { return d, nil }
+
 func check(t *testing.T, e *callevent.Event) {
 	t.Helper()
 	if e.ID == "" || e.Type == "" || e.Time.IsZero() || e.Received.IsZero() {
@@ -58,6 +72,12 @@ func check(t *testing.T, e *callevent.Event) {
 	}
 	if e.Talk != nil && *e.Talk < 0 || e.Record != nil && e.Record.End.Before(e.Time) {
 		t.Fatalf("time runs backwards: %+v", e)
+	}
+	if (e.Caller.Withheld && e.Caller.Number != "") || e.Called.Withheld {
+		t.Fatalf("a number that is withheld and shown: %+v", e)
+	}
+	if len(e.Attributes) > dialect.MaxAttributes {
+		t.Fatalf("%d attributes", len(e.Attributes))
 	}
 	for _, text := range []string{e.ID, e.CallID, e.LegID, e.Side, e.Caller.Name, e.Caller.Number, e.Called.Number, e.WireStatus} {
 		if !utf8.ValidString(text) {

@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/charset"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
 // Limits of what can be shown in a CallLeg, in bytes.
@@ -28,12 +30,14 @@ type Form struct {
 	known  map[string]bool
 }
 
-// Read merges the parameters of query and body; the body wins. A missing content type is taken for a form.
+// Read merges the parameters of query and body; the body wins, unless it has no value. A missing content type is taken for a form.
 func Read(request callevent.Request) (*Form, error) {
 	f := &Form{values: map[string]string{}, names: map[string]string{}, known: map[string]bool{}}
 	err := Walk(request, func(name, value string) error {
 		lower := strings.ToLower(name)
-		f.values[lower], f.names[lower] = value, name
+		if value != "" || f.values[lower] == "" {
+			f.values[lower], f.names[lower] = value, name
+		}
 		return nil
 	})
 	if err != nil {
@@ -42,19 +46,28 @@ func Read(request callevent.Request) (*Form, error) {
 	return f, nil
 }
 
-// Walk hands each parameter to set, those of the query before those of the body, and ends with the first error.
+// Walk hands each parameter to set, those of the query before those of the body, and ends with the first error. A body that says nothing
+// may have any content type.
 func Walk(request callevent.Request, set func(name, value string) error) error {
-	body := strings.TrimSpace(request.Body)
-	if body != "" && !isForm(request.ContentType) {
-		return fmt.Errorf("content type %.64q: expected application/x-www-form-urlencoded", request.ContentType)
-	}
-	if err := walk(request.Query, set); err != nil {
+	if err := walk(request.Query, request.ContentType, set); err != nil {
 		return fmt.Errorf("query: %w", err)
 	}
-	if err := walk(body, set); err != nil {
+	if Blank(request.Body) {
+		return nil
+	}
+	if !isForm(request.ContentType) {
+		return fmt.Errorf("content type %.64q: expected application/x-www-form-urlencoded", request.ContentType)
+	}
+	if err := walk(strings.TrimSpace(request.Body), request.ContentType, set); err != nil {
 		return fmt.Errorf("body: %w", err)
 	}
 	return nil
+}
+
+// Blank reports whether a body says nothing. A POST with the event in its query has such a body.
+func Blank(body string) bool {
+	body = strings.TrimSpace(body)
+	return body == "" || body == "{}"
 }
 
 func isForm(contentType string) bool {
@@ -63,17 +76,17 @@ func isForm(contentType string) bool {
 	return media == "" || strings.EqualFold(media, "application/x-www-form-urlencoded")
 }
 
-func walk(encoded string, set func(name, value string) error) error {
+func walk(encoded, contentType string, set func(name, value string) error) error {
 	for pair := range strings.SplitSeq(encoded, "&") {
 		if pair == "" {
 			continue
 		}
 		name, value, _ := strings.Cut(pair, "=")
-		name, err := unescape(name)
+		name, err := unescape(name, contentType)
 		if err != nil {
 			return fmt.Errorf("parameter name: %w", err)
 		}
-		if value, err = unescape(value); err != nil {
+		if value, err = unescape(value, contentType); err != nil {
 			return fmt.Errorf("parameter %.64q: %w", name, err)
 		}
 		if err := set(name, value); err != nil {
@@ -83,25 +96,29 @@ func walk(encoded string, set func(name, value string) error) error {
 	return nil
 }
 
-// unescape repairs text that is not UTF-8: a display name in another encoding must not cost the call.
-func unescape(s string) (string, error) {
+// unescape makes UTF-8 of text in another encoding: a display name must not cost the call.
+func unescape(s, contentType string) (string, error) {
 	plain, err := url.QueryUnescape(s)
 	if err != nil {
 		return "", fmt.Errorf("%w: expected percent-encoded UTF-8", err)
 	}
-	return strings.ToValidUTF8(plain, "\uFFFD"), nil
+	return charset.UTF8(plain, contentType), nil
 }
 
-// Has tells whether a parameter was sent, be it without a value.
+// Has reports whether a parameter was sent, be it without a value.
 func (f *Form) Has(name string) bool {
 	_, ok := f.names[strings.ToLower(name)]
 	return ok
 }
 
-// Text is the first of the parameters that has a value, shortened to what can be shown. They are known from now on.
+// Text returns the first of the parameters that has a value, shortened to what can be shown. They are known from now on.
 func (f *Form) Text(names ...string) string {
 	return shortened(f.raw(names))
 }
+
+// Number returns the first of the parameters that has a value, as a number: see [number.Clean]. One that is longer than shown is left among
+// the unknown parameters.
+func (f *Form) Number(names ...string) string { return number.Clean(f.Short(names...)) }
 
 // Short is as [Form.Text], for what is not worth cutting: a longer value is left among the unknown ones.
 func (f *Form) Short(names ...string) string {
@@ -127,7 +144,7 @@ func (f *Form) raw(names []string) string {
 	return found
 }
 
-// ID is a parameter that must not be shortened, as it would become another.
+// ID returns a parameter that must not be shortened, as it would become another.
 func (f *Form) ID(name string) (string, error) {
 	value := f.raw([]string{name})
 	if len(value) > idLength {
@@ -139,7 +156,7 @@ func (f *Form) ID(name string) (string, error) {
 // Keep leaves a parameter among the unknown ones, because its value is not understood.
 func (f *Form) Keep(name string) { delete(f.known, strings.ToLower(name)) }
 
-// Rest are the parameters with a value that nobody asked for, under their names as sent; nil where there are none.
+// Rest returns the parameters with a value that nobody asked for, under their names as sent; nil where there are none.
 func (f *Form) Rest() map[string]string {
 	var rest map[string]string
 	for lower, value := range f.values {

@@ -35,6 +35,9 @@ func TestQueryAndBodyAreMerged(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"A b": "c&d"}, f.Rest()); diff != "" {
 		t.Errorf("unknown parameters (-want +got):\n%s", diff)
 	}
+	if f := read(t, "a=b", "a=&c="); f.Text("a") != "b" || !f.Has("c") {
+		t.Error("a parameter without a value takes the place of one with a value")
+	}
 	f.Keep("Flow")
 	if f.Rest()["Flow"] != "in" {
 		t.Error("a parameter that is not understood is lost")
@@ -69,10 +72,16 @@ func TestDigest(t *testing.T) {
 func TestNoForm(t *testing.T) {
 	t.Parallel()
 	for _, request := range []callevent.Request{
-		{Body: "{}", ContentType: "application/json"}, {Query: "a=%zz"}, {Body: "%=1"},
+		{Body: `{"a":"b"}`, ContentType: "application/json"}, {Query: "a=%zz"}, {Body: "%=1"},
 	} {
 		if _, err := form.Read(request); err == nil {
 			t.Errorf("%+v is taken for a form", request)
+		}
+	}
+	for _, body := range []string{"", " ", "{}", "{}\n"} {
+		f, err := form.Read(callevent.Request{Query: "a=b", Body: body, ContentType: "application/json"})
+		if err != nil || f.Text("a") != "b" {
+			t.Errorf("a body %q that says nothing costs the query: %v", body, err)
 		}
 	}
 	if f, err := form.Read(callevent.Request{Query: "a=%ff"}); err != nil || f.Text("a") != "\uFFFD" {

@@ -14,6 +14,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
 // Over reads records of the PBX's history, and leaves everything else to the PBX's dialect. The verdict is what the record of an unanswered
@@ -82,7 +83,7 @@ func (r reader) event(record *callhistory.Record, received time.Time) callevent.
 		event.Talk = &talk
 	}
 	sides(&event, record)
-	event.Verdict = r.judge(&event)
+	event.Verdict = r.decide(&event)
 	return event
 }
 
@@ -121,19 +122,26 @@ func source(record *callhistory.Record) callevent.Source {
 // internal.
 func sides(event *callevent.Event, record *callhistory.Record) {
 	own := record.Extension
-	from, to := callevent.Party{Number: record.From, Name: record.FromName}, callevent.Party{Number: record.To}
-	from.Local, to.Local = isExtension(record.From, own), isExtension(record.To, own)
+	from, to := party(record.From, own), party(record.To, own)
+	from.Name = record.FromName
 	if record.Flow == callhistory.In {
+		switch outside := record.DID != ""; { // a call through a public number has no extension for a caller
+		case number.Withheld(record.From), outside && from.Local && !from.Guessed:
+			from = callevent.Party{Name: record.FromName, Withheld: true}
+		case outside:
+			from.Local, from.Guessed = false, false
+		}
 		event.DID = record.DID
 		if own != "" {
 			to = callevent.Party{Number: own, Extension: own, ExtensionID: record.ExtensionID, Local: true}
 		}
 	} else {
-		if from.Number == "" {
+		if number.Withheld(from.Number) { // from the other side
 			from.Number = own
 		}
 		from.Extension, from.ExtensionID = own, record.ExtensionID
 		from.Local = from.Local || own != "" && to.Local
+		from.Guessed = false
 		if event.Source == (callevent.Source{}) { // sent on to a number outside, by nobody in particular
 			event.Level, event.Transferred = callevent.LevelOutside, true
 		}
@@ -141,21 +149,25 @@ func sides(event *callevent.Event, record *callhistory.Record) {
 	event.Caller, event.Called = from, to
 }
 
-// isExtension tells a number that has the form of the own extension: 1234*102, or where there is no asterisk at most four digits.
-func isExtension(number, own string) bool {
-	prefix, short, ok := strings.Cut(number, "*")
-	if ok || strings.Contains(own, "*") {
-		return digits(prefix) && digits(short)
+// party takes a number for an extension that has the form of the own one: 1234*102; where there is no asterisk, as many digits, with the same
+// client in front of long ones. Emergency numbers may be as short as that: events know better.
+func party(shown, own string) callevent.Party {
+	const shortest, client, longest = 7, 4, 4
+	p := callevent.Party{Number: shown}
+	switch {
+	case strings.Contains(shown+own, "*"):
+		p.Local = number.Extended(shown)
+	case len(own) >= shortest && len(shown) == len(own):
+		p.Local = number.Digits(shown) && shown[:client] == own[:client]
+	case len(shown) <= longest && number.Digits(shown) && (own == "" || len(shown) == len(own)):
+		p.Local, p.Guessed = true, true
 	}
-	const longest = 4
-	return len(number) <= longest && digits(number)
+	return p
 }
 
-func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
-
-// judge says who decides whether the caller was served. Queues and voice menus may say so themselves, by Bridged; where they do not, their
+// decide says who decides whether the caller was served. Queues and voice menus may say so themselves, by Bridged; where they do not, their
 // own answer says nothing of the caller, but without any leg that was tried he was perhaps served all the same.
-func (r reader) judge(event *callevent.Event) callevent.Verdict {
+func (r reader) decide(event *callevent.Event) callevent.Verdict {
 	ofSystem := event.Source.Type == callevent.Queue || event.Source.Type == callevent.IVR
 	switch {
 	case event.Flow != callevent.FlowIn, event.Bridged != nil, !ofSystem && r.verdict == callevent.VerdictNone:

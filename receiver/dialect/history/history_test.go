@@ -103,7 +103,11 @@ func TestSides(t *testing.T) {
 		{`,"flow":"Out","extension":"1234*101","from":"12025550100","to":"1234*102"`,
 			callevent.Party{Number: "12025550100", Extension: "1234*101", Local: true}, callevent.Party{Number: "1234*102", Local: true}, ""},
 		{`,"flow":"Out","extension":"10","from":"10","to":"11","did":"2025550100"`,
-			callevent.Party{Number: "10", Extension: "10", Local: true}, callevent.Party{Number: "11", Local: true}, ""},
+			callevent.Party{Number: "10", Extension: "10", Local: true}, callevent.Party{Number: "11", Local: true, Guessed: true}, ""},
+		{`,"flow":"Out","extension":"10","from":"10","to":"112"`,
+			callevent.Party{Number: "10", Extension: "10", Local: true}, callevent.Party{Number: "112"}, ""},
+		{`,"flow":"Out","extension":"1234*101","from":"anonymous","to":"+12025550143"`,
+			callevent.Party{Number: "1234*101", Extension: "1234*101"}, callevent.Party{Number: "+12025550143"}, ""},
 		{`,"flow":"Out","from":"2025550143","to":"2025550177"`, callevent.Party{Number: "2025550143"}, callevent.Party{Number: "2025550177"},
 			callevent.LevelOutside},
 	} {

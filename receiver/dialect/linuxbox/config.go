@@ -35,7 +35,9 @@ const (
 	CallerType       Name = "CallerType"
 	CallerNumber     Name = "CallerNumber"
 	CallerName       Name = "CallerName"
+	CallerLine       Name = "CallerLine"
 	CalledNumber     Name = "CalledNumber"
+	CalledLine       Name = "CalledLine"
 	Line             Name = "Line"
 	LineName         Name = "LineName"
 	TransferringLine Name = "TransferringLine"
@@ -58,7 +60,9 @@ var events = map[string]Name{
 var parameters = map[Name][]string{
 	CallID: {"call_id"}, EventID: {"cel_id"}, Time: {"ts"}, CustomCallID: {"custom_call_id"}, RecordName: {"record_name"},
 	CallerType: {"caller_type"}, CallerNumber: {"caller_num"}, CallerName: {"caller_name"},
+	CallerLine:   {"caller_exten"},
 	CalledNumber: {"called_num", "dialed_num", "target_num"},
+	CalledLine:   {"dialed_exten"},
 	Line:         {"exten_num", "line_num"}, LineName: {"exten_name", "line_name"},
 	TransferringLine: {"transfering_exten", "transferring_exten"}, //nolint:misspell // as it is on the wire
 	Answered:         {"call_answered"}, AnsweringLine: {"answering_exten"}, LastDialledLine: {"last_dialed_exten"},
@@ -74,7 +78,8 @@ type Config struct {
 	Events map[string]Name
 	// Parameters adds names of parameters, in the same way. They outrank the default ones.
 	Parameters map[string]Name
-	// Lines are the numbers of the PBX's own lines. Default: every number of at most four digits is one.
+	// Lines are the numbers of the PBX's own lines. Default: every number of at most four digits is one, unless the PBX says which side is
+	// outside.
 	Lines []string
 	// SelfServiceIsMissed takes a call that the voice menu answered, and that was sent to no line, as missed. By default the caller is
 	// taken to have got what he wanted.

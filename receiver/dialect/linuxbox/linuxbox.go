@@ -7,6 +7,7 @@
 package linuxbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/form"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
 // repeat is how long after it an identical notification is the same event, where it has neither an id nor a time.
@@ -39,6 +41,7 @@ type notification struct {
 
 	callerType, direction    string
 	caller, called           callevent.Party
+	shown                    string // the caller's number as sent
 	line, lineName, transfer string
 	base                     callevent.Event // what all events of this notification share
 }
@@ -63,7 +66,7 @@ func (d *Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
 		return nil, err
 	}
 	events := n.events()
-	events[0].Extra = f.Rest()
+	events[0].Attributes = f.Rest()
 	return events, nil
 }
 
@@ -81,6 +84,8 @@ func (n *notification) text(name Name) string { return n.form.Text(n.dialect.par
 
 func (n *notification) short(name Name) string { return n.form.Short(n.dialect.parameters[name]...) }
 
+func (n *notification) number(name Name) string { return n.form.Number(n.dialect.parameters[name]...) }
+
 func (n *notification) id(name Name) (string, error) {
 	for _, wire := range n.dialect.parameters[name] {
 		if value, err := n.form.ID(wire); err != nil || value != "" {
@@ -88,6 +93,13 @@ func (n *notification) id(name Name) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// keep leaves a parameter among the unknown ones.
+func (n *notification) keep(name Name) {
+	for _, wire := range n.dialect.parameters[name] {
+		n.form.Keep(wire)
+	}
 }
 
 func (n *notification) read(request callevent.Request) error {
@@ -103,26 +115,88 @@ func (n *notification) read(request callevent.Request) error {
 		return err
 	}
 	n.callerType, n.direction = strings.ToLower(n.short(CallerType)), strings.ToLower(n.short(Direction))
-	n.caller, n.called = n.party(n.short(CallerNumber)), n.party(n.short(CalledNumber))
-	n.caller.Name = n.text(CallerName)
-	n.line, n.lineName, n.transfer = n.short(Line), n.text(LineName), n.short(TransferringLine)
+	n.line, n.lineName, n.transfer = n.number(Line), n.text(LineName), n.number(TransferringLine)
+	n.called = n.calledParty()
+	n.shown = n.number(CallerNumber)
+	n.caller = n.callerParty(n.number(CallerLine))
+	n.caller.Name = number.Clean(n.text(CallerName))
 	return n.stamp(request.ReceivedAt)
 }
 
-func (n *notification) party(number string) callevent.Party {
-	p := callevent.Party{Number: number, Local: n.dialect.isLine(number)}
+// callerParty is the side that calls. direction and caller_type say whether it is outside, whatever the number looks like; a line may show
+// its public number, and is then in caller_exten, if anywhere.
+func (n *notification) callerParty(line string) callevent.Party {
+	switch {
+	case n.fromOutside() && (number.Withheld(n.shown) || n.ours(n.shown, line)):
+		return callevent.Party{Withheld: true}
+	case n.fromOutside():
+		return callevent.Party{Number: n.shown}
+	case line != "":
+		return callevent.Party{Number: line, Extension: line, Local: true}
+	case n.shown != "" && number.Withheld(n.shown):
+		return callevent.Party{Withheld: true, Local: n.fromInside()}
+	case n.fromInside() && number.Public(n.shown):
+		return callevent.Party{Number: n.shown, Local: true}
+	case n.fromInside() && n.shown != "":
+		return callevent.Party{Number: n.shown, Extension: n.shown, Local: true}
+	default:
+		return n.guess(n.shown)
+	}
+}
+
+// calledParty is the side that is called.
+func (n *notification) calledParty() callevent.Party {
+	dialled, line := n.number(CalledNumber), n.number(CalledLine)
+	switch {
+	case n.direction == "outgoing", n.name == ExternalRinging, n.name == ExternalAnswered:
+		return callevent.Party{Number: dialled}
+	case n.direction == "internal" && line != "":
+		return callevent.Party{Number: line, Extension: line, Local: true}
+	case n.direction == "internal":
+		return callevent.Party{Number: dialled, Local: dialled != ""}
+	default:
+		return n.guess(dialled)
+	}
+}
+
+// guess takes a number for a line by its form, or by the list of lines, which is certain.
+func (n *notification) guess(s string) callevent.Party {
+	p := callevent.Party{Number: s, Local: n.dialect.isLine(s)}
 	if p.Local {
-		p.Extension = number
+		p.Extension, p.Guessed = s, n.dialect.lines == nil
 	}
 	return p
 }
 
-func (d *Dialect) isLine(number string) bool {
+// fromOutside reports whether the PBX says that the caller is outside. Types of callers that no document lists are.
+func (n *notification) fromOutside() bool {
+	switch n.direction {
+	case "incoming":
+		return true
+	case "outgoing", "internal":
+		return false
+	}
+	return !n.madeInside()
+}
+
+// fromInside reports whether the PBX says that the caller is a line.
+func (n *notification) fromInside() bool {
+	return n.direction == "outgoing" || n.direction == "internal" || n.direction == "" && n.callerType == "internal"
+}
+
+// ours reports whether the number shown for a caller from outside is one of the PBX itself: that of the queue in place of the customer's.
+func (n *notification) ours(shown, line string) bool {
+	queue := n.short(Queue)
+	n.keep(Queue)
+	return shown == line || shown == n.called.Number || shown == queue || n.dialect.lines[shown]
+}
+
+func (d *Dialect) isLine(s string) bool {
 	if d.lines != nil {
-		return d.lines[number]
+		return d.lines[s]
 	}
 	const longest = 4
-	return number != "" && len(number) <= longest && strings.Trim(number, "0123456789") == ""
+	return len(s) <= longest && number.Digits(s)
 }
 
 // stamp sets time and id: cel_id where there is one, else event, call, time and line, else all parameters, which mean the same event for a
@@ -138,9 +212,7 @@ func (n *notification) stamp(received time.Time) error {
 		return errors.New("the event has no usable ts and no time of receipt: one of them is needed")
 	case !ok:
 		n.base.Time = n.base.Received
-		for _, name := range n.dialect.parameters[Time] {
-			n.form.Keep(name)
-		}
+		n.keep(Time)
 	}
 	eventID, err := n.id(EventID)
 	if err != nil {
@@ -231,8 +303,11 @@ func (n *notification) inward(t callevent.Type, line string) callevent.Event {
 func (n *notification) outward(t callevent.Type, line string) callevent.Event {
 	e := n.base
 	e.Type, e.Side, e.Flow, e.Source, e.Caller, e.Called = t, line, callevent.FlowOut, source(line), n.caller, n.called
-	if e.Caller.Number == "" {
-		e.Caller = callevent.Party{Number: line, Extension: line, Name: n.lineName, Local: true}
+	switch {
+	case line == "": // it is told only by its public number
+		e.Side, e.Source = n.caller.Number, n.base.Source
+	case e.Caller.Number == "", e.Caller.Extension == "":
+		e.Caller = callevent.Party{Number: line, Extension: line, Name: cmp.Or(n.caller.Name, n.lineName), Local: true}
 	}
 	return e
 }
@@ -257,8 +332,12 @@ func (n *notification) dial() callevent.Event {
 		return e
 	case n.transfer != "" && n.called.Number != "":
 		return n.outside(callevent.DialOut)
+	case n.callerType == "internal" && n.untold(): // of the line; the ring or the answer will tell
+		e := n.progress("")
+		e.Caller = n.caller
+		return e
 	case n.madeInside() && n.caller.Local:
-		return n.outward(callevent.DialOut, n.caller.Number)
+		return n.outward(callevent.DialOut, n.caller.Extension)
 	case n.callerType == "originate" || n.callerType == "dialer":
 		return n.outside(callevent.DialOut)
 	case n.name == Dial && n.called.Local: // the other dialects tell of the ring
@@ -271,7 +350,7 @@ func (n *notification) dial() callevent.Event {
 	return e
 }
 
-// madeInside tells a call that a line or the information system made. Unknown types of callers are outside; 2019 has no types.
+// madeInside reports whether a line or the information system made the call. Unknown types of callers are outside; 2019 has no types.
 func (n *notification) madeInside() bool {
 	switch n.callerType {
 	case "internal", "originate", "dialer", "":
@@ -281,7 +360,12 @@ func (n *notification) madeInside() bool {
 	}
 }
 
-// ofCaller tells that the event is about the line that makes the call, which for a call of the information system is rung first.
+// untold reports whether the beginning of the call did not say which line makes it: lines may show their public numbers there.
+func (n *notification) untold() bool {
+	return n.caller.Extension == "" || n.name != Dial && n.shown != n.caller.Extension
+}
+
+// ofCaller reports whether the event is about the line that makes the call, which for a call of the information system is rung first.
 func (n *notification) ofCaller() bool {
 	return n.direction == "outgoing" || n.line == n.caller.Number || n.callerType == "originate" && !n.caller.Local
 }
@@ -291,8 +375,14 @@ func (n *notification) ringing() callevent.Event {
 	switch {
 	case n.line == "" && n.name == ExternalRinging && n.called.Number != "" && !n.caller.Local:
 		return n.outside(callevent.DialOut)
+	case n.line != "" && n.direction == "outgoing" && n.callerType == "internal" && n.untold():
+		return n.outward(callevent.DialOut, n.line)
 	case n.line == "", n.name == ExternalRinging, n.ofCaller():
-		return n.progress(n.line)
+		e := n.progress(n.line)
+		if !n.called.Guessed {
+			e.Called = n.called
+		}
+		return e
 	}
 	e := n.inward(callevent.DialIn, n.line)
 	e.Status, e.Lapses = callevent.StatusRinging, true
@@ -310,13 +400,10 @@ func (n *notification) lineAnswered() callevent.Event {
 }
 
 func (n *notification) externalAnswered() callevent.Event {
-	line := n.line
-	if line == "" && n.caller.Local {
-		line = n.caller.Number
-	}
+	line := cmp.Or(n.line, n.caller.Extension)
 	var e callevent.Event
 	switch {
-	case line != "" && n.madeInside():
+	case (line != "" || n.caller.Local) && n.madeInside():
 		e = n.outward(callevent.Answer, line)
 	case n.called.Number != "":
 		e = n.outside(callevent.Answer)
@@ -343,37 +430,37 @@ func (n *notification) end() []callevent.Event {
 	e := n.whole(callevent.CallEnd)
 	answered, known := boolean(n.text(Answered))
 	if !known {
-		for _, name := range n.dialect.parameters[Answered] {
-			n.form.Keep(name)
-		}
+		n.keep(Answered)
 	}
-	by, tried := n.short(AnsweringLine), n.short(LastDialledLine)
+	by, tried := n.number(AnsweringLine), n.number(LastDialledLine)
 	events := []callevent.Event{e}
 	switch n.callerType {
 	case "originate", "dialer":
 		events[0].Flow = callevent.FlowOut
 	case "internal":
 		events[0].Flow = callevent.FlowOut
-		if answered && n.caller.Local {
-			events = append(events, n.hasAnswered(n.caller.Number))
+		if answered && n.caller.Extension != "" {
+			events = append(events, n.hasAnswered(n.caller.Extension))
 		}
-		if by != "" && by != n.caller.Number {
+		if by != "" && by != n.caller.Extension {
 			events = append(events, n.hasAnswered(by))
 		}
 	case "":
 		events[0].Verdict = callevent.VerdictLegs
 	default:
 		events[0].Flow = callevent.FlowIn
-		n.judge(&events[0], answered, known, by, tried)
+		n.decide(&events[0], answered, known, by, tried)
 		if by != "" {
 			events = append(events, n.hasAnswered(by))
+		} else if tried != "" {
+			events[0].Source = source(tried) // where the caller was last
 		}
 	}
 	return events
 }
 
-// judge says whether a call from outside was taken. That call_answered is set without an answering line may be the voice menu's doing.
-func (n *notification) judge(e *callevent.Event, answered, known bool, by, tried string) {
+// decide says whether a call from outside was taken. That call_answered is set without an answering line may be the voice menu's doing.
+func (n *notification) decide(e *callevent.Event, answered, known bool, by, tried string) {
 	switch {
 	case !known, answered && by == "" && tried != "":
 		e.Verdict = callevent.VerdictLegs
@@ -388,7 +475,7 @@ func (n *notification) judge(e *callevent.Event, answered, known bool, by, tried
 
 func (n *notification) hasAnswered(line string) callevent.Event {
 	e := n.inward(callevent.HasAnswered, line)
-	if line == n.caller.Number {
+	if line == n.caller.Extension {
 		e = n.outward(callevent.HasAnswered, line)
 	}
 	e.ID += "/answered/" + line

@@ -47,7 +47,7 @@ func TestDialectA(t *testing.T) {
 		ID: got.ID, Type: callevent.Answer, CallID: "1600907305.605", Side: "10", Time: at, Received: received,
 		Source: callevent.Source{Type: callevent.Phone, Number: "10"}, Flow: callevent.FlowIn, Status: callevent.StatusAnswered,
 		Caller: callevent.Party{Number: "2025550143"}, Called: callevent.Party{Number: "10", Name: "Reception", Extension: "10", Local: true},
-		RecordingID: "R", ByUser: true, TransfersUntold: true, Extra: map[string]string{"x_tag": "a"},
+		RecordingID: "R", ByUser: true, TransfersUntold: true, Attributes: map[string]string{"x_tag": "a"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -155,8 +155,8 @@ func TestTime(t *testing.T) {
 			t.Errorf("%s: %v, want %v", wire, got.Time, want)
 		}
 	}
-	if got := decode(t, "", "event=dial&call_id=k1&ts=yesterday"); got.Extra["ts"] != "yesterday" {
-		t.Errorf("a ts that is not understood is lost: %v", got.Extra)
+	if got := decode(t, "", "event=dial&call_id=k1&ts=yesterday"); got.Attributes["ts"] != "yesterday" {
+		t.Errorf("a ts that is not understood is lost: %v", got.Attributes)
 	}
 }
 

@@ -1,50 +1,71 @@
 package ringme
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
+)
 
 // nameLength is how many characters of a display name are kept.
 const nameLength = 256
 
-// isExtension tells whether a number is an extension: [0-9]{3,6}*[0-9]{2,4} with a literal asterisk.
-func isExtension(number string) bool {
-	client, short, ok := strings.Cut(number, "*")
-	return ok && digits(client, 3, 6) && digits(short, 2, 4)
+// isExtension reports whether a number is an extension: [0-9]{3,6}*[0-9]{2,4} with a literal asterisk.
+func isExtension(s string) bool {
+	client, short, ok := number.Split(s)
+	return ok && 3 <= len(client) && len(client) <= 6 && 2 <= len(short) && len(short) <= 4
 }
 
-func digits(s string, least, most int) bool {
-	if len(s) < least || len(s) > most {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return true
-}
-
-// beforeDomain cuts the PBX's domain off an extension.
-func beforeDomain(extension string) string {
-	number, _, _ := strings.Cut(extension, "@")
-	return number
-}
-
-// shortNumber is what one dials inside the account, 101 of 1234*101; empty where there is none.
-func shortNumber(extension string) string {
-	_, short, _ := strings.Cut(extension, "*")
-	return short
-}
-
-// plain is a number as it should have been sent: an extension without its domain, and with the plus that a careless PBX did not encode
-// and that form decoding made a space.
-func plain(number string) string {
-	if local := beforeDomain(number); isExtension(local) {
+// plain is a number as it should have been sent: an extension without its domain.
+func plain(sent string) string {
+	cleaned := number.Clean(sent)
+	if local := number.WithoutDomain(cleaned); isExtension(local) {
 		return local
 	}
-	if len(number) > 1 && number[0] == ' ' && digits(number[1:2], 1, 1) {
-		return "+" + number[1:]
+	return cleaned
+}
+
+// trunk reports whether an extension is the one that direct calls from outside show as their caller: 0000*000@sip.example.com.
+func trunk(extension string) bool {
+	client, short, ok := number.Split(extension)
+	return ok && strings.Trim(client+short, "0") == ""
+}
+
+// sides says what the numbers of a call's event are, taken together.
+func (f *form) sides(e *callevent.Event) {
+	if trunk(e.Caller.Extension) {
+		e.Caller.Extension, e.Caller.ExtensionID = "", ""
 	}
-	return number
+	switch own := e.Flow == callevent.FlowOut && !e.Transferred && e.Source.Type != callevent.Queue; {
+	case own && number.Withheld(e.Caller.Number): // from the other side
+		e.Caller.Number, e.Caller.Local = e.Caller.Extension, e.Caller.Extension != ""
+	case own && e.Source.Type == callevent.Phone && e.Called.Extension != "":
+		e.Caller.Local = true // whatever number the extension shows to the other one
+	case own:
+	case e.Remote == "" && f.withheld(e):
+		if e.Caller.Local { // so is the name
+			e.Caller.Name = ""
+		}
+		e.Caller.Number, e.Caller.Local, e.Caller.Withheld = "", false, true
+	}
+}
+
+// withheld reports whether the event shows no number of the caller: the PBX says so, or puts a number of its own in the place, such as
+// that of the queue. Of calls that came through a public number, no extension is the caller.
+func (f *form) withheld(e *callevent.Event) bool {
+	shown := e.Caller.Number
+	switch {
+	case f.sent(remoteNumber) && number.Withheld(f.values[remoteNumber]) && f.values[remoteNumber] != "":
+		return true
+	case shown != "" && number.Withheld(shown):
+		return true
+	case e.Flow == callevent.FlowOut:
+		return shown == ""
+	case shown == "":
+		return e.DID != "" || f.sent(callerIDNum) || f.sent(callerNum)
+	default:
+		return e.Caller.Local && (e.DID != "" || shown == e.Called.Number || number.Names(shown, e.Source.Number))
+	}
 }
 
 func shortened(name string) string {

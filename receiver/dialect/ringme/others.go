@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
 // agentEvent decodes agent-login and agent-logout ("Queue Agent events"), which carry neither a type nor a time.
@@ -63,7 +64,7 @@ func (f *form) statusEvent(request callevent.Request) (callevent.Event, error) {
 // outsideCalls holds what the events of agents and of phones have in common; the extension that they are about is the called one.
 func (f *form) outsideCalls(request callevent.Request) callevent.Event {
 	event := callevent.Event{Source: request.Source}
-	event.Called.Extension = beforeDomain(f.values[extensionName])
+	event.Called.Extension = number.WithoutDomain(f.values[extensionName])
 	event.Called.ExtensionID = f.values[extensionID]
 	if event.Source == (callevent.Source{}) {
 		event.Source.Number, event.Source.ID = event.Called.Extension, event.Called.ExtensionID

@@ -130,11 +130,15 @@ func lookup(name string) (param, bool) {
 
 // form holds the decoded parameters of one notification.
 type form struct {
-	values [params]string
-	extra  map[string]string
+	values  [params]string
+	present [params]bool
+	extra   map[string]string
 }
 
-// newForm merges the parameters of query and body; the body wins ("Extension Number Events": parameters are the body of a POST and the
+// sent reports whether a parameter was sent, be it without a value.
+func (f *form) sent(p param) bool { return f.present[p] }
+
+// newForm merges the parameters of query and body; the body wins, unless it has no value ("Extension Number Events": parameters are the body of a POST and the
 // query of a GET).
 func newForm(request callevent.Request) (*form, error) {
 	f := &form{}
@@ -153,12 +157,18 @@ func (f *form) set(name, value string) error {
 	if limit := specs[p].length; len(value) > limit {
 		return fmt.Errorf("parameter %s has %d bytes: at most %d are expected", specs[p].name, len(value), limit)
 	}
-	f.values[p] = value
+	f.present[p] = true
+	if value != "" {
+		f.values[p] = value
+	}
 	return nil
 }
 
 // keep stores what the dialect does not understand: unknown parameters must be kept, not refused.
 func (f *form) keep(name, value string) {
+	if value == "" {
+		return
+	}
 	if f.extra == nil {
 		f.extra = map[string]string{}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
 // Dialect decodes RingMe's notifications. The zero value is ready for use, by many goroutines at once.
@@ -28,7 +29,7 @@ func (Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	event.Extra = f.extra
+	event.Attributes = f.extra
 	return []callevent.Event{event}, nil
 }
 
@@ -97,6 +98,9 @@ func (f *form) callEvent(request callevent.Request) (callevent.Event, error) {
 	if event.Source == (callevent.Source{}) {
 		event.Source = sender(&event)
 	}
+	if ofCall(event.Type) {
+		f.sides(&event)
+	}
 	if err := f.times(&event, request.ReceivedAt); err != nil {
 		return event, err
 	}
@@ -135,15 +139,15 @@ func (f *form) called() callevent.Party {
 	return f.party(f.first(calledNumber, calledNum), "", calledExtension, calledExtensionID)
 }
 
-func (f *form) party(number, name string, extension, id param) callevent.Party {
+func (f *form) party(shown, name string, extension, id param) callevent.Party {
 	p := callevent.Party{
-		Number:      plain(number),
-		Name:        shortened(name),
-		Extension:   beforeDomain(f.values[extension]),
+		Number:      plain(shown),
+		Name:        shortened(number.Clean(name)),
+		Extension:   number.WithoutDomain(f.values[extension]),
 		ExtensionID: f.values[id],
 	}
 	// The rules that ask for an extension id ask for a numeric one.
-	if !digits(p.ExtensionID, 1, shortLength) {
+	if !number.Digits(p.ExtensionID) {
 		f.keepParam(id)
 		p.ExtensionID = ""
 	}
@@ -151,19 +155,23 @@ func (f *form) party(number, name string, extension, id param) callevent.Party {
 		f.keepParam(extension)
 		p.Extension = ""
 	}
-	p.Local = isExtension(p.Number) || p.Number != "" && p.Number == shortNumber(p.Extension)
+	if local := number.WithoutDomain(p.Number); number.Names(local, p.Extension) {
+		p.Number = local
+	}
+	p.Local = isExtension(p.Number) || number.Names(p.Number, p.Extension)
 	return p
 }
 
 // remote is the outside number behind a call that was handed over by #1 or *2. An extension there is no outside number: it is the caller
 // of an internal call that was handed over.
 func (f *form) remote(event *callevent.Event) {
-	number := plain(f.values[remoteNumber])
-	if isExtension(number) {
-		event.Caller.Number, event.Caller.Local = number, true
-		return
+	remote := plain(f.values[remoteNumber])
+	switch {
+	case isExtension(remote):
+		event.Caller.Number, event.Caller.Local = remote, true
+	case !number.Withheld(remote):
+		event.Remote = remote
 	}
-	event.Remote = number
 }
 
 func (f *form) number(p param) string { return plain(f.values[p]) }
@@ -297,7 +305,7 @@ func sender(event *callevent.Event) callevent.Source {
 	if source.Number == "" && isExtension(own.Number) {
 		source.Number = own.Number
 	}
-	if source.ID == "" && digits(id, 1, shortLength) {
+	if source.ID == "" && number.Digits(id) && len(id) <= shortLength {
 		source.ID = id
 	}
 	return source

@@ -51,7 +51,7 @@ func TestDecodeHangup(t *testing.T) {
 		Caller: callevent.Party{Number: "+12025550143", Name: "Jürgen"},
 		Called: callevent.Party{Number: "1234*101", Extension: "1234*101", ExtensionID: "5101", Local: true},
 		DID:    "12025550100", Talk: new(time.Minute), CallBackID: "b1", ControlID: "1000000001-x", RecordingID: "5101-r1",
-		Extra: map[string]string{"Tag": "newsletter"},
+		Attributes: map[string]string{"Tag": "newsletter"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("event (-want +got):\n%s", diff)
@@ -81,8 +81,8 @@ func TestDecodeTolerates(t *testing.T) {
 			func(e callevent.Event) any { return e.Caller.Number }, "2"},
 		{"a raw plus", base + "EventType=dial-in&CallerIDNum=+12025550143",
 			func(e callevent.Event) any { return e.Caller.Number }, "+12025550143"},
-		{"a space that is none", base + "EventType=dial-in&CallerIDNum=+anonymous",
-			func(e callevent.Event) any { return e.Caller.Number }, " anonymous"},
+		{"a blank before a word", base + "EventType=dial-in&CallerIDNum=+anonymous",
+			func(e callevent.Event) any { return []any{e.Caller.Number, e.Caller.Withheld} }, []any{"", true}},
 		{"a domain in a number", base + "EventType=dial-in&CalledNumber=1234*101@sip.example.com",
 			func(e callevent.Event) any { return e.Called.Number }, "1234*101"},
 		{"the asterisk is literal", base + "EventType=dial-in&CallerIDNum=1234101",
@@ -94,7 +94,7 @@ func TestDecodeTolerates(t *testing.T) {
 		{"a queue rings on the customer's behalf", base + "EventType=dial-in&CallerIDNum=%2B12025550143&CallerExtension=1234*900@x&CallerExtensionID=5900",
 			func(e callevent.Event) any { return []any{e.Caller.Local, e.Caller.ExtensionID} }, []any{false, "5900"}},
 		{"an extension id that is no number", base + "EventType=dial-in&CallerExtensionID=none",
-			func(e callevent.Event) any { return []any{e.Caller.ExtensionID, e.Extra["CallerExtensionID"]} }, []any{"", "none"}},
+			func(e callevent.Event) any { return []any{e.Caller.ExtensionID, e.Attributes["CallerExtensionID"]} }, []any{"", "none"}},
 		{"Transfered", base + "EventType=dial-out&Transfered=Yes", func(e callevent.Event) any { return e.Transferred }, true}, //nolint:misspell // as it is on the wire
 		{"Transferred", base + "EventType=dial-out&Transferred=yes", func(e callevent.Event) any { return e.Transferred }, true},
 		{"not transferred", base + "EventType=dial-out&Transfered=no", //nolint:misspell // as it is on the wire
@@ -102,7 +102,7 @@ func TestDecodeTolerates(t *testing.T) {
 		{"Bridged", base + "EventType=hangup&Bridged=NO", func(e callevent.Event) any { return e.Bridged }, new(false)},
 		{"no Bridged", base + "EventType=hangup", func(e callevent.Event) any { return e.Bridged }, (*bool)(nil)},
 		{"a Bridged that says nothing", base + "EventType=hangup&Bridged=maybe",
-			func(e callevent.Event) any { return []any{e.Bridged, e.Extra["Bridged"]} }, []any{(*bool)(nil), "maybe"}},
+			func(e callevent.Event) any { return []any{e.Bridged, e.Attributes["Bridged"]} }, []any{(*bool)(nil), "maybe"}},
 		{"RemoteNumber", base + "EventType=dial-in&CallerIDNum=1234*101&RemoteNumber=%2B12025550143",
 			func(e callevent.Event) any { return []any{e.Remote, e.Caller.Number} }, []any{"+12025550143", "1234*101"}},
 		{"RemoteNumber that is an extension", base + "EventType=dial-in&CallerIDNum=1234*101&RemoteNumber=1234*103",
@@ -111,13 +111,13 @@ func TestDecodeTolerates(t *testing.T) {
 			func(e callevent.Event) any { return e.Talk }, new(time.Minute)},
 		{"a Duration of nothing", base + "EventType=hangup&Duration=0", func(e callevent.Event) any { return e.Talk }, new(time.Duration(0))},
 		{"a negative Duration", base + "EventType=hangup&Duration=-1",
-			func(e callevent.Event) any { return []any{e.Talk, e.Extra["Duration"]} }, []any{(*time.Duration)(nil), "-1"}},
+			func(e callevent.Event) any { return []any{e.Talk, e.Attributes["Duration"]} }, []any{(*time.Duration)(nil), "-1"}},
 		{"a Duration beyond all measure", base + "EventType=hangup&Duration=9223372036854775807",
 			func(e callevent.Event) any { return e.Talk }, (*time.Duration)(nil)},
 		{"no EventTime", "EventType=hangup&CallID=c1&SubCallID=l1&CallStatus=BUSY",
 			func(e callevent.Event) any { return []any{e.Time, e.ID} }, []any{receivedAt, "Hangup/l1/busy"}},
 		{"an EventTime in seconds", "EventType=hangup&CallID=c1&SubCallID=l1&CallStatus=BUSY&EventTime=1767348000",
-			func(e callevent.Event) any { return []any{e.Time, e.Extra["EventTime"], e.ID} },
+			func(e callevent.Event) any { return []any{e.Time, e.Attributes["EventTime"], e.ID} },
 			[]any{receivedAt, "1767348000", "Hangup/l1/busy"}},
 		{"a clock that is a day late is believed", "EventType=hangup&CallID=c1&EventTime=1767261600000000",
 			func(e callevent.Event) any { return e.Time }, time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC)},
@@ -125,10 +125,10 @@ func TestDecodeTolerates(t *testing.T) {
 		{"a status that no document lists", base + "EventType=hangup&CallStatus=DONTCALL",
 			func(e callevent.Event) any { return []any{e.Status, e.WireStatus} }, []any{callevent.StatusUnknown, "DONTCALL"}},
 		{"an event that no document lists", base + "EventType=dial-three-way",
-			func(e callevent.Event) any { return []any{e.Type, e.CallID, e.Extra["EventType"]} }, []any{callevent.Other, "c1", "dial-three-way"}},
+			func(e callevent.Event) any { return []any{e.Type, e.CallID, e.Attributes["EventType"]} }, []any{callevent.Other, "c1", "dial-three-way"}},
 		{"Call Interactive", base + "EventType=call_interactive&CallStatus=ANSWER", func(e callevent.Event) any { return e.Type }, callevent.Other},
 		{"a message", "EventType=message-in&From=1&Text=a%26b",
-			func(e callevent.Event) any { return []any{e.Type, e.Extra["Text"]} }, []any{callevent.Message, "a&b"}},
+			func(e callevent.Event) any { return []any{e.Type, e.Attributes["Text"]} }, []any{callevent.Message, "a&b"}},
 		{"text that is not UTF-8", base + "EventType=dial-in&CallerIDName=J%FCrgen",
 			func(e callevent.Event) any { return e.Caller.Name }, "J\uFFFDrgen"},
 		{"a line break at the end", base + "EventType=dial-in\r\n", func(e callevent.Event) any { return e.Type }, callevent.DialIn},
@@ -206,7 +206,7 @@ func TestDecodeAgent(t *testing.T) {
 	if got.Type != callevent.Agent || got.Agent != callevent.AgentLoggedOut || got.CallID != "" || !got.Time.Equal(receivedAt) {
 		t.Errorf("%+v", got)
 	}
-	if got.Source != ann || got.Called.Extension != "1234*101" || got.Extra["event_source"] != "api" || got.Extra["agent_id"] != "77" {
+	if got.Source != ann || got.Called.Extension != "1234*101" || got.Attributes["event_source"] != "api" || got.Attributes["agent_id"] != "77" {
 		t.Errorf("%+v", got)
 	}
 	if got := decode(t, post("agent_id=77&agent_status=lunch")); got.Type != callevent.Other || got.WireStatus != "lunch" {
@@ -224,8 +224,8 @@ func TestDecodePhoneStatus(t *testing.T) {
 	if want := time.Date(2026, 1, 2, 10, 1, 1, 250_000_000, time.UTC); got.Type != callevent.PhoneStatus || !got.Time.Equal(want) {
 		t.Errorf("%s at %v, want PhoneStatus at %v", got.Type, got.Time, want)
 	}
-	if old, known := got.Extra["old_status_id"]; known || got.Extra["new_status_id"] != "3" || got.WireStatus != "3" {
-		t.Errorf("old %q, new %q, status %q; want none, 3 and 3", old, got.Extra["new_status_id"], got.WireStatus)
+	if old, known := got.Attributes["old_status_id"]; known || got.Attributes["new_status_id"] != "3" || got.WireStatus != "3" {
+		t.Errorf("old %q, new %q, status %q; want none, 3 and 3", old, got.Attributes["new_status_id"], got.WireStatus)
 	}
 	if got := decode(t, post(strings.Replace(change, "new_status_id=3", "new_status_id=None", 1))); got.WireStatus != "" {
 		t.Errorf("a status that was removed is %q", got.WireStatus)
@@ -233,7 +233,7 @@ func TestDecodePhoneStatus(t *testing.T) {
 	if got := decode(t, post(change+"2026-01-02T11:01:01%2B01:00")); !got.Time.Equal(time.Date(2026, 1, 2, 10, 1, 1, 0, time.UTC)) {
 		t.Errorf("RFC 3339: %v", got.Time)
 	}
-	if got := decode(t, post(change+"yesterday")); !got.Time.Equal(receivedAt) || got.Extra["change_dt"] != "yesterday" {
+	if got := decode(t, post(change+"yesterday")); !got.Time.Equal(receivedAt) || got.Attributes["change_dt"] != "yesterday" {
 		t.Errorf("no time: %+v", got)
 	}
 }

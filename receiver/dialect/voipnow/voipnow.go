@@ -2,7 +2,8 @@
 // applications using Call Events" and "VoipNow Call Events", where not said otherwise.
 //
 // A notification has neither a type nor a time, a duration or the id of a leg. The type is the last segment of the event URL; the time is
-// that of receipt; a leg is the extension's side of the call, in one direction, and each dial event begins another attempt.
+// that of receipt; a leg is the extension's side of the call, in one direction, and each dial event begins another attempt. Where one URL
+// was registered for all types, CallStatus and CallFlow tell most of them.
 package voipnow
 
 import (
@@ -14,6 +15,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/form"
+	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
 // repeat is how long after it an identical notification is the same event. The second attempt at an extension repeats all parameters of
@@ -40,32 +42,59 @@ var kinds = map[string]kind{
 // Decode turns one notification into one event. No parameter is guaranteed by the documents; it fails only where it cannot tell what
 // happened in which call, or when.
 func (Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
-	segment := strings.ToLower(strings.Trim(request.Path, "/"))
-	k, ok := kinds[segment]
-	if !ok {
-		return nil, fmt.Errorf("the event URL ends in %.64q: expected /dial-in, /dial-out, /hangup, /answer-in or /answer-out, "+
-			"as a VoipNow event does not name its type", segment)
-	}
-	if request.ReceivedAt.IsZero() {
-		return nil, errors.New("the time of receipt is missing: a VoipNow event has no time of its own")
-	}
 	f, err := form.Read(request)
 	if err != nil {
 		return nil, err
+	}
+	segment := strings.ToLower(strings.Trim(request.Path, "/"))
+	if segment == "" {
+		segment = typeOf(f)
+	}
+	k, ok := kinds[segment]
+	if !ok {
+		return nil, fmt.Errorf("the event URL ends in %.64q, and CallStatus is %.64q: expected /dial-in, /dial-out, /hangup, /answer-in or "+
+			"/answer-out at the end of the URL, as a VoipNow event does not name its type", segment, f.Text("CallStatus"))
+	}
+	if request.ReceivedAt.IsZero() {
+		return nil, errors.New("the time of receipt is missing: a VoipNow event has no time of its own")
 	}
 	event, err := decode(k, f, request)
 	if err != nil {
 		return nil, err
 	}
 	event.ID = segment + "/" + event.Side + "/" + f.Digest()
-	event.Extra = f.Rest()
+	event.Attributes = f.Rest()
 	return []callevent.Event{event}, nil
+}
+
+// typeOf is the type of an event whose URL does not tell. Dial events say CALLING, answer events ANSWER, and hangups how the call ended; a
+// hangup that says ANSWER too cannot be told from the answer, and is taken for its repetition. It is empty where nothing tells.
+func typeOf(f *form.Form) string {
+	directions := map[string]string{"in": "in", "out": "out"}
+	direction, known := directions[strings.ToLower(f.Text("CallFlow"))]
+	switch status := strings.ToUpper(f.Text("CallStatus")); {
+	case status == "HANGUP", status == "UNKNOWN", ended(statusOf(status)):
+		return "hangup"
+	case !known:
+		return ""
+	case status == "CALLING":
+		return "dial-" + direction
+	case status == "ANSWER":
+		return "answer-" + direction
+	default:
+		return ""
+	}
+}
+
+// ended reports whether a status is that of a call that was not answered.
+func ended(s callevent.Status) bool {
+	return s == callevent.StatusBusy || s == callevent.StatusNoAnswer || s == callevent.StatusCancelled || s == callevent.StatusFailed
 }
 
 func decode(k kind, f *form.Form, request callevent.Request) (callevent.Event, error) {
 	event := callevent.Event{
 		Type: k.event, Source: request.Source, Time: request.ReceivedAt.UTC(), Received: request.ReceivedAt.UTC(), Repeat: repeat,
-		WireStatus: f.Text("CallStatus"), DID: f.Short("CalledDID"), TransfersUntold: true, ByUser: true,
+		WireStatus: f.Text("CallStatus"), DID: f.Number("CalledDID"), TransfersUntold: true, ByUser: true,
 	}
 	var err error
 	if event.CallID, err = f.ID("CallID"); err != nil {
@@ -74,18 +103,20 @@ func decode(k kind, f *form.Form, request callevent.Request) (callevent.Event, e
 	if event.CallID == "" {
 		return event, errors.New("CallID is missing: expected the identifier of the call")
 	}
-	// The id of the call for UnifiedAPI, and so that of the request which made it.
+	// The id of the call for UnifiedAPI, on every call. Of one that a request made it is the id that the request was answered with.
 	if event.ControlID, err = f.ID("CallAPIID"); err != nil {
 		return event, err
 	}
 	event.CallBackID = event.ControlID
 	event.Caller = party(f.Text("CallerIDNum"), f.Text("CallerIDName", "CallerIDNam"), f.Short("CallerExtension"))
 	event.Called = party(f.Text("CalledNumber"), "", f.Short("CalledExtension"))
+	callerShown := f.Has("CallerIDNum")
 	event.Flow = flow(k, f, &event)
 	if event.Source == (callevent.Source{}) {
 		event.Source.Number = own(&event)
 	}
 	settle(&event)
+	withhold(&event, callerShown)
 	event.Side = cmp.Or(event.Source.Number, event.Source.ID) + "/" + string(event.Flow)
 	state(&event)
 	return event, nil
@@ -99,6 +130,10 @@ func settle(event *callevent.Event) {
 		const longest = 64
 		if !event.Called.Local && len(event.Called.Number) <= longest {
 			event.DID = cmp.Or(event.DID, event.Called.Number)
+		}
+		between := event.Caller.Extension != "" && event.Called.Extension != "" && event.DID == ""
+		if between && !number.Public(event.Caller.Number) && !number.Withheld(event.Caller.Number) {
+			event.Caller.Local = true
 		}
 		event.Called.Extension = cmp.Or(event.Called.Extension, event.Source.Number)
 		if event.Called.Extension != "" {
@@ -179,25 +214,30 @@ func statusOf(wire string) callevent.Status {
 	}
 }
 
-// party is one side of a call. Its number is an extension in the extended form yyyy*zzz, or in the short form of the extension given.
-func party(number, name, extension string) callevent.Party {
-	extension, _, _ = strings.Cut(extension, "@")
-	if plain, _, _ := strings.Cut(number, "@"); isExtension(plain) {
-		number = plain
+// party is one side of a call. Its number is an extension in the extended form yyyy*zzz, or in a form of the extension given: brands that
+// leave the asterisk out show the end of it (2001 of 2007102001).
+func party(shown, name, extension string) callevent.Party {
+	extension = number.WithoutDomain(number.Clean(extension))
+	shown = number.Clean(shown)
+	if local := number.WithoutDomain(shown); number.Extended(local) || number.Names(local, extension) {
+		shown = local
 	}
-	_, short, _ := strings.Cut(extension, "*")
 	return callevent.Party{
-		Number: number, Name: name, Extension: extension,
-		Local: isExtension(number) || number != "" && number == short,
+		Number: shown, Name: number.Clean(name), Extension: extension, Local: number.Extended(shown) || number.Names(shown, extension),
 	}
 }
 
-// isExtension tells an extended number. Installations differ in the number of digits.
-func isExtension(number string) bool {
-	prefix, short, ok := strings.Cut(number, "*")
-	return ok && digits(prefix) && digits(short)
-}
-
-func digits(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
+// withhold takes the caller's number as hidden where the PBX says so, or puts one of its own in the place: a call that came through a
+// public number has no extension for a caller. Local calls have none (V6 of the reference).
+func withhold(event *callevent.Event, sent bool) {
+	caller := &event.Caller
+	ours := caller.Local && event.Flow == callevent.FlowIn && (number.Public(event.DID) || caller.Number == event.Called.Number)
+	silent := caller.Number == "" && (event.Flow == callevent.FlowIn && number.Public(event.DID) || sent)
+	if ours || silent || caller.Number != "" && number.Withheld(caller.Number) {
+		if ours { // so is the name
+			caller.Name = ""
+		}
+		local := caller.Local && event.Flow == callevent.FlowOut
+		caller.Number, caller.Local, caller.Withheld = "", local, true
+	}
 }

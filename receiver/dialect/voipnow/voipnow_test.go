@@ -39,7 +39,7 @@ func TestDecode(t *testing.T) {
 		Caller: callevent.Party{Number: "12025550143", Name: "Jane Roe"},
 		Called: callevent.Party{Number: "0007*101", Extension: "0007*101", Local: true},
 		DID:    "12025550100", CallBackID: "pc-1", ControlID: "pc-1", ByUser: true, TransfersUntold: true, Repeat: got.Repeat,
-		Extra: map[string]string{"Tag": "newsletter"},
+		Attributes: map[string]string{"Tag": "newsletter"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -117,7 +117,7 @@ func TestWhoSentIt(t *testing.T) {
 		}
 	}
 	got := decode(t, phone, "/hangup", "CallID=c1&CallFlow=sideways&CallerExtension=0007*101&CalledNumber=12025550143")
-	if got.Flow != callevent.FlowOut || got.Extra["CallFlow"] != "sideways" {
+	if got.Flow != callevent.FlowOut || got.Attributes["CallFlow"] != "sideways" {
 		t.Errorf("without a direction: %+v", got)
 	}
 }
@@ -165,7 +165,7 @@ func TestNotUnderstood(t *testing.T) {
 		{"another type", callevent.Request{ReceivedAt: received, Path: "/voicemail", Query: "CallID=c1"}, "voicemail"},
 		{"no call", callevent.Request{ReceivedAt: received, Path: "/hangup", Query: "CallFlow=IN"}, "CallID"},
 		{"no time", callevent.Request{Path: "/hangup", Query: "CallID=c1"}, "time of receipt"},
-		{"no form", callevent.Request{ReceivedAt: received, Path: "/hangup", ContentType: "application/json", Body: "{}"}, "application/json"},
+		{"no form", callevent.Request{ReceivedAt: received, Path: "/hangup", ContentType: "application/json", Body: `{"CallID":"c1"}`}, "application/json"},
 		{"an id that cannot be shown", callevent.Request{ReceivedAt: received, Path: "/hangup", Query: "CallID=" + strings.Repeat("c", 300)}, "300"},
 		{"broken encoding", callevent.Request{ReceivedAt: received, Path: "/hangup", Query: "CallID=%zz"}, "CallID"},
 	} {
