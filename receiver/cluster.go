@@ -49,7 +49,8 @@ func (r *receiver) findSources(ctx context.Context, running *sync.WaitGroup) (*c
 	return c, c.preparePublisher(config, r)
 }
 
-// kubeConfig is that of the pod, or of $KUBECONFIG outside a cluster. Requests are limited where they are made.
+// kubeConfig is that of the pod, or of $KUBECONFIG outside a cluster. Requests are limited where
+// they are made.
 func kubeConfig() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	if err != nil {
@@ -107,7 +108,8 @@ func (c *cluster) quarantined(reason string) {
 	}
 }
 
-// show publishes legs and the states of agents and phones until ctx ends. It begins when it is known whether the integration exists.
+// show publishes legs and the states of agents and phones until ctx ends. It begins when it is
+// known whether the integration exists.
 func (c *cluster) show(ctx context.Context, running *sync.WaitGroup, r *receiver) {
 	if c.watch == nil {
 		return

@@ -12,7 +12,8 @@ import (
 
 const (
 	firstGroups = 64
-	// firstWait is how often the log is looked at for the first event, where another receiver may have taken it.
+	// firstWait is how often the log is looked at for the first event, where another receiver may
+	// have taken it.
 	firstWait = time.Second
 )
 
@@ -22,8 +23,8 @@ type eventLog interface {
 	Changed(log journal.Log) <-chan struct{}
 }
 
-// showFirstEvent waits for the first event since the given time, and shows when it came in. It is looked for in the log, so that it does not
-// matter who took it, and when.
+// showFirstEvent waits for the first event since the given time, and shows when it came in. It is
+// looked for in the log, so that it does not matter who took it, and when.
 func showFirstEvent(ctx context.Context, log eventLog, since time.Time, show func(context.Context, time.Time) error, logger *slog.Logger) {
 	for next := uint64(1); ; {
 		changed := log.Changed(journal.Events)
@@ -47,7 +48,8 @@ func showFirstEvent(ctx context.Context, log eventLog, since time.Time, show fun
 	}
 }
 
-// firstOf is when the first event of the PBX since the given time came in. What was read from the PBX's history is no event.
+// firstOf is when the first event of the PBX since the given time came in. What was read from the
+// PBX's history is no event.
 func firstOf(groups []journal.Group, since time.Time) (time.Time, bool) {
 	for _, group := range groups {
 		for i := range group.Entries {

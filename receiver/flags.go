@@ -72,11 +72,11 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	return o, o.check(flags.Args())
 }
 
-// writes tells whether this receiver correlates and publishes. A log has one writer: of several pods it is always the same one, and a
-// StatefulSet never runs two pods of one name.
+// writes reports whether this receiver correlates and publishes. A log has one writer: of several
+// pods it is always the same one, and a StatefulSet never runs two pods of one name.
 func (o *options) writes() bool { return o.writer == "" || o.writer == o.pod }
 
-// covered tells whether others take events into the same log while this receiver is away.
+// covered reports whether others take events into the same log while this receiver is away.
 func (o *options) covered(receiver v1alpha1.Receiver) bool {
 	return o.natsURL != "" && o.writer != "" && receiver.Replicas > 1
 }

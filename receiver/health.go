@@ -18,8 +18,8 @@ const (
 	lagTolerated = 30 * time.Second
 	// awayTolerated is how long the Kubernetes API may refuse CallLegs.
 	awayTolerated = 2 * time.Minute
-	// fullAbove is the share of a log's size from which on it counts as nearly full. Logs are trimmed from
-	// 80 percent on, so one that is fuller holds nothing that may be discarded.
+	// fullAbove is the share of a log's size from which on it counts as nearly full. Logs are
+	// trimmed from 80 percent on, so one that is fuller holds nothing that may be discarded.
 	fullAbove = 0.9
 	// remembered is for how long after it happened last something is told that cannot be undone.
 	remembered = 15 * time.Minute
@@ -76,8 +76,8 @@ func countersOf(o observation) counters {
 	}
 }
 
-// faults are all that is wrong, the worst first. Their messages hold no counts that change all the time, so
-// that the condition is written when something happens, and not for its own sake.
+// faults are all that is wrong, the worst first. Their messages hold no counts that change all the
+// time, so that the condition is written when something happens, and not for its own sake.
 func (m *memory) faults(o observation) []fault {
 	var found []fault
 	add := func(holds bool, reason, message string) {

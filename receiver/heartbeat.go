@@ -36,7 +36,8 @@ type activity struct {
 	Unshown *outage `json:"unshown,omitempty"`
 }
 
-// resume notes that events are taken again. An outage that could not be shown goes on with the next one.
+// resume notes that events are taken again. An outage that could not be shown goes on with the next
+// one.
 func (a activity) resume(now time.Time) activity {
 	if !a.Taking.IsZero() && now.Sub(a.Taking) >= heartbeatInterval {
 		start := a.Taking
@@ -49,7 +50,8 @@ func (a activity) resume(now time.Time) activity {
 	return a
 }
 
-// heartbeat notes in the data directory that events are taken, so that it is known after a restart for how long none were, and shows that.
+// heartbeat notes in the data directory that events are taken, so that it is known after a restart
+// for how long none were, and shows that.
 type heartbeat struct {
 	path  string
 	now   func() time.Time
@@ -64,7 +66,8 @@ type heartbeat struct {
 	lost     bool // the note could not be written
 }
 
-// load reads what an earlier run has left. Where it left nothing, an outage would have neither length nor end.
+// load reads what an earlier run has left. Where it left nothing, an outage would have neither
+// length nor end.
 func (h *heartbeat) load() {
 	text, err := os.ReadFile(h.path)
 	if err == nil {
@@ -112,7 +115,8 @@ func (h *heartbeat) look(ctx context.Context) {
 	}
 }
 
-// tell shows an outage, or that there was none because other receivers took the events; false if it has to be tried again.
+// tell shows an outage, or that there was none because other receivers took the events; false if it
+// has to be tried again.
 func (h *heartbeat) tell(ctx context.Context, over outage) bool {
 	if h.covered() {
 		h.log.Info("other receivers took the events while this one was away: no outage", "start", over.Start, "end", over.End)

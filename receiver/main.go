@@ -1,4 +1,5 @@
-// The receiver takes a PBX's call events, makes them durable, correlates them into call legs and publishes the legs.
+// The receiver takes a PBX's call events, makes them durable, correlates them into call legs and
+// publishes the legs.
 //
 //	receiver serve    takes events
 //	receiver replay   derives legs from captured requests, without a cluster

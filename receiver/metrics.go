@@ -135,7 +135,8 @@ func (c *correlationCollector) Describe(descriptions chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. A receiver that does not correlate has nothing to report.
+// Collect implements prometheus.Collector. A receiver that does not correlate has nothing to
+// report.
 func (c *correlationCollector) Collect(metrics chan<- prometheus.Metric) {
 	correlator := c.receiver.correlator.Load()
 	if correlator == nil {

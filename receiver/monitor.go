@@ -15,18 +15,19 @@ import (
 
 const (
 	monitorInterval = 5 * time.Second
-	// conditionPause is the shortest time between two writes of the condition Degraded with one status.
+	// conditionPause is the shortest time between two writes of the condition Degraded with one
+	// status.
 	conditionPause = 30 * time.Second
 	// maxMessage is the longest message of a condition.
 	maxMessage = 4096
 )
 
-// monitor looks at a receiver once in a while, and tells what is wrong with it: to the log, as a condition
-// of the integration and as a Kubernetes Event.
+// monitor looks at a receiver once in a while, and tells what is wrong with it: to the log, as a
+// condition of the integration and as a Kubernetes Event.
 type monitor struct {
 	observe func(now time.Time) observation
-	// show writes the condition; nil where there is none to write. It is not asked for what the integration
-	// shows already.
+	// show writes the condition; nil where there is none to write. It is not asked for what the
+	// integration shows already.
 	show func(context.Context, metav1.Condition) error
 	// shown is the condition as the integration has it; nil if it has none.
 	shown func() *metav1.Condition
@@ -40,8 +41,8 @@ type monitor struct {
 	written time.Time
 }
 
-// newMonitor makes the monitor of a receiver. Without Kubernetes, or where another receiver correlates, it
-// only logs.
+// newMonitor makes the monitor of a receiver. Without Kubernetes, or where another receiver
+// correlates, it only logs.
 func (r *receiver) newMonitor(c *cluster) *monitor {
 	m := &monitor{
 		observe: func(now time.Time) observation { return r.observe(now, c) }, log: r.logger,
@@ -125,8 +126,8 @@ func hasReason(faults []fault, reason string) bool {
 	return false
 }
 
-// due reports whether the condition has to be written: at once when it becomes True or False, else not too
-// often. What somebody else has removed or changed is written again.
+// due reports whether the condition has to be written: at once when it becomes True or False, else
+// not too often. What somebody else has removed or changed is written again.
 func (m *monitor) due(next metav1.Condition, now time.Time) bool {
 	shown := m.shown()
 	if shown != nil && shown.Status == next.Status && shown.Reason == next.Reason && shown.Message == next.Message {
@@ -135,7 +136,8 @@ func (m *monitor) due(next metav1.Condition, now time.Time) bool {
 	return shown == nil || shown.Status != next.Status || now.Sub(m.written) >= conditionPause
 }
 
-// conditionOf is the condition Degraded for what is wrong: the reason of the worst, the messages of all.
+// conditionOf is the condition Degraded for what is wrong: the reason of the worst, the messages of
+// all.
 func conditionOf(faults []fault) metav1.Condition {
 	condition := metav1.Condition{
 		Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonReceiverHealthy,

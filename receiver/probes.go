@@ -73,8 +73,8 @@ func (r *receiver) ready() error {
 	}
 }
 
-// alive returns nil unless only a restart can help: correlation stands still before events that it could
-// read. While the log server is somebody else's and away, a restart would not bring it back.
+// alive returns nil unless only a restart can help: correlation stands still before events that it
+// could read. While the log server is somebody else's and away, a restart would not bring it back.
 func (r *receiver) alive() error {
 	stalled := r.stalled(time.Now())
 	if stalled < stalledTolerated || r.options.natsURL != "" && r.ready() != nil {

@@ -25,9 +25,9 @@ func (p Pauses) steps() *wait.Backoff {
 	return &wait.Backoff{Duration: p.First, Cap: p.Max, Factor: 2, Jitter: jitter, Steps: math.MaxInt32}
 }
 
-// Retry repeats step until it succeeds or ctx ends. It tells failed of every attempt that failed and
-// of the pause that follows; failed may be nil. Retry returns nil after a success, else the cause of
-// the end of ctx together with the error of the last attempt.
+// Retry repeats step until it succeeds or ctx ends. It tells failed of every attempt that failed
+// and of the pause that follows; failed may be nil. Retry returns nil after a success, else the
+// cause of the end of ctx together with the error of the last attempt.
 func Retry(ctx context.Context, pauses Pauses, step func(context.Context) error, failed func(err error, pause time.Duration)) error {
 	steps := pauses.steps()
 	for {

@@ -36,8 +36,8 @@ func (s *Shared) Wait(ctx context.Context) error {
 }
 
 // Failed has everybody wait, twice as long each time, and at least as long as the server asks for.
-// It reports whether this failure began the wait: others that were under way at the same time do not
-// count again.
+// It reports whether this failure began the wait: others that were under way at the same time do
+// not count again.
 func (s *Shared) Failed(asked time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

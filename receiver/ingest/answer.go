@@ -49,7 +49,8 @@ func (a answer) write(w http.ResponseWriter) {
 	header.Set("Cache-Control", "no-store")
 	if a.close {
 		header.Set("Connection", "close")
-		// The rest of the body is read for a moment only, so that the client gets to read the answer.
+		// The rest of the body is read for a moment only, so that the client gets to read the
+		// answer.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(restTime)) // none: no connection
 	}
 	w.WriteHeader(a.status)

@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 )
 
-// connections keeps those of strangers, who have not called a valid event URL yet, from taking the places
-// of PBXs. There is always room for one more: the oldest stranger has to go for it, so that a PBX, which
-// sends its request at once, is heard however many others hold connections open.
+// connections keeps those of strangers, who have not called a valid event URL yet, from taking the
+// places of PBXs. There is always room for one more: the oldest stranger has to go for it, so that
+// a PBX, which sends its request at once, is heard however many others hold connections open.
 type connections struct {
 	limit, perSource int
 	metrics          *Metrics
@@ -66,8 +66,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// admit counts a connection, closing another one for it if there are too many; nil: all of them are of PBXs
-// that are being answered.
+// admit counts a connection, closing another one for it if there are too many; nil: all of them are
+// of PBXs that are being answered.
 func (cs *connections) admit(accepted net.Conn) *connection {
 	c := &connection{Conn: accepted, all: cs, source: sourceOf(accepted.RemoteAddr())}
 	cs.mu.Lock()
@@ -91,8 +91,8 @@ func (cs *connections) admit(accepted net.Conn) *connection {
 	return c
 }
 
-// choose finds the connection that has to go so that one of the source may come; nil: none has to. It
-// reports false if there is no room.
+// choose finds the connection that has to go so that one of the source may come; nil: none has to.
+// It reports false if there is no room.
 func (cs *connections) choose(source netip.Addr) (outdone *connection, room bool) {
 	if mine := cs.strangers[source]; mine != nil && mine.Len() >= cs.perSource {
 		return first(mine), true
@@ -192,8 +192,8 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, c)
 }
 
-// greet notes whether the caller knows a valid event URL, and that it is being answered until answered is
-// called.
+// greet notes whether the caller knows a valid event URL, and that it is being answered until
+// answered is called.
 func greet(ctx context.Context, valid bool) *connection {
 	c, ok := ctx.Value(connectionKey{}).(*connection)
 	if !ok {

@@ -1,4 +1,5 @@
-// Package ingest takes call events over HTTP. A request is answered 2xx only after it is durable; nothing else happens inside it.
+// Package ingest takes call events over HTTP. A request is answered 2xx only after it is durable;
+// nothing else happens inside it.
 package ingest
 
 import (
@@ -245,8 +246,8 @@ var (
 	errNoMemory = errors.New("too many large bodies are being read; send it again later")
 )
 
-// readBody reads what may be read, and returns how many bytes of the budget it has taken for that; the
-// caller gives them back. A refusal with a status is the answer to give instead.
+// readBody reads what may be read, and returns how many bytes of the budget it has taken for that;
+// the caller gives them back. A refusal with a status is the answer to give instead.
 func (h *Handler) readBody(r *http.Request) (body string, held int, refusal answer) {
 	if r.ContentLength == 0 {
 		return "", 0, answer{}
@@ -270,8 +271,8 @@ func (h *Handler) readBody(r *http.Request) (body string, held int, refusal answ
 	}
 }
 
-// readAll reads a body, first into the given buffer. Larger ones are paid for as their bytes come in, not
-// as they are announced.
+// readAll reads a body, first into the given buffer. Larger ones are paid for as their bytes come
+// in, not as they are announced.
 func (h *Handler) readAll(buffer []byte, r *http.Request) (body []byte, held int, err error) {
 	if r.ContentLength > MaxBody {
 		return nil, 0, errTooLarge

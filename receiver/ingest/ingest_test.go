@@ -264,8 +264,8 @@ func TestSlowAndHostileClients(t *testing.T) {
 	}
 }
 
-// FuzzIngest looks for requests that break the intake: each must be answered with a status that the documentation lists, and stored
-// exactly if it is accepted.
+// FuzzIngest looks for requests that break the intake: each must be answered with a status that the
+// documentation lists, and stored exactly if it is accepted.
 func FuzzIngest(f *testing.F) {
 	f.Add("POST", token, "", "", ingest.FormType, dialIn)
 	f.Add("GET", token, "/dial-in", dialIn, "", "")

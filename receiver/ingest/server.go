@@ -12,8 +12,9 @@ import (
 
 // Limits bound what a slow or hostile client can hold.
 type Limits struct {
-	// Connections at a time. Beyond them, and beyond PerSource of one address, the oldest connection that
-	// has called no valid event URL is closed for each new one. PerSource is a quarter of all by default.
+	// Connections at a time. Beyond them, and beyond PerSource of one address, the oldest
+	// connection that has called no valid event URL is closed for each new one. PerSource is a
+	// quarter of all by default.
 	Connections, PerSource int
 	// HeaderBytes of one request, the URL included.
 	HeaderBytes int

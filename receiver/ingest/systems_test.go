@@ -23,7 +23,7 @@ const (
 	record  = `[{"id":"r1","callID":"c1","extension":"101","flow":"In","start":"2026-01-02T10:00:00Z","end":"2026-01-02T10:01:00Z","result":"Answered"}]`
 )
 
-// open is the door of a PBX of some type.
+// open is the intake of a PBX of some type.
 func (d *intake) open(t *testing.T, pbx string, registry prometheus.Registerer) *ingest.Handler {
 	t.Helper()
 	speaks, err := dialects.New(pbx, dialects.Settings{})

@@ -81,7 +81,8 @@ func TestShownLegEndsHoweverManyAreNew(t *testing.T) {
 	})
 }
 
-// TestAPIServerAwayForLongKeepsTheNewest: memory is bounded, and what is shown afterwards is what matters then.
+// TestAPIServerAwayForLongKeepsTheNewest: memory is bounded, and what is shown afterwards is what
+// matters then.
 func TestAPIServerAwayForLongKeepsTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStand(t)

@@ -15,12 +15,14 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// objectCache is what this receiver knows of the CallLegs of its integration: which exist, what they say, and which may go. It holds at
-// most one entry per object, so the cap on objects bounds it too.
+// objectCache is what this receiver knows of the CallLegs of its integration: which exist, what
+// they say, and which may go. It holds at most one entry per object, so the cap on objects bounds
+// it too.
 type objectCache struct {
 	mu      sync.Mutex
 	entries map[string]*entry
-	// evictable are finished legs, the oldest at the end. Younger ones are found when these are used up.
+	// evictable are finished legs, the oldest at the end. Younger ones are found when these are
+	// used up.
 	evictable []string
 }
 
@@ -36,8 +38,8 @@ type entry struct {
 	// created as the last count had it.
 	created time.Time
 	written time.Time
-	// recorded is when the newest state on show came into the LEGS log; zero where an earlier run of the
-	// receiver has shown it.
+	// recorded is when the newest state on show came into the LEGS log; zero where an earlier run
+	// of the receiver has shown it.
 	recorded time.Time
 	// announced tells that the Event of a missed call is out.
 	announced bool
@@ -45,10 +47,11 @@ type entry struct {
 	busy bool
 }
 
-// digest tells whether two states of a CallLeg look the same to a reader.
+// digest reports whether two states of a CallLeg look the same to a reader.
 type digest [sha256.Size]byte
 
-// digestOf leaves out the revision, which also grows with events of other legs; and the list of events unless they are wanted.
+// digestOf leaves out the revision, which also grows with events of other legs; and the list of
+// events unless they are wanted.
 func digestOf(status v1alpha1.CallLegStatus, withEvents bool) (digest, error) {
 	status.Revision = 0
 	if !withEvents {
@@ -166,7 +169,8 @@ func (c *objectCache) size() int {
 	return len(c.entries)
 }
 
-// lost are the live legs that were created before the given time and not written since: nobody will ever finish them.
+// lost are the live legs that were created before the given time and not written since: nobody will
+// ever finish them.
 func (c *objectCache) lost(before time.Time) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -188,8 +192,8 @@ type listed struct {
 	created                  time.Time
 }
 
-// recount corrects the object cache by a complete list that was begun at the given time. What was written later than that, or is being
-// written, is known better here.
+// recount corrects the object cache by a complete list that was begun at the given time. What was
+// written later than that, or is being written, is known better here.
 func (c *objectCache) recount(objects map[string]listed, begun time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -35,7 +35,8 @@ const (
 	kindMapping     = "ExtensionMapping"
 	kindLeg         = "CallLeg"
 
-	// Missed calls: so many at once, then one per missedEvery. What a client of Kubernetes Events may do by default is less.
+	// Missed calls: so many at once, then one per missedEvery. What a client of Kubernetes Events
+	// may do by default is less.
 	missedBurst = 25
 	missedEvery = 5 * time.Second
 	// Other notices sum up what happened since the last one.
@@ -68,7 +69,8 @@ type NoticesConfig struct {
 	Logger     *slog.Logger
 }
 
-// Notices posts Kubernetes Events: a notice board for people, not a record. All of it is rate-capped.
+// Notices posts Kubernetes Events: a notice board for people, not a record. All of it is
+// rate-capped.
 type Notices struct {
 	NoticesConfig
 	missedCalls *rate.Limiter
@@ -107,8 +109,8 @@ func (n *Notices) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// Quarantined tells that count events of the PBX could not be understood. It never blocks. The reason must not repeat what was in them:
-// it is shown to whoever may read Events.
+// Quarantined tells that count events of the PBX could not be understood. It never blocks. The
+// reason must not repeat what was in them: it is shown to whoever may read Events.
 func (n *Notices) Quarantined(count int, reason string) {
 	n.quarantine.add(count, func(count int) string {
 		return fmt.Sprintf("%d %s of the PBX could not be understood and went into quarantine, the last one because: %s",
@@ -129,7 +131,8 @@ func (n *Notices) limitReached(limit int) {
 	})
 }
 
-// behind tells that a leg is not shown because newer ones came faster than the API server takes them.
+// behind tells that a leg is not shown because newer ones came faster than the API server takes
+// them.
 func (n *Notices) behind(limit int) {
 	n.skipped.add(1, func(count int) string {
 		return fmt.Sprintf("%d call %s not shown: calls come faster than the Kubernetes API takes CallLegs, and newer ones have taken the %d places "+
@@ -151,7 +154,8 @@ type reference struct {
 	Reference
 }
 
-// missed posts one Event per missed call. Its name follows from the leg, so a repetition finds it there already.
+// missed posts one Event per missed call. Its name follows from the leg, so a repetition finds it
+// there already.
 func (n *Notices) missed(ctx context.Context, regarding, leg reference, call correlation.Leg) error {
 	if !call.End.IsZero() && time.Since(call.End) > staleAfter {
 		return nil
@@ -169,7 +173,7 @@ func (n *Notices) missed(ctx context.Context, regarding, leg reference, call cor
 	event := n.event(leg.Name+".missed", v1alpha1.ReasonMissedCall, actionPublish, regarding, note)
 	event.Related = n.objectReference(leg)
 	err := n.create(ctx, event)
-	if passing(err) {
+	if transient(err) {
 		reservation.CancelAt(now) // the attempt does not count
 		n.restore(suppressed)
 		return err
@@ -198,15 +202,16 @@ func missedNote(call correlation.Leg, suppressed int, masked bool) string {
 }
 
 const (
-	// shownDigits is how many digits of a masked number are shown: enough to tell two calls apart that one
-	// has in mind, too few to call somebody.
+	// shownDigits is how many digits of a masked number are shown: enough to tell two calls apart
+	// that one has in mind, too few to call somebody.
 	shownDigits = 2
-	// insideDigits is how many digits a number has at most that is taken for an extension or a service.
+	// insideDigits is how many digits a number has at most that is taken for an extension or a
+	// service.
 	insideDigits = 6
 )
 
-// maskNumber hides an outside number but for its last digits, and what is no number, such as the name of
-// a SIP user, as a whole. Extensions stay: 101, 1234*101.
+// maskNumber hides an outside number but for its last digits, and what is no number, such as the
+// name of a SIP user, as a whole. Extensions stay: 101, 1234*101.
 func maskNumber(number string) string {
 	const mask, digits = "***", "0123456789"
 	user, domain, _ := strings.Cut(number, "@")
@@ -275,7 +280,7 @@ func (n *Notices) post(ctx context.Context, about *summary) {
 		}
 		name := n.Integration.Name + "." + strings.ToLower(rand.Text())
 		event := n.event(name, about.reason, about.action, reference{kindIntegration, policy.Integration}, note(count))
-		if passing(n.create(ctx, event)) {
+		if transient(n.create(ctx, event)) {
 			about.add(count, note)
 		}
 	}
@@ -303,8 +308,9 @@ func (n *Notices) objectReference(to reference) *corev1.ObjectReference {
 	}
 }
 
-// passing tells whether a notice is worth another attempt. A receiver that may not post Events goes on without them.
-func passing(err error) bool { return outcomeOf(err) == later && !apierrors.IsForbidden(err) }
+// transient reports whether a notice is worth another attempt. A receiver that may not post Events goes
+// on without them.
+func transient(err error) bool { return outcomeOf(err) == later && !apierrors.IsForbidden(err) }
 
 // create posts an Event. One that exists already is as good as posted.
 func (n *Notices) create(ctx context.Context, event *eventsv1.Event) error {

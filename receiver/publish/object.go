@@ -1,5 +1,5 @@
-// Package publish shows call legs to the cluster: as CallLeg objects, Kubernetes Events and metrics. The legs' own record is the
-// LEGS log; what this package writes is a window on it.
+// Package publish shows call legs to the cluster: as CallLeg objects, Kubernetes Events and
+// metrics. The legs' own record is the LEGS log; what this package writes is a window on it.
 package publish
 
 import (
@@ -15,7 +15,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
-// Bounds of the CallLeg schema. A PBX may send more; what is shown is cut, so that one odd leg is still seen.
+// Bounds of the CallLeg schema. A PBX may send more; what is shown is cut, so that one odd leg is
+// still seen.
 const (
 	maxLegEvents = 16
 	maxID        = 256
@@ -25,10 +26,12 @@ const (
 	maxEventType = 32
 )
 
-// ExpiresLayout is the form of the label v1alpha1.LabelExpires: the minute, in UTC, in which a finished CallLeg may be deleted.
+// ExpiresLayout is the form of the label v1alpha1.LabelExpires: the minute, in UTC, in which a
+// finished CallLeg may be deleted.
 const ExpiresLayout = "20060102T1504"
 
-// Object is the CallLeg that shows a leg. Its name and labels follow from the integration, the call and the leg alone.
+// Object is the CallLeg that shows a leg. Its name and labels follow from the integration, the call
+// and the leg alone.
 func Object(namespace, integration string, leg correlation.Leg) *v1alpha1.CallLeg {
 	status := Status(leg)
 	status.Integration = integration
@@ -107,7 +110,8 @@ func own(object *v1alpha1.CallLeg, owner Reference) {
 	}}
 }
 
-// stamp says when a finished CallLeg may be deleted. A live one carries no stamp, so nothing deletes it.
+// stamp says when a finished CallLeg may be deleted. A live one carries no stamp, so nothing
+// deletes it.
 func stamp(object *v1alpha1.CallLeg, ttl time.Duration, now time.Time) {
 	if object.Status.Phase == v1alpha1.PhaseCompleted {
 		if object.Labels == nil {
@@ -125,9 +129,9 @@ func microTime(t time.Time) *metav1.MicroTime {
 	return &shown
 }
 
-// talkTime is in seconds throughout, so that a column of them can be read and sorted; to the millisecond,
-// as times of receipt are no better. It is nil where nobody talked, and where the PBX told neither how
-// long nor from when on.
+// talkTime is in seconds throughout, so that a column of them can be read and sorted; to the
+// millisecond, as times of receipt are no better. It is nil where nobody talked, and where the PBX
+// told neither how long nor from when on.
 func talkTime(leg correlation.Leg) *string {
 	if leg.Result != correlation.Answered || leg.Talk == 0 && leg.Answer.IsZero() {
 		return nil

@@ -11,7 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// errGone says that nobody wants to see the leg any more: its integration or its namespace is going away.
+// errGone says that nobody wants to see the leg any more: its integration or its namespace is going
+// away.
 var errGone = errors.New("the integration is being deleted")
 
 // outcome is what an error of the API server means for a leg.
@@ -41,11 +42,13 @@ func outcomeOf(err error) outcome {
 	}
 }
 
-// manyFailures of one leg, while others are written, are the leg's own fault. With the pauses between them they take minutes.
+// manyFailures of one leg, while others are written, are the leg's own fault. With the pauses
+// between them they take minutes.
 const manyFailures = 20
 
-// refusedInEffect reports whether a leg is refused by an answer that usually passes: by an admission policy, a quota, a failing webhook. Only an
-// answer of the server counts, and only while it takes other legs.
+// refusedInEffect reports whether a leg is refused by an answer that usually passes: by an
+// admission policy, a quota, a failing webhook. Only an answer of the server counts, and only while
+// it takes other legs.
 func refusedInEffect(err error, history trouble, succeeded int64) bool {
 	if history.failures < manyFailures || succeeded == history.before {
 		return false
@@ -80,7 +83,8 @@ func retryAfter(err error) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// refusal says why an object was refused without repeating what is in it: the fields, else the reason.
+// refusal says why an object was refused without repeating what is in it: the fields, else the
+// reason.
 func refusal(err error) string {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {

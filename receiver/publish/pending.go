@@ -17,10 +17,10 @@ type Record struct {
 	Received time.Time
 }
 
-// pending holds the newest known state of every leg that the API server has not got yet, and says which
-// is written next: changes of objects that exist, in their order; then legs that last; then finished
-// ones. Of legs without an object the newest come first, and no more than a limit are kept: a finished
-// leg beyond it would be evicted by the newer ones as soon as it is written.
+// pending holds the newest known state of every leg that the API server has not got yet, and says
+// which is written next: changes of objects that exist, in their order; then legs that last; then
+// finished ones. Of legs without an object the newest come first, and no more than a limit are
+// kept: a finished leg beyond it would be evicted by the newer ones as soon as it is written.
 type pending struct {
 	mu    sync.Mutex
 	items map[string]*item
@@ -71,9 +71,9 @@ type offer struct {
 	settled func()
 }
 
-// add keeps the newer of what is known and what is offered. The other one is settled at once: the newer
-// state is in the log, and the log will deliver it again if this process dies. It returns the legs that
-// had to go so that no more than limit without an object are kept.
+// add keeps the newer of what is known and what is offered. The other one is settled at once: the
+// newer state is in the log, and the log will deliver it again if this process dies. It returns the
+// legs that had to go so that no more than limit without an object are kept.
 func (p *pending) add(o offer, limit int) (skipped []correlation.Leg) {
 	p.mu.Lock()
 	known, ok := p.items[o.name]
@@ -96,8 +96,8 @@ func (p *pending) add(o offer, limit int) (skipped []correlation.Leg) {
 	return skipped
 }
 
-// insert makes an item, at the cost of the oldest finished leg without an object if there are too many.
-// Where all of them last, the new one goes: it comes again with its next event.
+// insert makes an item, at the cost of the oldest finished leg without an object if there are too
+// many. Where all of them last, the new one goes: it comes again with its next event.
 func (p *pending) insert(o offer, limit int) (skipped []correlation.Leg, settled []func()) {
 	if !o.exists && p.live.Len()+p.finished.Len() >= limit {
 		oldest := p.finished.Front()
@@ -140,7 +140,8 @@ func (p *pending) unqueue(it *item) {
 	}
 }
 
-// requeue moves a leg without an object that has changed: it may have finished, and it is news again.
+// requeue moves a leg without an object that has changed: it may have finished, and it is news
+// again.
 func (p *pending) requeue(it *item) {
 	if it.element != nil && !it.exists {
 		p.unqueue(it)
@@ -148,8 +149,8 @@ func (p *pending) requeue(it *item) {
 	}
 }
 
-// take waits for a leg to write; false when ctx ends. The leg is neither skipped nor taken again until
-// settle or postpone.
+// take waits for a leg to write; false when ctx ends. The leg is neither skipped nor taken again
+// until settle or postpone.
 func (p *pending) take(ctx context.Context) (name string, record Record, ok bool) {
 	for {
 		it, due := p.next()
@@ -201,8 +202,8 @@ func (p *pending) next() (*item, time.Time) {
 	return nil, now.Add(longWait)
 }
 
-// settle ends the wait for a revision. A newer one that has come in meanwhile is written in its turn, not
-// before the given time.
+// settle ends the wait for a revision. A newer one that has come in meanwhile is written in its
+// turn, not before the given time.
 func (p *pending) settle(name string, revision int64, next time.Time) {
 	p.mu.Lock()
 	known, ok := p.items[name]

@@ -9,10 +9,11 @@ import (
 type Progress struct {
 	// Pending is how many legs wait for the API server.
 	Pending int
-	// Skipped counts the legs that were not shown since the start because newer ones took their places
-	// before the API server had got them.
+	// Skipped counts the legs that were not shown since the start because newer ones took their
+	// places before the API server had got them.
 	Skipped uint64
-	// AwaySince is when the API server last took a write before it stopped; zero while it takes them.
+	// AwaySince is when the API server last took a write before it stopped; zero while it takes
+	// them.
 	AwaySince time.Time
 }
 

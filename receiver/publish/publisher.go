@@ -21,7 +21,8 @@ import (
 )
 
 const (
-	// workers write at the same time. More do not help one API server (measured: 960 creates a second with 16, 1,012 with 64).
+	// workers write at the same time. More do not help one API server (measured: 960 creates a
+	// second with 16, 1,012 with 64).
 	workers = 16
 	// coalesce is the shortest time between two writes of one leg.
 	coalesce = 500 * time.Millisecond
@@ -29,22 +30,24 @@ const (
 	callTimeout = 15 * time.Second
 	// recountEvery is how often the object cache is compared with what really exists.
 	recountEvery = time.Minute
-	// firstRetry and longestRetry are the times between two attempts for one leg, while the API server takes others.
+	// firstRetry and longestRetry are the times between two attempts for one leg, while the API
+	// server takes others.
 	firstRetry   = 100 * time.Millisecond
 	longestRetry = 15 * time.Second
 )
 
 // Legs is the LEGS log.
 type Legs interface {
-	// FollowLegs calls handle with the newest states of legs, at least once each, until ctx is done. It
-	// goes on reading whatever becomes of them: handle does not block, and calls done when the batch need
-	// not be delivered again.
+	// FollowLegs calls handle with the newest states of legs, at least once each, until ctx is
+	// done. It goes on reading whatever becomes of them: handle does not block, and calls done when
+	// the batch need not be delivered again.
 	FollowLegs(ctx context.Context, handle func(batch []Record, done func())) error
 }
 
 // Config is what a Publisher needs.
 type Config struct {
-	// Client writes without a cache and without a rate limit of its own (rest.Config.QPS = -1); its scheme is that of NewScheme.
+	// Client writes without a cache and without a rate limit of its own (rest.Config.QPS = -1); its
+	// scheme is that of NewScheme.
 	Client client.Client
 	// Integration is the PBXIntegration that this receiver belongs to.
 	Integration types.NamespacedName
@@ -89,7 +92,8 @@ func New(config Config) *Publisher {
 	return p
 }
 
-// Run publishes until ctx is done, and posts the notices meanwhile. What is not written by then is delivered again at the next start.
+// Run publishes until ctx is done, and posts the notices meanwhile. What is not written by then is
+// delivered again at the next start.
 func (p *Publisher) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.Notices.Run(ctx) })
@@ -113,8 +117,8 @@ func (p *Publisher) follow(ctx context.Context) error {
 	return nil
 }
 
-// handle takes a batch in. It never waits: what the API server does not take in time gives way to what is
-// newer, so that a slow one holds up neither the log nor, behind it, the intake of events.
+// handle takes a batch in. It never waits: what the API server does not take in time gives way to
+// what is newer, so that a slow one holds up neither the log nor, behind it, the intake of events.
 func (p *Publisher) handle(batch []Record, done func()) {
 	policy, ok := p.Policy()
 	var open atomic.Int64

@@ -194,7 +194,8 @@ func TestDeletedByAUserComesBackWithTheNextChange(t *testing.T) {
 	})
 }
 
-// TestAPIServerAway also looks at the memory and the pressure on the server: nothing is given up, and nothing hammers.
+// TestAPIServerAway also looks at the memory and the pressure on the server: nothing is given up,
+// and nothing hammers.
 func TestAPIServerAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStand(t)
@@ -297,7 +298,8 @@ func TestRefusedLegDoesNotBlockOthers(t *testing.T) {
 	})
 }
 
-// TestPoisonedLegDoesNotBlockOthersForEver: an admission policy that denies one leg answers as a missing permission does.
+// TestPoisonedLegDoesNotBlockOthersForEver: an admission policy that denies one leg answers as a
+// missing permission does.
 func TestPoisonedLegDoesNotBlockOthersForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStand(t)
@@ -478,7 +480,8 @@ func TestLostLegIsClosed(t *testing.T) {
 	})
 }
 
-// TestCapCountsWhatIsThereAtTheStart: after a restart, and after the retention controller deleted what this receiver had made.
+// TestCapCountsWhatIsThereAtTheStart: after a restart, and after the retention controller deleted
+// what this receiver had made.
 func TestCapCountsWhatIsThereAtTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStand(t)

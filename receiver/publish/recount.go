@@ -39,7 +39,8 @@ func (c *counting) done(begun time.Time) {
 	c.last = begun
 }
 
-// count fills the object cache at the start. It gives up only when ctx is done: without a count there is no cap.
+// count fills the object cache at the start. It gives up only when ctx is done: without a count
+// there is no cap.
 func (p *Publisher) count(ctx context.Context) error {
 	for {
 		err := p.recount(ctx)
@@ -56,7 +57,8 @@ func (p *Publisher) count(ctx context.Context) error {
 	}
 }
 
-// tidyLoop notices once in a while what others deleted, and sees to what no change of a leg will bring about.
+// tidyLoop notices once in a while what others deleted, and sees to what no change of a leg will
+// bring about.
 func (p *Publisher) tidyLoop(ctx context.Context) {
 	ticker := time.NewTicker(recountEvery)
 	defer ticker.Stop()
@@ -105,8 +107,8 @@ func (p *Publisher) trim(ctx context.Context, limit int) error {
 	return nil
 }
 
-// closeLost ends a leg that outlived every call, because the log it came from is gone: nothing stays Ringing for ever. The revision stays,
-// so that the log has the last word if it comes back.
+// closeLost ends a leg that outlived every call, because the log it came from is gone: nothing
+// stays Ringing for ever. The revision stays, so that the log has the last word if it comes back.
 func (p *Publisher) closeLost(ctx context.Context, policy Policy, name string) error {
 	var object v1alpha1.CallLeg
 	key := client.ObjectKey{Namespace: p.Integration.Namespace, Name: name}

@@ -24,7 +24,8 @@ const (
 // maxRounds bounds how often one attempt starts anew because somebody else changed the object.
 const maxRounds = 4
 
-// errChanged says that the object is not as the object cache has it; the object cache has been told.
+// errChanged says that the object is not as the object cache has it; the object cache has been
+// told.
 var errChanged = errors.New("the call leg was changed by somebody else")
 
 // publish shows the leg and, once per missed call, posts its Event.
@@ -196,7 +197,8 @@ const (
 
 // makeRoom takes a place for a new object, at the cost of the oldest finished ones.
 //
-// The cap is exact with one receiver. Of several, each counts what the others create only now and then.
+// The cap is exact with one receiver. Of several, each counts what the others create only now and
+// then.
 func (p *Publisher) makeRoom(ctx context.Context, next state, limit int) (room, error) {
 	for !p.objects.reserve(next.object.Name, limit) {
 		if p.counted.older(recountAtLimit) {
@@ -234,7 +236,8 @@ func (p *Publisher) evict(ctx context.Context, name string) error {
 	return nil
 }
 
-// announce posts the Event of a missed call, regarding the mapping of the place where it was missed.
+// announce posts the Event of a missed call, regarding the mapping of the place where it was
+// missed.
 func (p *Publisher) announce(ctx context.Context, policy Policy, name string, leg correlation.Leg) error {
 	known, _ := p.objects.get(name)
 	if known.announced {

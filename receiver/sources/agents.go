@@ -15,8 +15,8 @@ import (
 
 const fieldManager = "pbx-receiver"
 
-// ShowStates writes the states of queue agents and of phones into the status of their mappings. It fails when the API server cannot take
-// them, and may be repeated.
+// ShowStates writes the states of queue agents and of phones into the status of their mappings. It
+// fails when the API server cannot take them, and may be repeated.
 func (w *Watch) ShowStates(ctx context.Context, records []journal.AgentRecord) error {
 	for _, record := range records {
 		if err := w.showState(ctx, record); err != nil {
@@ -45,7 +45,8 @@ func (w *Watch) showState(ctx context.Context, record journal.AgentRecord) error
 	return nil
 }
 
-// mappingOf finds the mapping by the extension that the event names, else by the URL that it came by.
+// mappingOf finds the mapping by the extension that the event names, else by the URL that it came
+// by.
 func (w *Watch) mappingOf(record journal.AgentRecord) (*v1alpha1.ExtensionMapping, bool) {
 	if mapping, ok := w.MappingOf(record.Extension); ok {
 		return mapping, true
@@ -68,7 +69,8 @@ func agentChange(shown *v1alpha1.AgentStatus, record journal.AgentRecord) map[st
 	return map[string]any{"agent": next}
 }
 
-// phoneChange is what becomes of the status of a mapping; nil: nothing. A status that was removed is shown no more.
+// phoneChange is what becomes of the status of a mapping; nil: nothing. A status that was removed
+// is shown no more.
 func phoneChange(shown *v1alpha1.PhoneStatus, record journal.AgentRecord) map[string]any {
 	next := v1alpha1.PhoneStatus{ID: record.State, Since: metav1.NewTime(record.Since)}
 	switch {

@@ -96,7 +96,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// selected tells whether a field selector names the object.
+// selected reports whether a field selector names the object.
 func selected(object metav1.Object, selector string) bool {
 	field, value, _ := strings.Cut(selector, "=")
 	switch field {

@@ -27,8 +27,8 @@ func put(index map[string]callevent.Source, key string, source callevent.Source)
 	}
 }
 
-// attribute finds the mapping of the extension that an event belongs to, where the event URL did not tell: the event is then the same as
-// if it had come by the URL of the extension.
+// attribute finds the mapping of the extension that an event belongs to, where the event URL did
+// not tell: the event is then the same as if it had come by the URL of the extension.
 func (x extensions) attribute(event *callevent.Event) {
 	if event.Source.User != "" {
 		return
@@ -51,7 +51,8 @@ func (x extensions) attribute(event *callevent.Event) {
 	event.Source = known
 }
 
-// own is the extension's side of a leg. A leg to an outside number is nobody's, and what belongs to no leg neither.
+// own is the extension's side of a leg. A leg to an outside number is nobody's, and what belongs to
+// no leg neither.
 func own(event *callevent.Event) (number, id string) {
 	if event.LegID == "" && event.Side == "" || event.Level == callevent.LevelOutside {
 		return "", ""

@@ -80,7 +80,8 @@ func legs(events []callevent.Event) []correlation.Leg {
 	return all
 }
 
-// A phone whose events come by its own URL, by that of the account, or by both, in any order, has the same legs.
+// A phone whose events come by its own URL, by that of the account, or by both, in any order, has
+// the same legs.
 func TestAccountWideCopiesAreTheSameEvents(t *testing.T) {
 	t.Parallel()
 	all, err := scenario.All("ringme")

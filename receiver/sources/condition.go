@@ -14,8 +14,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// conditionManager owns the condition of the receiver, so that it and the controllers, which own the
-// others, stay out of each other's way.
+// conditionManager owns the condition of the receiver, so that it and the controllers, which own
+// the others, stay out of each other's way.
 const conditionManager = "pbx-receiver-conditions"
 
 // Condition returns a condition of the integration as it was last seen; nil if it has none.
@@ -27,8 +27,8 @@ func (w *Watch) Condition(conditionType string) *metav1.Condition {
 	return meta.FindStatusCondition(integration.Status.Conditions, conditionType)
 }
 
-// ShowCondition applies a condition to the status of the integration. Time and generation are filled in.
-// It fails when the API server cannot take it, and may be repeated.
+// ShowCondition applies a condition to the status of the integration. Time and generation are
+// filled in. It fails when the API server cannot take it, and may be repeated.
 func (w *Watch) ShowCondition(ctx context.Context, condition metav1.Condition) error {
 	integration, ok := w.Integration()
 	if !ok {

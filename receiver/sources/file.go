@@ -100,7 +100,8 @@ func (t *Table) load(path string) error {
 	return nil
 }
 
-// save keeps a copy of the table for a start without the Kubernetes API. It holds digests, not tokens.
+// save keeps a copy of the table for a start without the Kubernetes API. It holds digests, not
+// tokens.
 func (t *Table) save(path string) error {
 	text, err := json.Marshal(t.current.Load())
 	if err != nil {
@@ -112,7 +113,8 @@ func (t *Table) save(path string) error {
 	return nil
 }
 
-// WriteFile replaces the file at path as a whole: it is never seen, nor left behind by a crash, half written.
+// WriteFile replaces the file at path as a whole: it is never seen, nor left behind by a crash,
+// half written.
 func WriteFile(path string, text []byte) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {

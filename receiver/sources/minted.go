@@ -11,7 +11,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// minted remembers the digests of tokens, so that a change of one mapping costs the tokens of that one.
+// minted remembers the digests of tokens, so that a change of one mapping costs the tokens of that
+// one.
 type minted struct {
 	keys    map[string][]byte
 	digests map[mintedFor][]digest
@@ -58,8 +59,8 @@ func (m *minted) keep(next *table) {
 	})
 }
 
-// matters reports whether a change of an object changes the table. That of a status, such as the state of
-// an agent, mostly does not.
+// matters reports whether a change of an object changes the table. That of a status, such as the
+// state of an agent, mostly does not.
 func matters(before, after any) bool {
 	switch now := after.(type) {
 	case *v1alpha1.ExtensionMapping:

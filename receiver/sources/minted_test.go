@@ -43,7 +43,8 @@ func TestChangesOfStatusMakeNoTokens(t *testing.T) {
 	}
 }
 
-// TestOnlyChangesOfSpecAndKeysMatter: each other one would have the table made and kept on disk anew.
+// TestOnlyChangesOfSpecAndKeysMatter: each other one would have the table made and kept on disk
+// anew.
 func TestOnlyChangesOfSpecAndKeysMatter(t *testing.T) {
 	registered, moved := mapping("101", "office"), mapping("101", "office")
 	registered.Status.Agent = &v1alpha1.AgentStatus{State: v1alpha1.AgentAvailable}
@@ -70,7 +71,8 @@ func TestOnlyChangesOfSpecAndKeysMatter(t *testing.T) {
 	}
 }
 
-// TestURLOfAnAccountTakesAsMuchAsItsExtensions: 40 extensions of a PBX that knows one URL are as busy as 40 with their own.
+// TestURLOfAnAccountTakesAsMuchAsItsExtensions: 40 extensions of a PBX that knows one URL are as
+// busy as 40 with their own.
 func TestURLOfAnAccountTakesAsMuchAsItsExtensions(t *testing.T) {
 	for _, extensions := range []int{0, 3, 40} {
 		a := newAPI(t)

@@ -8,7 +8,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/linuxbox"
 )
 
-// SettingsOf are what an integration says of its PBX's notifications. What it leaves out is as the PBX's documents have it.
+// SettingsOf are what an integration says of its PBX's notifications. What it leaves out is as the
+// PBX's documents have it.
 func SettingsOf(spec v1alpha1.PBXIntegrationSpec) dialects.Settings {
 	selfServiceIsMissed := spec.CallLegs.SelfService == v1alpha1.CountAsMissed
 	settings := dialects.Settings{

@@ -1,5 +1,6 @@
-// Package sources knows which event URLs are valid, whom they stand for, and what an integration's rules are. It learns that from a
-// watch on the Kubernetes API, from a copy of what the watch last said, or from a file.
+// Package sources knows which event URLs are valid, whom they stand for, and what an integration's
+// rules are. It learns that from a watch on the Kubernetes API, from a copy of what the watch last
+// said, or from a file.
 package sources
 
 import (
@@ -21,7 +22,8 @@ var errNotLoaded = errors.New("it is not known yet which PBX this is")
 
 // Target is what an event URL stands for.
 type Target struct {
-	// Mapping is the UID of the ExtensionMapping, or of the PBXIntegration where one URL serves the account.
+	// Mapping is the UID of the ExtensionMapping, or of the PBXIntegration where one URL serves the
+	// account.
 	Mapping string `json:"mapping"`
 	// Name of that object.
 	Name string `json:"name,omitempty"`
@@ -31,7 +33,8 @@ type Target struct {
 	Limiter *rate.Limiter `json:"-"`
 }
 
-// digest stands for a token. Looking up digests tells an outsider who measures times nothing about the tokens.
+// digest stands for a token. Looking up digests tells an outsider who measures times nothing about
+// the tokens.
 type digest [sha256.Size]byte
 
 func digestOf(token string) digest { return sha256.Sum256([]byte(token)) }
@@ -63,9 +66,9 @@ type table struct {
 // Table resolves tokens by the newest state of affairs. The zero value knows no token.
 type Table struct {
 	current atomic.Pointer[table]
-	// Rate bounds the requests per second to the URLs of one extension, with bursts of twice as many; 0: no
-	// bound. The URL of an account may be called as often as those of all its mapped extensions together,
-	// and as minAccountShare of them where fewer are mapped.
+	// Rate bounds the requests per second to the URLs of one extension, with bursts of twice as
+	// many; 0: no bound. The URL of an account may be called as often as those of all its mapped
+	// extensions together, and as minAccountShare of them where fewer are mapped.
 	Rate int
 }
 
@@ -107,7 +110,8 @@ func (t *Table) Targets() int {
 	return current.extensionCount()
 }
 
-// Decode implements dialect.Dialect with the settings in force. What comes by the URL of the account is attributed to the extensions.
+// Decode implements dialect.Dialect with the settings in force. What comes by the URL of the
+// account is attributed to the extensions.
 func (t *Table) Decode(request callevent.Request) ([]callevent.Event, error) {
 	current := t.current.Load()
 	if current == nil {
@@ -123,8 +127,9 @@ func (t *Table) Decode(request callevent.Request) ([]callevent.Event, error) {
 	return events, nil
 }
 
-// replace puts a new state into force. Targets that stay keep their limiters. Settings that the dialect refuses are reported, and those
-// before them stay; only a type of PBX that is not known leaves everything as it is.
+// replace puts a new state into force. Targets that stay keep their limiters. Settings that the
+// dialect refuses are reported, and those before them stay; only a type of PBX that is not known
+// leaves everything as it is.
 func (t *Table) replace(next *table) error {
 	refused := next.speak(t.current.Load())
 	if next.dialect == nil {
@@ -153,11 +158,12 @@ func (t *table) speak(before *table) error {
 	return fmt.Errorf("the settings of the PBX are refused: %w", refused)
 }
 
-// minAccountShare is as how many extensions an account counts at least: a PBX that knows one URL sends the
-// events of all its extensions there, mapped or not.
+// minAccountShare is as how many extensions an account counts at least: a PBX that knows one URL
+// sends the events of all its extensions there, mapped or not.
 const minAccountShare = 10
 
-// limit gives the targets their limiters. Those that stay keep theirs, with what they have used of it.
+// limit gives the targets their limiters. Those that stay keep theirs, with what they have used of
+// it.
 func (t *Table) limit(next *table) {
 	if t.Rate == 0 {
 		return
@@ -188,7 +194,8 @@ func (t *Table) limit(next *table) {
 // isAccount reports whether the target's URL serves all extensions of a PBX.
 func (t *Target) isAccount() bool { return t.Source == (callevent.Source{}) }
 
-// extensionCount is the number of extensions that have an event URL, whatever the number of their tokens.
+// extensionCount is the number of extensions that have an event URL, whatever the number of their
+// tokens.
 func (t *table) extensionCount() int {
 	seen := make(map[string]struct{}, len(t.Targets))
 	for _, target := range t.Targets {
