@@ -50,6 +50,9 @@ func clip(text string, most int) string {
 func attributes(events []*event) map[string]string {
 	var all map[string]string
 	for _, e := range events {
+		if len(e.Attributes) == 0 {
+			continue
+		}
 		for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
 			if _, known := all[name]; known || len(all) >= maxAttributes {
 				continue

@@ -46,10 +46,8 @@ func (c *Call) join(e *callevent.Event) bool {
 
 // put inserts an event that the set does not have.
 func (c *Call) put(e *event, shared identity) {
-	e.identity = &shared
-	i, _ := slices.BinarySearchFunc(c.events, e, canonical)
-	e.own(c.mate(i, shared), shared)
-	c.events = slices.Insert(c.events, i, e)
+	e.own(c.mate(shared), shared)
+	c.insert(e)
 	c.index(e)
 }
 
@@ -73,10 +71,9 @@ func (c *Call) index(e *event) {
 	}
 }
 
-// mate is the identity of an event near place i, where it is equal: the events of a leg stand together.
-func (c *Call) mate(i int, shared identity) *identity {
-	const near = 2
-	for _, e := range c.events[max(0, i-near):min(len(c.events), i+near)] {
+// mate is an identity of the call that equals the given one; nil if there is none.
+func (c *Call) mate(shared identity) *identity {
+	for _, e := range c.events {
 		if *e.identity == shared {
 			return e.identity
 		}

@@ -140,8 +140,8 @@ type view struct {
 // applyRules replaces the legs by what they are by the rules.
 func (f *folded) applyRules(c *Call, settings Rules) {
 	v := view{facts: &f.facts, waiting: &f.waiting, settings: settings, grace: c.graceOver(), legs: f.attempts}
-	var space [4]attempt
-	next := space[:0]
+	v.takers = make([]*attempt, 0, len(v.legs))
+	var next []attempt
 	for id := pickup; id < ruleCount; id++ {
 		r := &ruleTable[id]
 		if r.apply == nil || r.related && !f.facts.related {
