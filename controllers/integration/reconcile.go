@@ -71,7 +71,7 @@ func (c *Controller) next(after time.Duration, errs []error) time.Duration {
 // integration does not depend on them.
 func (c *Controller) reportExtensions(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) {
 	unready := map[string][]string{}                                 // names by reason
-	counts := &v1alpha1.ExtensionCounts{Total: int32(len(mappings))} //nolint:gosec // bounded by what a cluster holds
+	counts := &v1alpha1.ExtensionCounts{Total: int32(len(mappings))}
 	for i := range mappings {
 		if lifecycle.IsReady(&mappings[i]) {
 			counts.Ready++

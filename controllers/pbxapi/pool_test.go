@@ -413,7 +413,7 @@ func TestTroubleReadsTheSame(t *testing.T) {
 		}
 	})
 	other := pbxapi.NewError(pbxapi.ErrRejected, "register", "no")
-	if pbxapi.Trouble(other) != error(other) || pbxapi.Trouble(nil) != nil {
+	if got := pbxapi.Trouble(other); got.Error() != other.Error() || pbxapi.Trouble(nil) != nil {
 		t.Error("what was tried is left out of a refusal")
 	}
 }
