@@ -35,8 +35,8 @@ var accountEvents = []v1alpha1.EventType{
 	v1alpha1.EventDialIn, v1alpha1.EventDialOut, v1alpha1.EventAnswer, v1alpha1.EventHangup, pbxapi.EventPhoneStatus,
 }
 
-// look is what the PBX was last found to hold for the whole account.
-type look struct {
+// accountState is what the PBX was last found to hold for the whole account.
+type accountState struct {
 	// basis is what was wanted, question all that the answer may depend on.
 	basis, question string
 	at              time.Time
@@ -49,21 +49,21 @@ type look struct {
 	err error
 }
 
-// stands tells whether the PBX need not be asked again.
-func (l look) stands(question string, now time.Time, freshness time.Duration) bool {
-	if l.question != question || now.Sub(l.at) >= freshness {
+// stillValid reports whether the PBX need not be asked again.
+func (s accountState) stillValid(question string, now time.Time, freshness time.Duration) bool {
+	if s.question != question || now.Sub(s.at) >= freshness {
 		return false
 	}
-	again := l.again()
-	return now.Before(again) || !l.at.Before(again)
+	recheck := s.recheckAt()
+	return now.Before(recheck) || !s.at.Before(recheck)
 }
 
-// again is when to make sure that nothing was carried out late.
-func (l look) again() time.Time {
-	if l.changed.IsZero() {
-		return l.changed
+// recheckAt is when to make sure that nothing was carried out late.
+func (s accountState) recheckAt() time.Time {
+	if s.changed.IsZero() {
+		return s.changed
 	}
-	return l.changed.Add(secondLook)
+	return s.changed.Add(secondLook)
 }
 
 // accountScope tells whether the spec asks for account-wide registrations.
@@ -108,7 +108,7 @@ func (c *Controller) accountSettled(p *v1alpha1.PBXIntegration, newest int64) bo
 	if p.Status.RegisteredEvents == nil && !accountScope(p) {
 		return true
 	}
-	last := c.looks.get(p.UID)
+	last := c.accounts.get(p.UID)
 	return last.err == nil && last.generation == newest
 }
 
@@ -134,14 +134,14 @@ func (c *Controller) reconcileAccount(
 	}
 	basis := fmt.Sprintf("%d %d %d %v", p.Generation, ring.Current().Generation, len(ring), needed)
 	question = basis + " " + question
-	found := c.looks.get(p.UID)
-	if !found.stands(question, c.Clock.Now(), c.freshness(found.err)) {
+	found := c.accounts.get(p.UID)
+	if !found.stillValid(question, c.Clock.Now(), c.freshness(found.err)) {
 		work := c.accountWork(ring.Tokens(accountOf(p)), func(ctx context.Context) error { return c.confirm(ctx, p) })
 		if needed {
 			work.Desired = accountRegistrations(p, ring)
 		}
 		result, err := c.converge(ctx, p, work, credentials)
-		made := look{basis: basis, question: question, generation: ring.Current().Generation, err: err}
+		made := accountState{basis: basis, question: question, generation: ring.Current().Generation, err: err}
 		found = c.remember(ctx, p, result, idsAfter(result, work.Own, found.ids), made, done)
 	}
 	return c.reportAccount(p, found, needed, done)
@@ -175,7 +175,7 @@ func (c *Controller) converge(
 	if err != nil {
 		return registration.Result{}, err
 	}
-	last := c.looks.get(p.UID)
+	last := c.accounts.get(p.UID)
 	requests := 1 + 2*len(accountEvents)
 	if len(work.Desired) > 0 && last.err == nil && last.generation == p.Status.KeyGeneration {
 		requests = 1 // all is expected to be in place
@@ -197,9 +197,9 @@ func idsAfter(result registration.Result, own registration.Tokens, before []stri
 
 // remember notes what a look at the account has shown. Drift, which is a change that nothing here asked for, it tells.
 func (c *Controller) remember(
-	ctx context.Context, p *v1alpha1.PBXIntegration, result registration.Result, ids []string, made look, done *lifecycle.Done,
-) look {
-	last := c.looks.get(p.UID)
+	ctx context.Context, p *v1alpha1.PBXIntegration, result registration.Result, ids []string, made accountState, done *lifecycle.Done,
+) accountState {
+	last := c.accounts.get(p.UID)
 	made.at, made.changed, made.ids = c.Clock.Now(), last.changed, ids
 	changes := result.Changes()
 	if changes > 0 || last.err != nil {
@@ -214,12 +214,12 @@ func (c *Controller) remember(
 	if _, said := errors.AsType[*pbxapi.Error](made.err); ctx.Err() != nil || made.err != nil && !said {
 		kept.question = "" // the PBX said nothing that it would say again
 	}
-	c.looks.set(p.UID, kept)
+	c.accounts.set(p.UID, kept)
 	return made
 }
 
 // reportAccount writes down what the account carries. The number grows only when all registrations exist.
-func (c *Controller) reportAccount(p *v1alpha1.PBXIntegration, found look, needed bool, done *lifecycle.Done) error {
+func (c *Controller) reportAccount(p *v1alpha1.PBXIntegration, found accountState, needed bool, done *lifecycle.Done) error {
 	count := int32(len(found.ids))
 	switch {
 	case found.err != nil && found.ids == nil:
@@ -232,7 +232,7 @@ func (c *Controller) reportAccount(p *v1alpha1.PBXIntegration, found look, neede
 	default:
 		p.Status.RegisteredEvents = nil
 	}
-	if left := found.again().Sub(c.Clock.Now()); left > 0 {
+	if left := found.recheckAt().Sub(c.Clock.Now()); left > 0 {
 		done.After = soonest(done.After, left)
 	}
 	return nil
@@ -287,7 +287,7 @@ func (c *Controller) releaseAccount(ctx context.Context, p *v1alpha1.PBXIntegrat
 	if p.Status.RegisteredEvents == nil {
 		return "", nil
 	}
-	known := c.looks.get(p.UID)
+	known := c.accounts.get(p.UID)
 	credentials, err := pbxapi.Credentials(ctx, c.Secrets.Lasting(), p)
 	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
 		return leftOnAccount(known.ids, err), nil
@@ -310,7 +310,7 @@ func (c *Controller) releaseAccount(ctx context.Context, p *v1alpha1.PBXIntegrat
 		return "", nil
 	}
 	known.ids = idsAfter(result, work.Own, known.ids)
-	c.looks.set(p.UID, known)
+	c.accounts.set(p.UID, known)
 	_, atPBX := errors.AsType[*pbxapi.Error](err)
 	remaining := DeletionDeadline - failed
 	switch {

@@ -57,7 +57,7 @@ func (c *Controller) orphaned(p *v1alpha1.PBXIntegration) string {
 	if p.Status.RegisteredEvents == nil {
 		return ""
 	}
-	return leftOnAccount(c.looks.get(p.UID).ids, errors.New("deletionPolicy is Orphan"))
+	return leftOnAccount(c.accounts.get(p.UID).ids, errors.New("deletionPolicy is Orphan"))
 }
 
 // awaitMappings waits until the mappings of a deleted integration have let go, each at its own deadline at the latest. It returns what there
@@ -95,7 +95,7 @@ func (c *Controller) awaitMappings(ctx context.Context, p *v1alpha1.PBXIntegrati
 func (c *Controller) forget(p *v1alpha1.PBXIntegration) {
 	c.PBXes.Forget(p.UID)
 	c.checks.forget(p.UID)
-	c.looks.forget(p.UID)
+	c.accounts.forget(p.UID)
 	c.failures.Forget(p.UID)
 	c.children.forget(p.UID)
 	c.Secrets.Forget(keySecretKey(p), eventURLSecretKey(p))

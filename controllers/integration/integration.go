@@ -103,7 +103,7 @@ type Controller struct {
 	Config
 	children *children
 	checks   *memory[check]
-	looks    *memory[look]
+	accounts *memory[accountState]
 	failures *registration.Failures
 }
 
@@ -115,7 +115,7 @@ func New(config Config) *Controller {
 		Config:   config,
 		children: newChildren(config.Client, config.Live),
 		checks:   newMemory[check](),
-		looks:    newMemory[look](),
+		accounts: newMemory[accountState](),
 		failures: registration.NewFailures(),
 	}
 }

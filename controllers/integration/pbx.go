@@ -47,7 +47,7 @@ func (c *Controller) reconcilePBX(ctx context.Context, p *v1alpha1.PBXIntegratio
 	if err != nil {
 		return err
 	}
-	return c.judge(p, c.ask(ctx, p, question, credentials))
+	return c.reportCheck(p, c.ask(ctx, p, question, credentials))
 }
 
 // questionOf changes with everything that the answer of the PBX may depend on.
@@ -80,8 +80,8 @@ func (c *Controller) freshness(err error) time.Duration {
 	return min(recheck, c.Interval)
 }
 
-// judge turns the answer of the PBX into the condition PBXReachable and an outcome.
-func (c *Controller) judge(p *v1alpha1.PBXIntegration, answer error) error {
+// reportCheck turns the answer of the PBX into the condition PBXReachable and an outcome.
+func (c *Controller) reportCheck(p *v1alpha1.PBXIntegration, answer error) error {
 	answer = pbxapi.Trouble(answer)
 	var limited *pbxapi.RateLimitedError
 	credentials := nameCredentials(p.Spec.PBX)

@@ -70,7 +70,7 @@ func (c *Controller) next(after time.Duration, errs []error) time.Duration {
 // reportExtensions tells how many mappings there are, how many of them are Ready, and what is the matter with the others. Ready of the
 // integration does not depend on them.
 func (c *Controller) reportExtensions(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) {
-	unready := map[string][]string{}                                 // names by reason
+	unready := map[string][]string{} // names by reason
 	counts := &v1alpha1.ExtensionCounts{Total: int32(len(mappings))}
 	for i := range mappings {
 		if lifecycle.IsReady(&mappings[i]) {
