@@ -40,6 +40,7 @@ func TestFlags(t *testing.T) {
 func TestFlagsThatMakeNoSense(t *testing.T) {
 	for flag, want := range map[string]string{
 		"--concurrency=0":             "at least 1",
+		"--concurrency-backfill=0":    "at least 1",
 		"--drift-interval=1s":         "at least 10s",
 		"--receiver-image=":           "must not be empty",
 		"--leader-election-id=":       "must not be empty",

@@ -423,7 +423,7 @@ func TestLateRecordingsAreLookedFor(t *testing.T) {
 	other.RecordingID = "5101-R2"
 	o.remembers = []callhistory.Record{known, other}
 	if next := o.pass(); next != 5*time.Minute {
-		t.Errorf("next look in %s, want 5m", next)
+		t.Errorf("next read in %s, want 5m", next)
 	}
 	o.expectSent("r of c1")
 	o.pass()

@@ -3,6 +3,7 @@ package pbxapi
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
@@ -76,6 +77,12 @@ type DatabaseHistorian interface {
 	Historian
 	// ChecksDatabase reports whether Check asks the database, for want of anything else.
 	ChecksDatabase() bool
+}
+
+// CursorKey cuts the key of an item to what a cursor has room for. It is only compared.
+func CursorKey(key string) string {
+	const longest = 128
+	return strings.ToValidUTF8(key[:min(len(key), longest)], "")
 }
 
 // Unusable counts what could not be used of an answer.

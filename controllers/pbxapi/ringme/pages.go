@@ -30,7 +30,7 @@ func parsePosition(op, cursor string) (position, error) {
 }
 
 // repeats reports whether a page that begins with this item is the one before once more.
-func (p position) repeats(head string) bool { return p.page > 1 && head == p.head }
+func (p position) repeats(head string) bool { return p.page > 1 && pbxapi.CursorKey(head) == p.head }
 
 // after returns the cursor that follows a page of so many items that begins with head; empty after the last page.
 func (p position) after(op string, items int, head string) (string, error) {
@@ -41,11 +41,5 @@ func (p position) after(op string, items int, head string) (string, error) {
 	case p.page == mostPages:
 		return "", pbxapi.NewError(pbxapi.ErrUnreachable, op, fmt.Sprintf("the list goes on after %d pages", mostPages))
 	}
-	return fmt.Sprintf("%d of %d/%s", p.page+1, size, clip(head)), nil
-}
-
-// clip cuts a key to what a cursor has room for. It is only compared.
-func clip(key string) string {
-	const longest = 128
-	return key[:min(len(key), longest)]
+	return fmt.Sprintf("%d of %d/%s", p.page+1, size, pbxapi.CursorKey(head)), nil
 }

@@ -165,7 +165,7 @@ func readPage[T any](
 	}
 	first := ""
 	if len(page.items) > 0 {
-		first = clip(key(page.items[0].Value))
+		first = pbxapi.CursorKey(key(page.items[0].Value))
 	}
 	repeated := start > 0 && first == head
 	index, err := page.next(call.Op, start, repeated)
@@ -191,12 +191,6 @@ func (c *collection[T]) next(op string, start int, repeated bool) (int, error) {
 		return 0, tooLong(op)
 	}
 	return end, nil
-}
-
-// clip cuts a key to what a cursor has room for. It is only compared.
-func clip(key string) string {
-	const longest = 128
-	return key[:min(len(key), longest)]
 }
 
 // codeTooLong marks a list of which the PBX does not show all.
