@@ -319,6 +319,7 @@ var _ = Describe("Registrations for all phones of the account", func() {
 	It("leave a full extension alone", func(ctx SpecContext) {
 		s := newSite(ctx, wanted)
 		s.setForeign(ctx, "101", 16)
+		inPlace(ctx, s, 0) // the PBX has refused them
 		s.start(ctx)
 		s.create(ctx, "ann")
 		s.becomes(ctx, "ann", metav1.ConditionFalse, v1alpha1.ReasonEventLimitReached)
