@@ -24,9 +24,10 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 )
 
-// cache keeps memory in proportion to the mappings, not to the cluster: our own kinds without what no
-// controller reads, of the children only those that carry our label, and of Secrets no more than their
-// names and versions. CallLegs are not cached at all. Only the watched namespaces are asked for.
+// cache keeps memory in proportion to the mappings, not to the cluster: our own kinds without what
+// no controller reads, of the children only those that carry our label, and of Secrets no more than
+// their names and versions. CallLegs are not cached at all. Only the watched namespaces are asked
+// for.
 func (o *options) cache() cache.Options {
 	ours := cache.ByObject{Label: o.selector, Transform: withoutBookkeeping}
 	child := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{workload.LabelManagedBy: workload.ManagedBy})}
@@ -61,8 +62,8 @@ var (
 	_ toolscache.TransformFunc = nameAndVersion
 )
 
-// withoutBookkeeping drops what kubectl and the API server keep for themselves. Objects are patched, never
-// updated as a whole, so nothing gets lost.
+// withoutBookkeeping drops what kubectl and the API server keep for themselves. Objects are
+// patched, never updated as a whole, so nothing gets lost.
 func withoutBookkeeping(obj any) (any, error) {
 	accessor, err := meta.Accessor(obj)
 	if err != nil {

@@ -107,7 +107,7 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 		return err
 	}
 	pool := pbxapi.NewPool(factories(), pbxapi.Options{Metrics: requests})
-	reader := options.secrets(mgr)
+	reader := secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader(), clock.RealClock{})
 	to, workers := access{pool: pool, secrets: reader}, &options.concurrency
 	integrations := integration.New(integration.Config{
 		Client:        mgr.GetClient(),
@@ -115,6 +115,7 @@ func addControllers(ctx context.Context, mgr manager.Manager, options *options) 
 		Secrets:       reader,
 		PBXes:         pbxes{pool},
 		Workload:      options.workload(),
+		Rollouts:      workload.NewRollouts(options.maxRollouts, options.rolloutPause, clock.RealClock{}),
 		Recorder:      mgr.GetEventRecorder("pbx-integration"),
 		Metrics:       outcomes,
 		Registrations: registrations,

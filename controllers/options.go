@@ -12,15 +12,12 @@ import (
 	"go.uber.org/zap/zapcore"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
-	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
 
 // options are the flags of the manager.
@@ -34,7 +31,8 @@ type options struct {
 	receiverImage                string
 	apiServerPorts               []int32
 	namespaces                   []string
-	watchSecrets                 bool
+	maxRollouts                  int
+	rolloutPause                 time.Duration
 	selector                     labels.Selector
 	concurrency                  concurrency
 	driftInterval                time.Duration
@@ -81,7 +79,8 @@ func parse(flags *flag.FlagSet, args []string) (*options, error) {
 	flags.StringVar(&o.receiverImage, "receiver-image", "ghcr.io/pbx-operator/receiver:latest", "image of the receiver pods")
 	flags.Func("api-server-ports", "ports on which receivers may reach the API server, comma separated (default 443,6443)", o.setPorts)
 	flags.Func("watch-namespace", "namespaces to work in, comma separated (default: all)", o.setNamespaces)
-	flags.BoolVar(&o.watchSecrets, "watch-secrets", true, "watch the names and versions of Secrets, which takes the right to read them all; without it changes are noticed within --drift-interval")
+	flags.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 1, "how many receivers restart at a time when an upgrade of the operator changes their pods")
+	flags.DurationVar(&o.rolloutPause, "rollout-pause", 10*time.Second, "how long to wait after one of them is ready again before the next one")
 	flags.Func("watch-label-selector", "work only on PBXIntegrations, ExtensionMappings and CallCommands with these labels (sharding)", o.setSelector)
 	o.concurrency.bind(flags)
 	flags.DurationVar(&o.driftInterval, "drift-interval", 10*time.Minute, "how often the PBX is compared with what is wanted although nothing changed")
@@ -96,6 +95,10 @@ func (o *options) validate() error {
 	switch {
 	case o.driftInterval < 10*time.Second:
 		return errors.New("--drift-interval must be at least 10s: each pass asks the PBX about each extension")
+	case o.maxRollouts < 1:
+		return errors.New("--max-concurrent-rollouts must be at least 1")
+	case o.rolloutPause < 0:
+		return errors.New("--rollout-pause must not be negative")
 	case o.leaderElectionName == "":
 		return errors.New("--leader-election-id must not be empty")
 	case o.receiverImage == "":
@@ -139,14 +142,6 @@ func (o *options) workload() workload.Settings {
 		Image: o.receiverImage, APIServerPorts: o.apiServerPorts, ManagerNamespace: o.namespace,
 		ManagerLabels: map[string]string{"app.kubernetes.io/name": "pbx-operator", "app.kubernetes.io/component": "manager"},
 	}
-}
-
-// secrets reads what the specs refer to.
-func (o *options) secrets(mgr manager.Manager) *secrets.Reader {
-	if o.watchSecrets {
-		return secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader())
-	}
-	return secrets.NewUnwatched(mgr.GetAPIReader(), clock.RealClock{})
 }
 
 // selected are the labels by which this manager picks its objects.

@@ -44,6 +44,8 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 		"--drift-interval=1s":         "at least 10s",
 		"--receiver-image=":           "must not be empty",
 		"--leader-election-id=":       "must not be empty",
+		"--max-concurrent-rollouts=0": "at least 1",
+		"--rollout-pause=-1s":         "not be negative",
 		"--api-server-ports=https":    `"https" is no port number`,
 		"--api-server-ports=70000":    `"70000" is no port number`,
 		"--watch-label-selector=a in": "label-selector",

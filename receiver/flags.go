@@ -20,6 +20,7 @@ type options struct {
 	storageSize            int64
 	eventAge, legAge       time.Duration
 	natsURL, natsCreds     string
+	natsCA                 string
 	natsReplicas           int
 	pod, writer            string
 	shutdownGrace          time.Duration
@@ -57,6 +58,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.legAge, "leg-age", defaultLegAge, "how long legs are kept in the LEGS log after their last change, space permitting")
 	flags.StringVar(&o.natsURL, "nats-url", "", "external JetStream; default: embedded")
 	flags.StringVar(&o.natsCreds, "nats-creds", "", "NATS credentials file for --nats-url")
+	flags.StringVar(&o.natsCA, "nats-ca", "", "file of certificate authorities, in PEM, to trust for --nats-url; default: those of the system")
 	flags.IntVar(&o.natsReplicas, "nats-replicas", 1, "replicas of each log in an external JetStream, 1 to 5")
 	flags.StringVar(&o.writer, "writer", "", "of several receivers on one JetStream, the pod that correlates and publishes; the others only take events; default: this one")
 	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", defaultGrace, "how long to wait for running requests at the end")

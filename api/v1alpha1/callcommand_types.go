@@ -55,13 +55,16 @@ type CallCommandSpec struct {
 	// integrationRef names the PBXIntegration.
 	// +required
 	IntegrationRef IntegrationReference `json:"integrationRef,omitzero"`
-	// dial starts a call. It is sent within 5 minutes or not at all, never twice, and followed to the end of its call.
+	// dial starts a call. It is sent within 5 minutes or not at all, never twice, and followed to
+	// the end of its call.
 	// +optional
 	Dial *Dial `json:"dial,omitempty"`
-	// hangup ends one. It is sent within 5 minutes or not at all, and never twice. It has finished, too, when there is no call to end.
+	// hangup ends one. It is sent within 5 minutes or not at all, and never twice. It has finished,
+	// too, when there is no call to end.
 	// +optional
 	Hangup *Hangup `json:"hangup,omitempty"`
-	// recording resolves the address of a recording. It is waited for until 15 minutes after the hangup.
+	// recording resolves the address of a recording. It is waited for until 15 minutes after the
+	// hangup.
 	// +optional
 	Recording *Recording `json:"recording,omitempty"`
 	// ttlAfterFinished is how long the command stays after it has finished or failed.
@@ -83,7 +86,8 @@ const (
 	CommandSent CommandPhase = "Sent"
 	// CommandConnected is a dial whose number has answered.
 	CommandConnected CommandPhase = "Connected"
-	// CommandFinished has done its work; the call of a dial is over. A dial that nobody answered has done its work as well.
+	// CommandFinished has done its work; the call of a dial is over. A dial that nobody answered
+	// has done its work as well.
 	CommandFinished CommandPhase = "Finished"
 	// CommandFailed did not happen, or nobody knows whether it did: see the condition Ready.
 	CommandFailed CommandPhase = "Failed"
@@ -91,10 +95,10 @@ const (
 
 // CallCommandStatus is what was observed.
 type CallCommandStatus struct {
-	// conditions are Ready (True when the command has finished: the reason is NotConnected for a dial
-	// that nobody answered, and NoCall for a hangup without a call; False with what it waits for or has
-	// failed of); Complete or Failed, as on a Job, once it is over; Reconciling and Stalled while they
-	// apply.
+	// conditions are Ready (True when the command has finished: the reason is NotConnected for a
+	// dial that nobody answered, and NoCall for a hangup without a call; False with what it waits
+	// for or has failed of); Complete or Failed, as on a Job, once it is over; Reconciling and
+	// Stalled while they apply.
 	// +listType=map
 	// +listMapKey=type
 	// +patchStrategy=merge
@@ -105,11 +109,12 @@ type CallCommandStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// phase is how far the command has come: Pending, Sent, Connected, then Finished or Failed. Where legs are published at their end only,
-	// a dial goes from Sent to Finished.
+	// phase is how far the command has come: Pending, Sent, Connected, then Finished or Failed.
+	// Where legs are published at their end only, a dial goes from Sent to Finished.
 	// +optional
 	Phase CommandPhase `json:"phase,omitempty"` //nolint:kubeapilinter // the one word that people look for; a command happens once
-	// sentTime is when the command was about to be sent. It is written first: a command that has it is never sent again.
+	// sentTime is when the command was about to be sent. It is written first: a command that has it
+	// is never sent again.
 	// +optional
 	SentTime *metav1.MicroTime `json:"sentTime,omitempty"`
 	// finishedTime is when the command finished or failed.
@@ -134,9 +139,9 @@ type CallCommandStatus struct {
 	RecordingURL string `json:"recordingURL,omitempty"`
 }
 
-// CallCommand has the PBX do something, once. Deleting it neither ends its call nor takes anything back. A command that is deleted and made
-// again (by a GitOps tool after its TTL, or by a restore from a backup) happens again, so commands do not belong in manifests that something
-// re-applies.
+// CallCommand has the PBX do something, once. Deleting it neither ends its call nor takes anything
+// back. A command that is deleted and made again (by a GitOps tool after its TTL, or by a restore
+// from a backup) happens again, so commands do not belong in manifests that something re-applies.
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=callcommands,shortName=callcmd,categories=telephony

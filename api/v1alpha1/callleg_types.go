@@ -152,9 +152,9 @@ type CallLegStatus struct {
 	// endTime is the hangup.
 	// +optional
 	EndTime *metav1.MicroTime `json:"endTime,omitempty"`
-	// talkTime in seconds, such as 60s or 11.4s. It is absent while it is not known: before the end of
-	// the leg, where nobody talked, and where the PBX did not tell how long. 0s is a call of less than a
-	// millisecond.
+	// talkTime in seconds, such as 60s or 11.4s. It is absent while it is not known: before the end
+	// of the leg, where nobody talked, and where the PBX did not tell how long. 0s is a call of
+	// less than a millisecond.
 	// +kubebuilder:validation:MaxLength=24
 	// +kubebuilder:validation:Pattern=`^[0-9]+(\.[0-9]+)?s$`
 	// +optional
@@ -170,12 +170,13 @@ type CallLegStatus struct {
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	RecordingID string `json:"recordingID,omitempty"`
-	// backfilled tells that the leg, or a part of it, comes from the PBX's history and not from events.
+	// backfilled tells that the leg, or a part of it, comes from the PBX's history and not from
+	// events.
 	// +optional
 	Backfilled bool `json:"backfilled,omitempty"`
-	// attributes are what the PBX told of the leg that has no field here: call tags (tag.campaign: spring)
-	// and parameters by their name on the wire. At most 16 of them; keys have at most 63 characters,
-	// values 256.
+	// attributes are what the PBX told of the leg that has no field here: call tags (tag.campaign:
+	// spring) and parameters by their name on the wire. At most 16 of them; keys have at most 63
+	// characters, values 256.
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) >= 1 && size(k) <= 63)",message="a key of attributes must have 1 to 63 characters"
 	// +optional

@@ -1,6 +1,7 @@
 package v1alpha1
 
-// Condition types. Ready sums up the others; Reconciling and Stalled appear only while they are true, as kstatus expects.
+// Condition types. Ready sums up the others; Reconciling and Stalled appear only while they are
+// true, as kstatus expects.
 const (
 	// ConditionReady is True when the object does what its spec asks for.
 	ConditionReady = "Ready"
@@ -8,23 +9,26 @@ const (
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is True when only a change by a user can help.
 	ConditionStalled = "Stalled"
-	// ConditionPBXReachable tells whether the PBX's management API answers with the given credentials.
+	// ConditionPBXReachable tells whether the PBX's management API answers with the given
+	// credentials.
 	ConditionPBXReachable = "PBXReachable"
 	// ConditionReceiverAvailable tells whether the receiver can make call events durable.
 	ConditionReceiverAvailable = "ReceiverAvailable"
-	// ConditionEventsReceived tells, for a PBX that is configured by hand, whether its first event has arrived.
+	// ConditionEventsReceived tells, for a PBX that is configured by hand, whether its first event
+	// has arrived.
 	ConditionEventsReceived = "EventsReceived"
 	// ConditionExtensions tells whether all mappings of an integration are Ready.
 	ConditionExtensions = "Extensions"
-	// ConditionDegraded is True while the receiver runs, but calls or events suffer. Receivers set it by
-	// server-side apply under their own field manager; absent or False is fine.
+	// ConditionDegraded is True while the receiver runs, but calls or events suffer. Receivers set
+	// it by server-side apply under their own field manager; absent or False is fine.
 	ConditionDegraded = "Degraded"
 	// ConditionDiscovered tells whether the mappings are those of the extensions on the PBX.
 	ConditionDiscovered = "Discovered"
-	// ConditionBackfilled tells whether the calls of the last outage were read from the PBX's history.
+	// ConditionBackfilled tells whether the calls of the last outage were read from the PBX's
+	// history.
 	ConditionBackfilled = "Backfilled"
-	// ConditionComplete is True when a command has done its work, as on a Job: `kubectl wait` and kstatus
-	// understand it.
+	// ConditionComplete is True when a command has done its work, as on a Job: `kubectl wait` and
+	// kstatus understand it.
 	ConditionComplete = "Complete"
 	// ConditionFailed is True when a command did not happen, or nobody knows whether it did.
 	ConditionFailed = "Failed"
@@ -54,6 +58,7 @@ const (
 	ReasonRegistrationsDeleted = "RegistrationsDeleted"
 	ReasonRegistrationsLeft    = "RegistrationsLeft"
 	ReasonKeyRotated           = "KeyRotated"
+	ReasonRolloutPaced         = "RolloutPaced"
 	ReasonKeysUnreadable       = "KeysUnreadable"
 	ReasonKeysLost             = "KeysLost"
 	ReasonExtensionsReady      = "ExtensionsReady"
@@ -107,11 +112,14 @@ const (
 	LabelDiscovered = "pbx-operator.io/discovered"
 	// LabelExpires is the bucket in which a finished CallLeg may be deleted: UTC, "20060102T1504".
 	LabelExpires = "pbx-operator.io/expires"
-	// AnnotationVanished on a discovered ExtensionMapping is the time, in RFC 3339, since which the PBX does not have its extension.
+	// AnnotationVanished on a discovered ExtensionMapping is the time, in RFC 3339, since which the
+	// PBX does not have its extension.
 	AnnotationVanished = "pbx-operator.io/vanished"
-	// AnnotationRotateKey on a PBXIntegration asks for a new event URL key whenever its value changes.
+	// AnnotationRotateKey on a PBXIntegration asks for a new event URL key whenever its value
+	// changes.
 	AnnotationRotateKey = "pbx-operator.io/rotate-key"
-	// AnnotationReconcile on any object of this API asks for a pass right now whenever its value changes.
+	// AnnotationReconcile on any object of this API asks for a pass right now whenever its value
+	// changes.
 	AnnotationReconcile = "pbx-operator.io/reconcile"
 	// Finalizer keeps an object until its registrations on the PBX are gone.
 	Finalizer = "pbx-operator.io/registrations"

@@ -43,7 +43,8 @@ type IntegrationReference struct {
 
 // Extension is an extension on the PBX.
 type Extension struct {
-	// number of the extension in the form of the PBX, such as 1234*101 on RingMe. Leading zeros count.
+	// number of the extension in the form of the PBX, such as 1234*101 on RingMe. Leading zeros
+	// count.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[0-9A-Za-z*#+._-]+$`
@@ -78,7 +79,8 @@ type User struct {
 // ExtensionMappingSpec is what the user wants.
 // +kubebuilder:validation:XValidation:rule="self.extension.type != 'Phone' || has(self.user)",message="a Phone needs a user; IVR and Queue do not"
 type ExtensionMappingSpec struct {
-	// integrationRef names the PBXIntegration. It cannot be changed: the registrations on the old PBX would be left behind.
+	// integrationRef names the PBXIntegration. It cannot be changed: the registrations on the old
+	// PBX would be left behind.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="integrationRef is immutable; delete the mapping and create it anew"
 	// +required
 	IntegrationRef IntegrationReference `json:"integrationRef,omitzero"`
@@ -169,7 +171,8 @@ type ExtensionMappingStatus struct {
 	// agent is the state of the queue agent at this extension, once the PBX has reported it.
 	// +optional
 	Agent *AgentStatus `json:"agent,omitempty"`
-	// phone is the status of the phone, once the PBX has reported it: with account-wide registration only.
+	// phone is the status of the phone, once the PBX has reported it: with account-wide
+	// registration only.
 	// +optional
 	Phone *PhoneStatus `json:"phone,omitempty"`
 }
@@ -212,8 +215,8 @@ func (m *ExtensionMapping) SetObservedGeneration(generation int64) {
 	m.Status.ObservedGeneration = generation
 }
 
-// DesiredEvents are the events to ask the PBX for: those of the spec, else the set recommended for the type of the extension
-// (RingMe: Events on Extension Numbers).
+// DesiredEvents are the events to ask the PBX for: those of the spec, else the set recommended for
+// the type of the extension (RingMe: Events on Extension Numbers).
 func (m *ExtensionMapping) DesiredEvents() []EventType {
 	switch {
 	case len(m.Spec.Events) > 0:

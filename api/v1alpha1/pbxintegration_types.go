@@ -64,8 +64,8 @@ type BundleReference struct {
 // TLS says whom to trust at the other end of a connection that the operator or the receiver opens.
 type TLS struct {
 	// caBundle holds the certificate authorities to trust, in place of those that the system knows.
-	// A change of its content is taken up without a restart: of a Secret at once, of a ConfigMap when the
-	// integration is looked at next, by the receiver when it connects anew.
+	// A change of its content is taken up without a restart: of a Secret at once, of a ConfigMap
+	// when the integration is looked at next, by the receiver when it connects anew.
 	// +required
 	CABundle BundleReference `json:"caBundle,omitzero"`
 }
@@ -78,7 +78,8 @@ type TLS struct {
 // +kubebuilder:validation:XValidation:rule="self.type == 'LinuxBox' || !has(self.linuxBox)",message="set linuxBox only if type is LinuxBox"
 // +kubebuilder:validation:XValidation:rule="self.type != 'Callable' || !has(self.tls)",message="a Callable has no API to connect to, so tls has no meaning for it"
 type PBX struct {
-	// type of the telephone system. It cannot be changed: the registrations made on the old system would be left behind.
+	// type of the telephone system. It cannot be changed: the registrations made on the old system
+	// would be left behind.
 	// +unionDiscriminator
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="type is immutable; create a new PBXIntegration for another system"
 	// +required
@@ -95,8 +96,8 @@ type PBX struct {
 	// linuxBox says how a LinuxBox.cz PBX was set up.
 	// +optional
 	LinuxBox *LinuxBox `json:"linuxBox,omitempty"`
-	// tls says whose certificate of the PBX to trust: that of its API, and that of the database of a
-	// LinuxBox. Default: the certificate authorities that the system knows.
+	// tls says whose certificate of the PBX to trust: that of its API, and that of the database of
+	// a LinuxBox. Default: the certificate authorities that the system knows.
 	// +optional
 	TLS *TLS `json:"tls,omitempty"`
 }
@@ -111,7 +112,8 @@ type RingMe struct {
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be an http or https URL with a host"
 	// +required
 	URL string `json:"url,omitempty"`
-	// credentialsSecretRef names the Secret with the keys clientID and clientSecret of a trusted application.
+	// credentialsSecretRef names the Secret with the keys clientID and clientSecret of a trusted
+	// application.
 	// +required
 	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitzero"`
 	// accountID is the client account in API paths; "@me" is the account of the application.
@@ -120,7 +122,8 @@ type RingMe struct {
 	// +kubebuilder:validation:MaxLength=20
 	// +optional
 	AccountID string `json:"accountID,omitempty"`
-	// eventLimit is how many event registrations the PBX allows on one extension, those of other integrations included.
+	// eventLimit is how many event registrations the PBX allows on one extension, those of other
+	// integrations included.
 	// +default=16
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
@@ -132,12 +135,14 @@ type RingMe struct {
 	// +kubebuilder:validation:Maximum=60000
 	// +optional
 	RequestsPerMinute int32 `json:"requestsPerMinute,omitempty"`
-	// registration is Extension (each phone carries its own four registrations) or Account (one set for all phones of the account, which
-	// leaves the event limit of the extensions alone). Voice menus and queues are registered one by one in both cases.
+	// registration is Extension (each phone carries its own four registrations) or Account (one set
+	// for all phones of the account, which leaves the event limit of the extensions alone). Voice
+	// menus and queues are registered one by one in both cases.
 	// +default="Extension"
 	// +optional
 	Registration RegistrationScope `json:"registration,omitempty"`
-	// queueAgents is Follow (status.agent of a phone's mapping tells whether its queue agent takes calls) or Ignore.
+	// queueAgents is Follow (status.agent of a phone's mapping tells whether its queue agent takes
+	// calls) or Ignore.
 	// +default="Follow"
 	// +optional
 	QueueAgents QueueAgents `json:"queueAgents,omitempty"`
@@ -151,7 +156,8 @@ type RegistrationScope string
 const (
 	// RegistrationExtension registers each phone.
 	RegistrationExtension RegistrationScope = "Extension"
-	// RegistrationAccount registers all phones of the account at once (RingMe: Global events of all telephone terminals in PBX).
+	// RegistrationAccount registers all phones of the account at once (RingMe: Global events of all
+	// telephone terminals in PBX).
 	RegistrationAccount RegistrationScope = "Account"
 )
 
@@ -177,16 +183,19 @@ type VoipNow struct {
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be an http or https URL with a host"
 	// +required
 	URL string `json:"url,omitempty"`
-	// credentialsSecretRef names the Secret with the keys clientID and clientSecret of a trusted app.
+	// credentialsSecretRef names the Secret with the keys clientID and clientSecret of a trusted
+	// app.
 	// +required
 	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitzero"`
-	// userID is the user in API paths: "@me" is the one that the app belongs to, "@owner" the owner of the extension.
+	// userID is the user in API paths: "@me" is the one that the app belongs to, "@owner" the owner
+	// of the extension.
 	// +default="@me"
 	// +kubebuilder:validation:Pattern=`^(@me|@viewer|@owner|[0-9]{1,20})$`
 	// +kubebuilder:validation:MaxLength=20
 	// +optional
 	UserID string `json:"userID,omitempty"`
-	// timeZone of the times without an offset in the PBX's call records, by its IANA name, such as Europe/Prague.
+	// timeZone of the times without an offset in the PBX's call records, by its IANA name, such as
+	// Europe/Prague.
 	// +default="UTC"
 	// +kubebuilder:validation:Pattern=`^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$`
 	// +kubebuilder:validation:MaxLength=64
@@ -200,11 +209,11 @@ type VoipNow struct {
 	RequestsPerMinute int32 `json:"requestsPerMinute,omitempty"`
 }
 
-// Callable says what the events of a Callable.io account do not tell. The event URL to enter there is in the Secret that
-// status.eventURLSecretRef names.
+// Callable says what the events of a Callable.io account do not tell. The event URL to enter there
+// is in the Secret that status.eventURLSecretRef names.
 type Callable struct {
-	// ownNumbers are the account's public numbers, with or without plus. One that ends in * stands for all numbers that begin so. A call to
-	// one of them is inbound.
+	// ownNumbers are the account's public numbers, with or without plus. One that ends in * stands
+	// for all numbers that begin so. A call to one of them is inbound.
 	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=64
@@ -212,7 +221,8 @@ type Callable struct {
 	// +listType=set
 	// +optional
 	OwnNumbers []string `json:"ownNumbers,omitempty"`
-	// ownDomains are the SIP domains of the account's devices and PBXs. Default: every SIP address is one of the account's.
+	// ownDomains are the SIP domains of the account's devices and PBXs. Default: every SIP address
+	// is one of the account's.
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
@@ -235,20 +245,24 @@ const (
 
 // LinuxBoxDatabase reads call records from the PBX's PostgreSQL database.
 type LinuxBoxDatabase struct {
-	// credentialsSecretRef names the Secret with the key url, such as postgres://reader:secret@pbx.example.com/asterisk?sslmode=require.
+	// credentialsSecretRef names the Secret with the key url, such as
+	// postgres://reader:secret@pbx.example.com/asterisk?sslmode=require.
 	// +required
 	CredentialsSecretRef SecretReference `json:"credentialsSecretRef,omitzero"`
-	// query returns one row for each leg of the calls that began at $1 or later and before $2 (timestamptz), in the order of started_at. Its
-	// columns, of which all but the first two may be null: call_id, started_at, caller, called, line, answered_at, ended_at, duration_s, talk_s,
-	// result (ANSWERED, NO ANSWER, BUSY, FAILED, CANCEL), record_name, outside. The last is true for a leg without a line with which the PBX
-	// sent a call on to an outside number. One of ended_at and duration_s is needed. Times without a zone are in timeZone. A query that uses
-	// $3 (timestamptz) can leave out calls that ended before it, which were read already. Default: a query of Asterisk's table cdr.
+	// query returns one row for each leg of the calls that began at $1 or later and before $2
+	// (timestamptz), in the order of started_at. Its columns, of which all but the first two may be
+	// null: call_id, started_at, caller, called, line, answered_at, ended_at, duration_s, talk_s,
+	// result (ANSWERED, NO ANSWER, BUSY, FAILED, CANCEL), record_name, outside. The last is true
+	// for a leg without a line with which the PBX sent a call on to an outside number. One of
+	// ended_at and duration_s is needed. Times without a zone are in timeZone. A query that uses $3
+	// (timestamptz) can leave out calls that ended before it, which were read already. Default: a
+	// query of Asterisk's table cdr.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=8192
 	// +optional
 	Query string `json:"query,omitempty"`
-	// timeZone of the times without an offset in the PBX's database, by its IANA name, such as Europe/Prague. Asterisk writes local time
-	// unless it is told otherwise.
+	// timeZone of the times without an offset in the PBX's database, by its IANA name, such as
+	// Europe/Prague. Asterisk writes local time unless it is told otherwise.
 	// +default="UTC"
 	// +kubebuilder:validation:Pattern=`^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$`
 	// +kubebuilder:validation:MaxLength=64
@@ -256,21 +270,23 @@ type LinuxBoxDatabase struct {
 	TimeZone string `json:"timeZone,omitempty"`
 }
 
-// LinuxBox says how a LinuxBox.cz PBX was set up: the vendor agrees all names with each customer. The event URL to enter there is in the
-// Secret that status.eventURLSecretRef names.
+// LinuxBox says how a LinuxBox.cz PBX was set up: the vendor agrees all names with each customer.
+// The event URL to enter there is in the Secret that status.eventURLSecretRef names.
 // +kubebuilder:validation:XValidation:rule="!has(self.credentialsSecretRef) || has(self.url)",message="credentialsSecretRef is for url, which is not set"
 type LinuxBox struct {
-	// url of the PBX for the commands dial and hangup. Without it there are no commands, and PBXReachable tells of the database.
+	// url of the PBX for the commands dial and hangup. Without it there are no commands, and
+	// PBXReachable tells of the database.
 	// +kubebuilder:validation:MinLength=8
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be an http or https URL with a host"
 	// +optional
 	URL string `json:"url,omitempty"`
-	// credentialsSecretRef names a Secret with the keys username and password (basic authentication), or header and value (an HTTP header),
-	// which go with every command.
+	// credentialsSecretRef names a Secret with the keys username and password (basic
+	// authentication), or header and value (an HTTP header), which go with every command.
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
-	// dialect is Parameter or Path: the form of the URLs in the event URL Secret. Events of both forms are understood at all times.
+	// dialect is Parameter or Path: the form of the URLs in the event URL Secret. Events of both
+	// forms are understood at all times.
 	// +default="Parameter"
 	// +optional
 	Dialect LinuxBoxDialect `json:"dialect,omitempty"`
@@ -280,27 +296,30 @@ type LinuxBox struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	EventParameter string `json:"eventParameter,omitempty"`
-	// events adds names of events: from the name on the wire to Dial, StartCall, QueueIn, QueueOut, LineRinging, ExternalRinging, LineAnswered,
-	// ExternalAnswered, Pickup, LineHangup or CallEnd.
+	// events adds names of events: from the name on the wire to Dial, StartCall, QueueIn, QueueOut,
+	// LineRinging, ExternalRinging, LineAnswered, ExternalAnswered, Pickup, LineHangup or CallEnd.
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k] in ['Dial', 'StartCall', 'QueueIn', 'QueueOut', 'LineRinging', 'ExternalRinging', 'LineAnswered', 'ExternalAnswered', 'Pickup', 'LineHangup', 'CallEnd'])",message="an event must mean Dial, StartCall, QueueIn, QueueOut, LineRinging, ExternalRinging, LineAnswered, ExternalAnswered, Pickup, LineHangup or CallEnd"
 	// +optional
 	Events map[string]LinuxBoxName `json:"events,omitempty"`
-	// parameters adds names of parameters, which outrank the default ones: from the name on the wire to CallID, EventID, Time, CustomCallID,
-	// RecordName, CallerType, CallerNumber, CallerName, CalledNumber, Line, LineName, TransferringLine, Answered, AnsweringLine,
+	// parameters adds names of parameters, which outrank the default ones: from the name on the
+	// wire to CallID, EventID, Time, CustomCallID, RecordName, CallerType, CallerNumber,
+	// CallerName, CalledNumber, Line, LineName, TransferringLine, Answered, AnsweringLine,
 	// LastDialledLine, Queue or Direction.
 	// +kubebuilder:validation:MaxProperties=64
 	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k] in ['CallID', 'EventID', 'Time', 'CustomCallID', 'RecordName', 'CallerType', 'CallerNumber', 'CallerName', 'CalledNumber', 'Line', 'LineName', 'TransferringLine', 'Answered', 'AnsweringLine', 'LastDialledLine', 'Queue', 'Direction'])",message="a parameter must mean CallID, EventID, Time, CustomCallID, RecordName, CallerType, CallerNumber, CallerName, CalledNumber, Line, LineName, TransferringLine, Answered, AnsweringLine, LastDialledLine, Queue or Direction"
 	// +optional
 	Parameters map[string]LinuxBoxName `json:"parameters,omitempty"`
-	// lines are the numbers of the PBX's own lines. Default: every number of at most four digits is one.
+	// lines are the numbers of the PBX's own lines. Default: every number of at most four digits is
+	// one.
 	// +kubebuilder:validation:MaxItems=4096
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=32
 	// +listType=set
 	// +optional
 	Lines []string `json:"lines,omitempty"`
-	// customCallID sends the parameter custom_call_id with the command dial, so that its call is recognised with certainty.
+	// customCallID sends the parameter custom_call_id with the command dial, so that its call is
+	// recognised with certainty.
 	// +default="Never"
 	// +optional
 	CustomCallID CustomCallID `json:"customCallID,omitempty"`
@@ -309,7 +328,8 @@ type LinuxBox struct {
 	// +kubebuilder:validation:XValidation:rule="self.contains('{record_name}')",message="recordingURL must contain {record_name}"
 	// +optional
 	RecordingURL string `json:"recordingURL,omitempty"`
-	// database reads call records, which tell what events cannot: busy from cancelled, and hangups that were lost.
+	// database reads call records, which tell what events cannot: busy from cancelled, and hangups
+	// that were lost.
 	// +optional
 	Database *LinuxBoxDatabase `json:"database,omitempty"`
 	// requestsPerMinute is a ceiling for everything this integration asks of the PBX.
@@ -351,12 +371,15 @@ type ReceiverStorage struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
-	// ephemeral keeps the logs in an emptyDir: events survive a restart of the container, not the loss of the pod.
+	// ephemeral keeps the logs in an emptyDir: events survive a restart of the container, not the
+	// loss of the pod.
 	// +optional
 	Ephemeral bool `json:"ephemeral,omitempty"`
-	// retain keeps the volumes when the PBXIntegration is deleted. They hold call events and legs with
-	// phone numbers, so by default they are deleted with it. A volume that was retained is taken up
-	// again by an integration of the same name. An external journal is never deleted.
+	// retain keeps the volumes when the PBXIntegration is deleted. They hold call events and legs
+	// with phone numbers, so by default they are deleted with it. A volume that was retained is
+	// taken up again by an integration of the same name. An external journal is never deleted.
+	// Within a log, events are kept for 48 hours after their calls were correlated and legs for 7
+	// days after their last change, or less where the volume is small.
 	// +default=false
 	// +optional
 	Retain bool `json:"retain,omitempty"`
@@ -373,8 +396,8 @@ type NATSJournal struct {
 	// credentialsSecretRef names a Secret with the key creds, a NATS credentials file.
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
-	// tls says whose certificate of the servers to trust. Default: the certificate authorities that the
-	// system knows.
+	// tls says whose certificate of the servers to trust. Default: the certificate authorities that
+	// the system knows.
 	// +optional
 	TLS *TLS `json:"tls,omitempty"`
 }
@@ -449,7 +472,8 @@ type IngressExposure struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// Exposure says how publicURL reaches the receiver. Empty: by means of your own, to the Service of the receiver.
+// Exposure says how publicURL reaches the receiver. Empty: by means of your own, to the Service of
+// the receiver.
 // +kubebuilder:validation:XValidation:rule="!(has(self.gateway) && has(self.ingress))",message="set at most one of gateway and ingress"
 type Exposure struct {
 	// gateway attaches an HTTPRoute to a Gateway.
@@ -498,22 +522,23 @@ type ReceiverTemplate struct {
 // +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas == oldSelf.replicas || oldSelf.replicas != 1",message="an embedded journal of one replica cannot be spread; create a new PBXIntegration, or use journal.nats"
 // +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas == oldSelf.replicas || self.replicas != 1",message="an embedded journal of several replicas cannot be folded into one; create a new PBXIntegration, or use journal.nats"
 type Receiver struct {
-	// publicURL is what the PBX calls: scheme, host and an optional path prefix. A change moves all registrations.
+	// publicURL is what the PBX calls: scheme, host and an optional path prefix. A change moves all
+	// registrations.
 	// +kubebuilder:validation:MinLength=8
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' && size(url(self).getQuery()) == 0 && !self.contains('#')",message="publicURL must be an http or https URL with a host and without query or fragment"
 	// +required
 	PublicURL string `json:"publicURL,omitempty"`
-	// replicas of the receiver: 1, 3 or 5 with the embedded journal. One replica is away for seconds at every restart, and PBXs do
-	// not repeat an event.
+	// replicas of the receiver: 1, 3 or 5 with the embedded journal. One replica is away for
+	// seconds at every restart, and PBXs do not repeat an event.
 	// +default=1
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
-	// image pins the image of the receiver, so that an upgrade of the operator brings no other. Default:
-	// the image that came with the operator. A pinned image must be of the same minor version as the
-	// operator, or of the one before.
+	// image pins the image of the receiver, so that an upgrade of the operator brings no other.
+	// Default: the image that came with the operator. A pinned image must be of the same minor
+	// version as the operator, or of the one before.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:Pattern=`^[^\s]+$`
@@ -584,13 +609,15 @@ type CallLegs struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('168h')",message="ttlAfterFinished must be between 0s and 168h"
 	// +optional
 	TTLAfterFinished *metav1.Duration `json:"ttlAfterFinished,omitempty"`
-	// maxObjects is a hard cap on the CallLeg objects of this integration: the oldest finished ones go first.
+	// maxObjects is a hard cap on the CallLeg objects of this integration: the oldest finished ones
+	// go first.
 	// +default=2000
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10000
 	// +optional
 	MaxObjects int32 `json:"maxObjects,omitempty"`
-	// missedGracePeriod is how long to wait for the hangups of other extensions before a call counts as missed.
+	// missedGracePeriod is how long to wait for the hangups of other extensions before a call
+	// counts as missed.
 	// +default="5s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('5m')",message="missedGracePeriod must be between 0s and 5m"
 	// +optional
@@ -600,33 +627,35 @@ type CallLegs struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('48h')",message="maxDuration must be between 1s and 48h"
 	// +optional
 	MaxDuration metav1.Duration `json:"maxDuration,omitzero"`
-	// forwardedOutside is Missed or Answered: what becomes of an inbound call that no extension took, but somebody at the outside number to
-	// which it was forwarded. That may as well have been a mailbox, and a needless call back costs less than a customer whom nobody calls back.
+	// forwardedOutside is Missed or Answered: what becomes of an inbound call that no extension
+	// took, but somebody at the outside number to which it was forwarded. That may as well have
+	// been a mailbox, and a needless call back costs less than a customer whom nobody calls back.
 	// +default="Missed"
 	// +optional
-	ForwardedOutside CallJudgement `json:"forwardedOutside,omitempty"`
-	// selfService is Answered or Missed: what becomes of an inbound call that a voice menu took and that was sent to nobody, on Callable and
-	// LinuxBox. By default the caller is taken to have got what he wanted.
+	ForwardedOutside CountedAs `json:"forwardedOutside,omitempty"`
+	// selfService is Answered or Missed: what becomes of an inbound call that a voice menu took and
+	// that was sent to nobody, on Callable and LinuxBox. By default the caller is taken to have got
+	// what he wanted.
 	// +default="Answered"
 	// +optional
-	SelfService CallJudgement `json:"selfService,omitempty"`
-	// maskNumbers hides all but the last two digits of outside numbers in Kubernetes Events, which more
-	// people may read than CallLegs. CallLegs show them in full.
+	SelfService CountedAs `json:"selfService,omitempty"`
+	// maskNumbers hides all but the last two digits of outside numbers in Kubernetes Events, which
+	// more people may read than CallLegs. CallLegs show them in full.
 	// +default=false
 	// +optional
 	MaskNumbers bool `json:"maskNumbers,omitempty"`
 }
 
-// CallJudgement says what a call counts as.
+// CountedAs says what a call counts as.
 // +kubebuilder:validation:Enum=Answered;Missed
-type CallJudgement string
+type CountedAs string
 
-// The judgements.
+// What a call can count as.
 const (
 	// CountAsAnswered makes no missed call of it.
-	CountAsAnswered CallJudgement = "Answered"
+	CountAsAnswered CountedAs = "Answered"
 	// CountAsMissed makes a missed call of it.
-	CountAsMissed CallJudgement = "Missed"
+	CountAsMissed CountedAs = "Missed"
 )
 
 // DeletionPolicy says what becomes of the registrations on the PBX.
@@ -641,8 +670,8 @@ const (
 	DeletionOrphan DeletionPolicy = "Orphan"
 )
 
-// Discovery makes ExtensionMappings of the extensions that the PBX has (RingMe, VoipNow). They belong to the integration. A mapping of the
-// same extension that was written by hand wins.
+// Discovery makes ExtensionMappings of the extensions that the PBX has (RingMe, VoipNow). They
+// belong to the integration. A mapping of the same extension that was written by hand wins.
 type Discovery struct {
 	// types of extensions to take.
 	// +default=["Phone"]
@@ -651,7 +680,8 @@ type Discovery struct {
 	// +listType=set
 	// +optional
 	Types []ExtensionType `json:"types,omitempty"`
-	// numbers are patterns of the numbers to take, with * for any characters and ? for any one; \* is a star, as in "1234\*1*". Default: all.
+	// numbers are patterns of the numbers to take, with * for any characters and ? for any one; \*
+	// is a star, as in "1234\*1*". Default: all.
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=64
@@ -664,7 +694,8 @@ type Discovery struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('30s') && duration(self) <= duration('24h')",message="interval must be between 30s and 24h"
 	// +optional
 	Interval metav1.Duration `json:"interval,omitzero"`
-	// gracePeriod is how long an extension must have been gone from the PBX before its mapping goes.
+	// gracePeriod is how long an extension must have been gone from the PBX before its mapping
+	// goes.
 	// +default="1h"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('168h')",message="gracePeriod must be between 0s and 168h"
 	// +optional
@@ -681,8 +712,9 @@ const (
 	BackfillDisabled BackfillMode = "Disabled"
 )
 
-// Backfill reads the calls of an outage of the receiver from the PBX's history: the call history of RingMe, the call detail records of
-// VoipNow, the database of LinuxBox. They join the same legs as events do, so that no call counts twice.
+// Backfill reads the calls of an outage of the receiver from the PBX's history: the call history of
+// RingMe, the call detail records of VoipNow, the database of LinuxBox. They join the same legs as
+// events do, so that no call counts twice.
 type Backfill struct {
 	// mode is Enabled or Disabled.
 	// +default="Enabled"
@@ -708,18 +740,21 @@ type PBXIntegrationSpec struct {
 	// +default={}
 	// +optional
 	CallLegs CallLegs `json:"callLegs,omitzero"`
-	// discovery makes ExtensionMappings of the extensions that the PBX has. Off where it is left out.
+	// discovery makes ExtensionMappings of the extensions that the PBX has. Off where it is left
+	// out.
 	// +optional
 	Discovery *Discovery `json:"discovery,omitempty"`
 	// backfill reads the calls of an outage of the receiver from the PBX's history.
 	// +default={}
 	// +optional
 	Backfill Backfill `json:"backfill,omitzero"`
-	// suspend stops all work on this integration and its mappings. The receiver keeps running; registrations stay as they are.
+	// suspend stops all work on this integration and its mappings. The receiver keeps running;
+	// registrations stay as they are.
 	// +default=false
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
-	// deletionPolicy says whether deletion removes the registrations from the PBX (Delete) or leaves them (Orphan).
+	// deletionPolicy says whether deletion removes the registrations from the PBX (Delete) or
+	// leaves them (Orphan).
 	// +default="Delete"
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -764,7 +799,8 @@ type EventsStatus struct {
 	// firstTime is when the first event came in.
 	// +optional
 	FirstTime *metav1.Time `json:"firstTime,omitempty"`
-	// outage is the last time in which the receiver took no events. One whose calls were not read yet goes on in the next.
+	// outage is the last time in which the receiver took no events. One whose calls were not read
+	// yet goes on in the next.
 	// +optional
 	Outage *Outage `json:"outage,omitempty"`
 }
@@ -778,17 +814,18 @@ type BackfillStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Records int32 `json:"records"`
-	// reads is how often the history was read: right after the outage, and later for calls that were not over then.
+	// reads is how often the history was read: right after the outage, and later for calls that
+	// were not over then.
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Reads int32 `json:"reads"`
-	// cursor is where a read that was interrupted goes on. It is absent while none is under way. Its
-	// form depends on the PBX and may change.
+	// cursor is where a read that was interrupted goes on. It is absent while none is under way.
+	// Its form depends on the PBX and may change.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Cursor string `json:"cursor,omitempty"`
-	// position is how far the database of a LinuxBox was followed: legs that ended before it were read. It
-	// is written when there was something new, and every ten minutes at most otherwise.
+	// position is how far the database of a LinuxBox was followed: legs that ended before it were
+	// read. It is written when there was something new, and every ten minutes at most otherwise.
 	// +optional
 	Position *metav1.MicroTime `json:"position,omitempty"`
 }
@@ -810,7 +847,8 @@ type SkippedExtension struct {
 	Message string `json:"message,omitempty"`
 }
 
-// MissingExtensions tells of extensions that have discovered mappings, but that the PBX does not list any more.
+// MissingExtensions tells of extensions that have discovered mappings, but that the PBX does not
+// list any more.
 type MissingExtensions struct {
 	// extensions is how many of them there are.
 	// +kubebuilder:validation:Minimum=0
@@ -836,13 +874,13 @@ type DiscoveryStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Extensions int32 `json:"extensions"`
-	// cursor is where a list that was interrupted goes on. It is absent while none is under way. Its
-	// form depends on the PBX and may change.
+	// cursor is where a list that was interrupted goes on. It is absent while none is under way.
+	// Its form depends on the PBX and may change.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Cursor string `json:"cursor,omitempty"`
-	// missing is present while mappings are kept although their extensions are gone, because they are too
-	// many to go at once: see the condition Discovered.
+	// missing is present while mappings are kept although their extensions are gone, because they
+	// are too many to go at once: see the condition Discovered.
 	// +optional
 	Missing *MissingExtensions `json:"missing,omitempty"`
 	// skippedExtensions is how many extensions could not be mapped.
@@ -859,8 +897,9 @@ type DiscoveryStatus struct {
 // PBXIntegrationStatus is what was observed.
 type PBXIntegrationStatus struct {
 	// conditions are Ready, PBXReachable and ReceiverAvailable; EventsReceived for a PBX that is
-	// configured by hand; Extensions, Discovered and Backfilled once there is something to say; Degraded,
-	// which the receiver sets (True while calls or events suffer); Reconciling and Stalled while they apply.
+	// configured by hand; Extensions, Discovered and Backfilled once there is something to say;
+	// Degraded, which the receiver sets (True while calls or events suffer); Reconciling and
+	// Stalled while they apply.
 	// +listType=map
 	// +listMapKey=type
 	// +patchStrategy=merge

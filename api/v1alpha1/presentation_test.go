@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -175,6 +176,34 @@ var _ = Describe("Integrations and mappings in a list", func() {
 			Expect(kube.List(ctx, &found, client.MatchingFieldsSelector{Selector: fields.ParseSelectorOrDie(selector)})).To(Succeed())
 			Expect(found.Items).To(HaveLen(wanted), selector)
 		}
+	})
+})
+
+var _ = Describe("kubectl", func() {
+	var kubectl func(ctx context.Context, args ...string) string
+
+	BeforeEach(func(ctx context.Context) {
+		file := filepath.Join(GinkgoT().TempDir(), "kubeconfig")
+		Expect(os.WriteFile(file, cluster.KubeConfig, 0o600)).To(Succeed())
+		kubectl = func(ctx context.Context, args ...string) string {
+			GinkgoHelper()
+			command := exec.CommandContext(ctx, filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kubectl"), append([]string{"--kubeconfig", file}, args...)...)
+			output, err := command.CombinedOutput()
+			Expect(err).NotTo(HaveOccurred(), string(output))
+			return string(output)
+		}
+		create(ctx, manifest(integration))
+		create(ctx, manifest(mapping))
+	})
+
+	It("finds an integration by its short name and its own name", func(ctx context.Context) {
+		Expect(kubectl(ctx, "get", "pbx", "head-office", "-o", "name")).To(Equal("pbxintegration.pbx-operator.io/head-office\n"))
+		Expect(kubectl(ctx, "get", "pbx/head-office", "extmap/ann", "-o", "name")).To(ContainSubstring("extensionmapping.pbx-operator.io/ann"))
+	})
+
+	It("deletes by the short name what the name says, and nothing else", func(ctx context.Context) {
+		kubectl(ctx, "delete", "pbx", "--all")
+		Expect(kubectl(ctx, "get", "telephony", "-o", "name")).To(Equal("extensionmapping.pbx-operator.io/ann\n"))
 	})
 })
 

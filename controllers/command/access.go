@@ -38,7 +38,8 @@ func (h *handler) findIntegration(ctx context.Context, command *v1alpha1.CallCom
 	return lifecycle.FindIntegration(ctx, h.client, command.Namespace, command.Spec.IntegrationRef)
 }
 
-// unsupported tells why this kind of PBX, as it is set up, cannot carry out a command; empty if it can.
+// unsupported tells why this kind of PBX, as it is set up, cannot carry out a command; empty if it
+// can.
 func unsupported(pbx v1alpha1.PBX, spec *v1alpha1.CallCommandSpec) string {
 	switch {
 	case pbx.Type == v1alpha1.PBXTypeCallable:
@@ -78,13 +79,15 @@ func (a access) extension(ctx context.Context, pbx *pbxapi.Client, number string
 	return pbx.Extension(ctx, number)
 }
 
-// replaced tells that an extension which the PBX disowns may have come back under another id, as an id always means one number.
+// replaced reports whether an extension which the PBX disowns may have come back under another id,
+// as an id always means one number.
 func (a access) replaced(pbx *pbxapi.Client) bool {
 	return !pbxapi.KnowsByNumber(a.integration.Spec.PBX) && pbx.ForgetExtensions()
 }
 
-// prepare makes sure that a command for an extension can be sent now. The check renews the access token where that is due, and finds out
-// whether the PBX answers at all while nothing is lost if it does not.
+// prepare makes sure that a command for an extension can be sent now. The check renews the access
+// token where that is due, and finds out whether the PBX answers at all while nothing is lost if it
+// does not.
 func (a access) prepare(ctx context.Context, number string) (context.Context, *pbxapi.Client, pbxapi.Extension, error) {
 	pbx, err := a.pbx(ctx)
 	if err != nil {

@@ -1,7 +1,8 @@
 // Package command has PBXs carry out CallCommands: dial, hang up, and tell where a recording is.
 //
-// A dial or hangup is sent at most once. Before it is sent, status.sentTime is written under a lock, and only the pass that has written it
-// sends; see lifecycle.Intent. A command has no finalizer: deleting it neither ends its call nor waits for it.
+// A dial or hangup is sent at most once. Before it is sent, status.sentTime is written under a
+// lock, and only the pass that has written it sends; see lifecycle.Intent. A command has no
+// finalizer: deleting it neither ends its call nor waits for it.
 package command
 
 import (
@@ -28,11 +29,14 @@ type handler struct {
 	pool    *pbxapi.Pool
 	secrets *secrets.Reader
 	clock   clock.PassiveClock
+	// follower has passes made when legs change.
+	follower *follower
 }
 
 var _ lifecycle.Handler[*v1alpha1.CallCommand] = (*handler)(nil)
 
-// Suspended is false: only an integration can be suspended, and the calls of commands that were sent are followed all the same.
+// Suspended is false: only an integration can be suspended, and the calls of commands that were
+// sent are followed all the same.
 func (h *handler) Suspended(*v1alpha1.CallCommand) bool { return false }
 
 // Finalize has nothing to clean up.
@@ -54,7 +58,7 @@ func (h *handler) Reconcile(ctx context.Context, command *v1alpha1.CallCommand) 
 	}
 }
 
-// over tells that nothing will happen any more.
+// over reports whether nothing will happen any more.
 func over(command *v1alpha1.CallCommand) bool {
 	return command.Status.Phase == v1alpha1.CommandFinished || command.Status.Phase == v1alpha1.CommandFailed
 }

@@ -42,6 +42,28 @@ var _ = Describe("A dial", func() {
 		Eventually(func(g Gomega) { g.Expect(s.events(ctx, g, v1alpha1.ReasonFinished)).To(HaveLen(1)) }).Should(Succeed())
 	})
 
+	It("costs the API server a few requests for each change of its legs, and none in between", func(ctx SpecContext) {
+		var count requests
+		s.start(ctx, counting(&count))
+		s.create(ctx, "dial", dialling("1234*101", customer))
+		sent := s.becomes(ctx, "dial", v1alpha1.CommandSent, v1alpha1.ReasonCommandSent)
+		leg := s.leg(ctx, "leg-1", sent.Status.CallID)
+		Eventually(func(g Gomega) { g.Expect(s.get(ctx, g, "dial").Status.Legs).To(ConsistOf("leg-1")) }).Should(Succeed())
+		s.updateLeg(ctx, leg, s.answered)
+		s.becomes(ctx, "dial", v1alpha1.CommandConnected, v1alpha1.ReasonConnected)
+		var before int64
+		Eventually(func() bool { // until the pass that has just been seen is over
+			last := before
+			before = count.Load()
+			return last == before
+		}).WithPolling(time.Second).Should(BeTrue())
+		Consistently(count.Load).WithTimeout(6 * time.Second).WithPolling(time.Second).Should(Equal(before))
+		s.updateLeg(ctx, leg, s.ended(v1alpha1.ResultAnswered))
+		s.becomes(ctx, "dial", v1alpha1.CommandFinished, v1alpha1.ReasonFinished)
+		AddReportEntry("requests for CallLegs", count.Load())
+		Expect(count.Load()).To(BeNumerically("<=", 30))
+	})
+
 	It("that nobody answers has done its work", func(ctx SpecContext) {
 		s.start(ctx)
 		s.create(ctx, "dial", dialling("1234*101", customer))
@@ -69,6 +91,7 @@ var _ = Describe("A dial", func() {
 		s.create(ctx, "dial", dialling("1234*101", customer))
 		s.becomes(ctx, "dial", v1alpha1.CommandSent, v1alpha1.ReasonCommandSent)
 		s.clock.forward(time.Minute)
+		s.wake(ctx, "dial")
 		failed := s.becomes(ctx, "dial", v1alpha1.CommandFailed, v1alpha1.ReasonNoCall)
 		Expect(message(failed)).To(ContainSubstring("callLegs.scope External"))
 	})
@@ -92,6 +115,7 @@ var _ = Describe("A dial", func() {
 			leg.Labels[v1alpha1.LabelIntegration] = "branch-office"
 		})
 		s.clock.forward(time.Minute)
+		s.wake(ctx, "dial")
 		s.becomes(ctx, "dial", v1alpha1.CommandFailed, v1alpha1.ReasonNoCall)
 	})
 
@@ -310,6 +334,7 @@ var _ = Describe("A hangup", func() {
 			return
 		}
 		s.clock.forward(time.Minute)
+		s.wake(ctx, "hangup")
 		s.becomes(ctx, "hangup", v1alpha1.CommandFailed, v1alpha1.ReasonOutcomeUnknown)
 	},
 		Entry("and it has", true),

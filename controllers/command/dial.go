@@ -40,7 +40,7 @@ func (h *handler) dial(ctx context.Context, to access, command *v1alpha1.CallCom
 		if err != nil {
 			return lifecycle.Done{}, cmp.Or(h.refused(command, err, h.persistence(command)), unknown(err))
 		}
-		command.Status.CallID, command.Status.CallBackID = clip(call.CallID), clip(call.CallBackID)
+		command.Status.CallID, command.Status.CallBackID = shortened(call.CallID), shortened(call.CallBackID)
 		return lifecycle.Done{}, lifecycle.Waitingf(v1alpha1.ReasonCommandSent, followAgain, "the PBX has taken the command")
 	})
 }
@@ -50,11 +50,12 @@ func (h *handler) persistence(command *v1alpha1.CallCommand) time.Time {
 	return command.CreationTimestamp.Add(persistence)
 }
 
-func clip(id string) string { return strings.ToValidUTF8(id[:min(len(id), longestID)], "") }
+func shortened(id string) string { return strings.ToValidUTF8(id[:min(len(id), longestID)], "") }
 
 // followDial follows the call of a dial to its end.
 func (h *handler) followDial(ctx context.Context, command *v1alpha1.CallCommand) (lifecycle.Done, error) {
 	dial := tracking.Of(command)
+	h.follower.follow(command, dial.Concerns)
 	legs, err := h.callOf(ctx, command, dial)
 	if err != nil {
 		return lifecycle.Done{}, err
@@ -106,11 +107,14 @@ func (h *handler) callLegs(ctx context.Context, command *v1alpha1.CallCommand) (
 	return settings, nil
 }
 
-// callOf finds the legs of the dial's call: by the ids that the PBX has told; else among the legs of the extension, and then all others of
-// the same call.
+// callOf finds the legs of the dial's call: by the ids that the PBX has told; else among the legs
+// of the extension, and then all others of the same call.
 func (h *handler) callOf(ctx context.Context, command *v1alpha1.CallCommand, dial tracking.Dial) ([]v1alpha1.CallLeg, error) {
 	found := finder{reader: h.live, command: command, asked: map[string]bool{}}
 	for _, id := range []string{dial.CallID, strings.ToLower(dial.CallID), strings.ToUpper(dial.CallID)} {
+		if len(found.list) > 0 {
+			break
+		}
 		if err := found.add(ctx, "status.callID", id); err != nil {
 			return nil, err
 		}

@@ -52,7 +52,8 @@ func (h *handler) hangup(ctx context.Context, to access, command *v1alpha1.CallC
 	return h.once(ctx, command, func() (lifecycle.Done, error) { return h.hungUp(command, pbx.Hangup(ctx, request)) })
 }
 
-// onlyCall fails a command for a call whose extension is in another one, too: a LinuxBox cannot be told which of them to end.
+// onlyCall fails a command for a call whose extension is in another one, too: a LinuxBox cannot be
+// told which of them to end.
 func (h *handler) onlyCall(ctx context.Context, command *v1alpha1.CallCommand, leg *v1alpha1.CallLeg) error {
 	open := fields.AndSelectors(
 		fields.OneTermEqualSelector("status.extension", leg.Status.Extension),
@@ -103,16 +104,19 @@ func (h *handler) followHangup(ctx context.Context, command *v1alpha1.CallComman
 	if command.Spec.Hangup == nil || command.Spec.Hangup.LegRef == nil {
 		return lifecycle.Done{}, h.fail(command, v1alpha1.ReasonOutcomeUnknown, lost)
 	}
-	leg, err := h.leg(ctx, command, command.Spec.Hangup.LegRef)
+	ref := command.Spec.Hangup.LegRef
+	h.follower.follow(command, func(leg *v1alpha1.CallLeg) bool { return leg.Name == ref.Name })
+	leg, err := h.leg(ctx, command, ref)
+	left := hangupWindow - h.clock.Since(command.Status.SentTime.Time)
 	switch {
 	case err != nil && !errors.Is(err, errUnusable):
 		return lifecycle.Done{}, err
 	case err != nil || leg.Status.Phase == v1alpha1.PhaseCompleted:
 		return h.finish(command, v1alpha1.ReasonFinished, "the PBX gave no usable answer, but the leg has ended")
-	case h.clock.Since(command.Status.SentTime.Time) >= hangupWindow:
+	case left <= 0:
 		return lifecycle.Done{}, h.fail(command, v1alpha1.ReasonOutcomeUnknown, lost)
 	}
-	return lifecycle.Done{}, lifecycle.Waitingf(v1alpha1.ReasonOutcomeUnknown, followAgain,
+	return lifecycle.Done{}, lifecycle.Waitingf(v1alpha1.ReasonOutcomeUnknown, min(left, unwatchedRetry),
 		"whether the PBX has taken the command is unknown; it is not repeated. Waiting for the leg to end")
 }
 
@@ -125,7 +129,8 @@ type legError struct{ reason, text string }
 func (e legError) Error() string { return e.text }
 func (legError) Unwrap() error   { return errUnusable }
 
-// leg reads the leg that a command names. The error is a legError where there is none of the integration.
+// leg reads the leg that a command names. The error is a legError where there is none of the
+// integration.
 func (h *handler) leg(ctx context.Context, command *v1alpha1.CallCommand, ref *v1alpha1.CallLegReference) (*v1alpha1.CallLeg, error) {
 	leg := &v1alpha1.CallLeg{}
 	err := h.live.Get(ctx, types.NamespacedName{Namespace: command.Namespace, Name: ref.Name}, leg)

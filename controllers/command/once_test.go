@@ -46,6 +46,7 @@ var _ = Describe("An operator that is killed after any of its writes", func() {
 		if calls == 0 {
 			s.becomes(ctx, "dial", v1alpha1.CommandSent, v1alpha1.ReasonOutcomeUnknown)
 			s.clock.forward(time.Minute)
+			s.wake(ctx, "dial")
 			failed := s.becomes(ctx, "dial", v1alpha1.CommandFailed, v1alpha1.ReasonOutcomeUnknown)
 			Expect(message(failed)).To(ContainSubstring("may have been made all the same"))
 		} else {
@@ -108,6 +109,7 @@ var _ = Describe("A dial whose answer is lost", func() {
 		s.leg(ctx, "colleague", "c2", func(leg *v1alpha1.CallLeg) { leg.Status.Extension = "1234*102" })
 		s.faults(ctx)
 		s.clock.forward(time.Minute)
+		s.wake(ctx, "dial")
 		failed := s.becomes(ctx, "dial", v1alpha1.CommandFailed, v1alpha1.ReasonOutcomeUnknown)
 		Expect(message(failed)).To(ContainSubstring("may have been made all the same"))
 		Expect(s.asked(ctx, dialRoute)).To(Equal(1))

@@ -21,6 +21,9 @@ const (
 	patience = 5 * time.Minute
 	// persistence is how long a PBX that cannot be reached is tried.
 	persistence = time.Minute
+	// unwatchedRetry is how often to look at a leg although it has not changed: a watch may be
+	// interrupted.
+	unwatchedRetry = 30 * time.Second
 	// missingRetry is how often to look for something that a watch does not tell of.
 	missingRetry = 5 * time.Second
 	// followAgain is when to look for what came of a command that was sent.
@@ -33,18 +36,26 @@ const (
 
 // finish ends a command that has done its work.
 func (h *handler) finish(command *v1alpha1.CallCommand, reason, message string) (lifecycle.Done, error) {
-	h.end(command, v1alpha1.CommandFinished)
+	h.end(command, v1alpha1.CommandFinished, reason, message)
 	return lifecycle.Done{Reason: reason, Message: message, After: h.remaining(command)}, nil
 }
 
 // fail ends a command that did not happen, or of which nobody knows.
 func (h *handler) fail(command *v1alpha1.CallCommand, reason string, err error) error {
-	h.end(command, v1alpha1.CommandFailed)
+	h.end(command, v1alpha1.CommandFailed, reason, err.Error())
 	return lifecycle.Terminal{Reason: reason, After: h.remaining(command), Err: err}
 }
 
-func (h *handler) end(command *v1alpha1.CallCommand, phase v1alpha1.CommandPhase) {
+// end notes that a command is over: in the phase, and in the condition Complete or Failed, which
+// remains for good, as on a Job.
+func (h *handler) end(command *v1alpha1.CallCommand, phase v1alpha1.CommandPhase, reason, message string) {
+	h.follower.forget(command)
 	command.Status.Phase = phase
+	condition := v1alpha1.ConditionComplete
+	if phase == v1alpha1.CommandFailed {
+		condition = v1alpha1.ConditionFailed
+	}
+	lifecycle.SetCondition(command, h.clock.Now(), condition, metav1.ConditionTrue, reason, message)
 	if command.Status.FinishedTime == nil {
 		now := metav1.NewMicroTime(h.clock.Now().Truncate(time.Microsecond))
 		command.Status.FinishedTime = &now
@@ -65,7 +76,8 @@ func lastProblem(command *v1alpha1.CallCommand) string {
 	return "nobody has worked on it"
 }
 
-// wait is the outcome of a pass that has to wait for something before the PBX can be asked; it ends with the patience.
+// wait is the outcome of a pass that has to wait for something before the PBX can be asked; it ends
+// with the patience.
 func (h *handler) wait(command *v1alpha1.CallCommand, err error) error {
 	waiting, ok := errors.AsType[lifecycle.Waiting](err)
 	if !ok {
@@ -86,8 +98,8 @@ func patienceWith(command *v1alpha1.CallCommand) time.Duration {
 	return patience
 }
 
-// refused is the outcome of a request that was not sent or that the PBX has declined; nil where the PBX may have carried it out. What was
-// not sent is tried again until the given time.
+// refused is the outcome of a request that was not sent or that the PBX has declined; nil where the
+// PBX may have carried it out. What was not sent is tried again until the given time.
 func (h *handler) refused(command *v1alpha1.CallCommand, err error, until time.Time) error {
 	if limited, ok := errors.AsType[*pbxapi.RateLimitedError](err); ok {
 		unsent(command)
@@ -137,8 +149,8 @@ func (h *handler) retry(command *v1alpha1.CallCommand, err error, until time.Tim
 	return lifecycle.Transient{Reason: reason, Err: err}
 }
 
-// unprepared is the outcome of a pass that could not get ready to ask the PBX, or to which the PBX has not answered a question that changes
-// nothing there.
+// unprepared is the outcome of a pass that could not get ready to ask the PBX, or to which the PBX
+// has not answered a question that changes nothing there.
 func (h *handler) unprepared(command *v1alpha1.CallCommand, err error, until time.Time) error {
 	if _, waiting := errors.AsType[lifecycle.Waiting](err); waiting {
 		return h.wait(command, err)
@@ -167,7 +179,8 @@ func (h *handler) due(command *v1alpha1.CallCommand) time.Duration {
 
 // expire deletes a command whose time to live is over. Until then its outcome stays what it was.
 func (h *handler) expire(ctx context.Context, command *v1alpha1.CallCommand) (lifecycle.Done, error) {
-	h.end(command, command.Status.Phase)
+	ready := cmp.Or(lifecycle.Ready(command), &metav1.Condition{Reason: v1alpha1.ReasonFinished, Message: "the command is over"})
+	h.end(command, command.Status.Phase, ready.Reason, ready.Message)
 	after := h.remaining(command)
 	if h.due(command) <= 0 {
 		gone := &v1alpha1.CallCommand{ObjectMeta: metav1.ObjectMeta{Namespace: command.Namespace, Name: command.Name}}
@@ -177,7 +190,6 @@ func (h *handler) expire(ctx context.Context, command *v1alpha1.CallCommand) (li
 		}
 		after = deleteRetry
 	}
-	ready := cmp.Or(lifecycle.Ready(command), &metav1.Condition{Reason: v1alpha1.ReasonFinished, Message: "the command is over"})
 	if command.Status.Phase == v1alpha1.CommandFailed {
 		return lifecycle.Done{}, lifecycle.Terminal{Reason: ready.Reason, After: after, Err: errors.New(ready.Message)}
 	}

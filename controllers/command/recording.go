@@ -22,7 +22,8 @@ const (
 	longestURL = 2048
 )
 
-// resolve finds out where a recording is. It changes nothing on the PBX, so that it may be repeated freely.
+// resolve finds out where a recording is. It changes nothing on the PBX, so that it may be repeated
+// freely.
 func (h *handler) resolve(ctx context.Context, to access, command *v1alpha1.CallCommand) (lifecycle.Done, error) {
 	leg, err := h.leg(ctx, command, &command.Spec.Recording.LegRef)
 	if err != nil {
@@ -72,8 +73,8 @@ func (h *handler) unrecorded(command *v1alpha1.CallCommand, until time.Time, why
 	return lifecycle.Waitingf(v1alpha1.ReasonProgressing, recordingRetry, "%s", why)
 }
 
-// presentable fails for an address that must not be shown: it would give away credentials of the PBX. A signature of its own, which opens
-// this one recording, is fine.
+// presentable fails for an address that must not be shown: it would give away credentials of the
+// PBX. A signature of its own, which opens this one recording, is fine.
 func presentable(address string) error {
 	at, err := url.Parse(address)
 	if err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" || len(address) > longestURL {

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	watch "sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
@@ -33,9 +34,12 @@ type Options struct {
 	Outcomes *lifecycle.Metrics
 	// Clock defaults to the real one.
 	Clock clock.PassiveClock
-	// Client and Reader default to those of the manager: the cached client, and the one that reads from the API server.
+	// Client and Reader default to those of the manager: the cached client, and the one that reads
+	// from the API server.
 	Client client.Client
 	Reader client.Reader
+	// Legs lists and watches CallLegs. Default: a client of its own, as a manager's cannot watch.
+	Legs client.WithWatch
 	// Secrets defaults to a reader by Client and Reader. It may be shared with other controllers.
 	Secrets *secrets.Reader
 }
@@ -48,13 +52,13 @@ func (o Options) withDefaults(mgr ctrl.Manager) Options {
 	o.Clock = cmp.Or[clock.PassiveClock](o.Clock, clock.RealClock{})
 	o.Client = cmp.Or(o.Client, mgr.GetClient())
 	o.Reader = cmp.Or(o.Reader, mgr.GetAPIReader())
-	o.Secrets = cmp.Or(o.Secrets, secrets.NewReader(o.Client, o.Reader))
+	o.Secrets = cmp.Or(o.Secrets, secrets.NewReader(o.Client, o.Reader, o.Clock))
 	return o
 }
 
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=callcommands,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=callcommands/status,verbs=get;patch
-// +kubebuilder:rbac:groups=pbx-operator.io,resources=calllegs,verbs=get;list
+// +kubebuilder:rbac:groups=pbx-operator.io,resources=calllegs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=pbxintegrations,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -64,12 +68,19 @@ const controllerName = "callcommand"
 // SetupWithManager adds the controller to a manager. The pool is shared with the other controllers.
 func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, options Options) error {
 	options = options.withDefaults(mgr)
+	if options.Legs == nil {
+		legs, err := client.NewWithWatch(mgr.GetConfig(), client.Options{HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
+		if err != nil {
+			return fmt.Errorf("cannot watch call legs: %w", err)
+		}
+		options.Legs = legs
+	}
 	if err := indexByIntegration(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	h := &handler{
 		client: options.Client, live: options.Reader, pool: pool, secrets: options.Secrets,
-		clock: options.Clock,
+		clock: options.Clock, follower: newFollower(options.Legs, options.Clock),
 	}
 	reconciler := &lifecycle.Reconciler[*v1alpha1.CallCommand]{
 		Name: controllerName, Client: options.Client, Recorder: mgr.GetEventRecorder(controllerName), Metrics: options.Outcomes,
@@ -81,6 +92,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		Named(controllerName).
 		For(&v1alpha1.CallCommand{}, builder.WithPredicates(lifecycle.Asked())).
 		Watches(&v1alpha1.PBXIntegration{}, watch.EnqueueRequestsFromMapFunc(h.pendingOf), builder.WithPredicates(lifecycle.Asked())).
+		WatchesRawSource(source.Func(h.follower.start)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers, RateLimiter: backoff}).
 		WatchesRawSource(shares.Source()).
 		Complete(shares)

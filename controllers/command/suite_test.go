@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,13 +19,16 @@ import (
 	"github.com/onsi/gomega/format"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -130,8 +134,8 @@ type site struct {
 	secrets   []string // what must not be seen anywhere
 }
 
-// newSite sets up a RingMe PBX, the integration "head-office" and its credentials. At the end of the test everything is checked that
-// holds for every test.
+// newSite sets up a RingMe PBX, the integration "head-office" and its credentials. At the end of
+// the test everything is checked that holds for every test.
 func newSite(ctx context.Context, change ...func(*v1alpha1.PBXIntegration)) *site {
 	GinkgoHelper()
 	return newSiteWith(ctx, sim.Config{}, change...)
@@ -243,6 +247,10 @@ func (s *site) becomes(ctx context.Context, name string, phase v1alpha1.CommandP
 	ended := phase == v1alpha1.CommandFinished || phase == v1alpha1.CommandFailed
 	Expect(command.Status.FinishedTime != nil).To(Equal(ended))
 	Expect(lifecycle.IsReady(command)).To(Equal(phase == v1alpha1.CommandFinished))
+	complete := meta.IsStatusConditionTrue(command.Status.Conditions, v1alpha1.ConditionComplete)
+	Expect(complete).To(Equal(phase == v1alpha1.CommandFinished), "the condition Complete")
+	failed := meta.IsStatusConditionTrue(command.Status.Conditions, v1alpha1.ConditionFailed)
+	Expect(failed).To(Equal(phase == v1alpha1.CommandFailed), "the condition Failed")
 	Expect(command.Finalizers).To(BeEmpty())
 	return command
 }
@@ -420,6 +428,31 @@ func withVoipNow(factory pbxapi.Factory) setting {
 
 func throughClient(newClient client.NewClientFunc) setting {
 	return func(s *settings) { s.newClient = newClient }
+}
+
+// requests counts those about CallLegs and about other commands that a follower makes.
+type requests = atomic.Int64
+
+// counting counts what is asked of the API server past the cache.
+func counting(count *requests) setting {
+	GinkgoHelper()
+	reader, err := client.NewWithWatch(restConfig, client.Options{})
+	Expect(err).NotTo(HaveOccurred())
+	counted := interceptor.NewClient(reader, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, options ...client.GetOption) error {
+			count.Add(1)
+			return c.Get(ctx, key, obj, options...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			count.Add(1)
+			return c.List(ctx, list, options...)
+		},
+		Watch: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) (watch.Interface, error) {
+			count.Add(1)
+			return c.Watch(ctx, list, options...)
+		},
+	})
+	return func(s *settings) { s.command.Reader, s.command.Legs = counted, counted }
 }
 
 // start runs an operator on the site's namespace until the end of the test.

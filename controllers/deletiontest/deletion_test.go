@@ -194,7 +194,7 @@ func (w *world) start() {
 	pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: ringme.New}, pbxapi.Options{Transport: w.pbx})
 	w.mappings = extension.NewReconciler(pool, w, extension.Options{Client: w.kube, Reader: w.kube})
 	w.integrations = integration.New(integration.Config{
-		Client: w.kube, Live: w.kube, Secrets: secrets.NewReader(w.kube, w.kube), PBXes: pbxes{pool}, Recorder: w, Clock: clock.RealClock{},
+		Client: w.kube, Live: w.kube, Secrets: secrets.NewReader(w.kube, w.kube, clock.RealClock{}), PBXes: pbxes{pool}, Recorder: w, Clock: clock.RealClock{},
 		Interval: 10 * time.Minute,
 	}).Reconciler()
 }

@@ -70,7 +70,7 @@ func (o Options) withDefaults() Options {
 	o.BackoffBase = cmp.Or(o.BackoffBase, time.Second)
 	o.BackoffLimit = cmp.Or(o.BackoffLimit, 5*time.Minute)
 	o.Clock = cmp.Or[clock.PassiveClock](o.Clock, clock.RealClock{})
-	o.Secrets = cmp.Or(o.Secrets, secrets.NewReader(o.Client, o.Reader))
+	o.Secrets = cmp.Or(o.Secrets, secrets.NewReader(o.Client, o.Reader, o.Clock))
 	return o
 }
 
@@ -93,20 +93,19 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 	h := newHandler(pool, options)
 	reconciler := h.reconciler(mgr.GetEventRecorder(controllerName))
 	shares := lifecycle.NewShares(options.PerIntegration, reconciler, lifecycle.IntegrationOfMapping(options.Client))
-	build := ctrl.NewControllerManagedBy(mgr).
+	err := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&v1alpha1.ExtensionMapping{}, builder.WithPredicates(lifecycle.Asked())).
 		Watches(&v1alpha1.ExtensionMapping{}, h.whenClaimsChange()).
 		Watches(&v1alpha1.PBXIntegration{}, h.whenIntegrationChanges()).
+		WatchesMetadata(&corev1.Secret{}, watch.EnqueueRequestsFromMapFunc(h.mappingsOfKeys), builder.WithPredicates(keyRings())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: options.Workers,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](options.BackoffBase, options.BackoffLimit),
 		}).
-		WatchesRawSource(shares.Source())
-	if h.secrets.Watches() {
-		build = build.WatchesMetadata(&corev1.Secret{}, watch.EnqueueRequestsFromMapFunc(h.mappingsOfKeys), builder.WithPredicates(keyRings()))
-	}
-	if err := build.Complete(shares); err != nil {
+		WatchesRawSource(shares.Source()).
+		Complete(shares)
+	if err != nil {
 		return fmt.Errorf("cannot set up the controller of ExtensionMappings: %w", err)
 	}
 	return nil

@@ -44,7 +44,7 @@ func controllerOn(c client.Client) *lifecycle.Reconciler[*v1alpha1.PBXIntegratio
 	return integration.New(integration.Config{
 		Client:   c,
 		Live:     c,
-		Secrets:  secrets.NewReader(c, c),
+		Secrets:  secrets.NewReader(c, c, now),
 		PBXes:    pbx,
 		Workload: workload.Settings{Image: receiverImage},
 		Recorder: &events.FakeRecorder{},
@@ -345,7 +345,7 @@ var _ = Describe("A dead PBX", func() {
 			Transport: way, Pause: time.Millisecond,
 		})
 		controller := integration.New(integration.Config{
-			Client: api, Live: api, Secrets: secrets.NewReader(api, api), PBXes: pooled{pool}, Workload: workload.Settings{Image: receiverImage},
+			Client: api, Live: api, Secrets: secrets.NewReader(api, api, now), PBXes: pooled{pool}, Workload: workload.Settings{Image: receiverImage},
 			Recorder: &events.FakeRecorder{}, Clock: now, Interval: time.Hour,
 		}).Reconciler()
 		_ = pass(ctx, controller, p)

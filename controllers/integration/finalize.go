@@ -98,6 +98,9 @@ func (c *Controller) forget(p *v1alpha1.PBXIntegration) {
 	c.accounts.forget(p.UID)
 	c.failures.Forget(p.UID)
 	c.children.forget(p.UID)
+	if c.Rollouts != nil {
+		c.Rollouts.Forget(p)
+	}
 	c.Secrets.Forget(keySecretKey(p), eventURLSecretKey(p))
 }
 

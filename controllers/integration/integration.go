@@ -82,6 +82,8 @@ type Config struct {
 	Secrets  *secrets.Reader
 	PBXes    PBXes
 	Workload workload.Settings
+	// Rollouts paces the restarts of receivers that an upgrade of the manager causes. May be nil.
+	Rollouts *workload.Rollouts
 	Recorder lifecycle.Recorder
 	Metrics  *lifecycle.Metrics
 	// Registrations may be nil.
@@ -138,10 +140,8 @@ func (c *Controller) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Owns(&networkingv1.NetworkPolicy{}, builder.OnlyMetadata).
 		Owns(&networkingv1.Ingress{}, builder.OnlyMetadata).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.OnlyMetadata).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.integrationsOfSecret)).
 		Watches(&v1alpha1.ExtensionMapping{}, coalesced(c.coalesce()))
-	if c.Secrets.Watches() {
-		build = build.WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(c.integrationsOfSecret))
-	}
 	if c.children.discoverRoutes(mgr.GetRESTMapper()) {
 		build = build.Owns(newMetadata("HTTPRoute"))
 	}

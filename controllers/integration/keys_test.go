@@ -32,7 +32,7 @@ func early() map[string][]byte { return map[string][]byte{"1": []byte(strings.Re
 func telling(c client.Client) (*lifecycle.Reconciler[*v1alpha1.PBXIntegration], *events.FakeRecorder) {
 	recorder := events.NewFakeRecorder(100)
 	return integration.New(integration.Config{
-		Client: c, Live: c, Secrets: secrets.NewReader(c, c), PBXes: pbx, Workload: workload.Settings{Image: receiverImage},
+		Client: c, Live: c, Secrets: secrets.NewReader(c, c, now), PBXes: pbx, Workload: workload.Settings{Image: receiverImage},
 		Recorder: recorder, Clock: now, Interval: time.Hour,
 	}).Reconciler(), recorder
 }

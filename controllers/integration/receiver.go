@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,11 +12,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	appsac "k8s.io/client-go/applyconfigurations/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
+	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
 // reconcileWorkload brings the objects of the receiver to what the spec asks for. One that cannot be applied does not hold up the others.
@@ -27,6 +30,10 @@ func (c *Controller) reconcileWorkload(ctx context.Context, p *v1alpha1.PBXInteg
 	}
 	errs := []error{sizeErr}
 	for _, child := range wanted {
+		if err := c.takeTurn(ctx, p, child); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		errs = append(errs, c.children.apply(ctx, p, child))
 	}
 	for _, kind := range workload.OptionalKinds() {
@@ -35,6 +42,25 @@ func (c *Controller) reconcileWorkload(ctx context.Context, p *v1alpha1.PBXInteg
 		}
 	}
 	return worst(errs...)
+}
+
+// takeTurn returns an error where the receiver has to wait before it may restart; see workload.Rollouts.
+func (c *Controller) takeTurn(ctx context.Context, p *v1alpha1.PBXIntegration, child workload.Child) error {
+	set, ok := child.Apply.(*appsac.StatefulSetApplyConfiguration)
+	if !ok || c.Rollouts == nil {
+		return nil
+	}
+	var sets appsv1.StatefulSetList
+	err := c.Client.List(ctx, &sets, client.MatchingLabels{workload.LabelName: workload.AppName}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return fmt.Errorf("cannot list the receivers: %w", err)
+	}
+	if wait := c.Rollouts.Admit(p, set, sets.Items); wait > 0 {
+		return lifecycle.RateLimited{
+			Reason: v1alpha1.ReasonRolloutPaced, After: wait, Err: errors.New("the receiver is upgraded when it is its turn"),
+		}
+	}
+	return nil
 }
 
 // volumeSize is the size that the volumes can have. The claim templates of a StatefulSet cannot be changed, so a volume grows in three
@@ -95,10 +121,29 @@ func (c *Controller) deleteAround(ctx context.Context, set *appsv1.StatefulSet) 
 	return lifecycle.Waitingf(v1alpha1.ReasonProgressing, time.Second, "the volumes grow; the StatefulSet is made anew around the running pods")
 }
 
-// checkJournal finds out in advance why pods would wait for ever: an external journal without its credentials.
+// checkJournal finds out in advance why pods would wait for ever: an external journal without its
+// credentials, or without the certificates to trust.
 func (c *Controller) checkJournal(ctx context.Context, p *v1alpha1.PBXIntegration) error {
 	nats := p.Spec.Receiver.Journal.NATS
-	if nats == nil || nats.CredentialsSecretRef == nil {
+	if nats == nil {
+		return nil
+	}
+	return worst(c.checkJournalCredentials(ctx, p, nats), c.checkJournalBundle(ctx, p, nats))
+}
+
+func (c *Controller) checkJournalBundle(ctx context.Context, p *v1alpha1.PBXIntegration, nats *v1alpha1.NATSJournal) error {
+	if nats.TLS == nil {
+		return nil
+	}
+	_, err := pbxapi.Bundle(ctx, c.Secrets, p.Namespace, nats.TLS.CABundle)
+	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
+		return lifecycle.Terminalf(v1alpha1.ReasonCredentialsMissing, "the journal cannot be reached: %w", err)
+	}
+	return err
+}
+
+func (c *Controller) checkJournalCredentials(ctx context.Context, p *v1alpha1.PBXIntegration, nats *v1alpha1.NATSJournal) error {
+	if nats.CredentialsSecretRef == nil {
 		return nil
 	}
 	name := nats.CredentialsSecretRef.Name

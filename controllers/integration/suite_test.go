@@ -121,7 +121,7 @@ func startManager(ctx context.Context) <-chan struct{} {
 	controller := integration.New(integration.Config{
 		Client:      mgr.GetClient(),
 		Live:        mgr.GetAPIReader(),
-		Secrets:     secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader()),
+		Secrets:     secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader(), now),
 		PBXes:       pbx,
 		Workload:    workload.Settings{Image: receiverImage},
 		Recorder:    mgr.GetEventRecorder("pbx-integration"),

@@ -1,4 +1,5 @@
-// Package retention deletes CallLegs whose time to live is over: one request per minute of expiry and namespace, not one per leg.
+// Package retention deletes CallLegs whose time to live is over: one request per minute of expiry
+// and namespace, not one per leg.
 package retention
 
 import (
@@ -27,18 +28,22 @@ import (
 const (
 	// layout of the label v1alpha1.LabelExpires, in UTC. Receivers write it.
 	layout = "20060102T1504"
-	// granularity of the label: a leg expires at some moment of that minute, so it may go when the minute is over.
+	// granularity of the label: a leg expires at some moment of that minute, so it may go when the
+	// minute is over.
 	granularity = time.Minute
 	// interval between two passes.
 	interval = 15 * time.Second
-	// recentBuckets are asked for by name in an ordinary pass, so that the answer holds nothing but expired legs.
+	// recentBuckets are asked for by name in an ordinary pass, so that the answer holds nothing but
+	// expired legs.
 	recentBuckets = 10
-	// fullEvery passes, and in the first one, all finished legs are looked at: some may be older, after a time without a manager.
+	// fullEvery passes, and in the first one, all finished legs are looked at: some may be older,
+	// after a time without a manager.
 	fullEvery = 40
 	pageSize  = 500
 )
 
-// Reader lists metadata, past any cache: a cache of all CallLegs would cost the manager more than it saves.
+// Reader lists metadata, past any cache: a cache of all CallLegs would cost the manager more than
+// it saves.
 type Reader interface {
 	List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error
 }
@@ -58,8 +63,8 @@ var (
 	_ manager.LeaderElectionRunnable = (*Controller)(nil)
 )
 
-// New makes a Controller for these namespaces, or for all of them where none is named. The reader is that
-// of manager.GetAPIReader.
+// New makes a Controller for these namespaces, or for all of them where none is named. The reader
+// is that of manager.GetAPIReader.
 func New(reader Reader, writer client.Writer, clock clock.WithTicker, registerer prometheus.Registerer, namespaces ...string) *Controller {
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
@@ -150,7 +155,8 @@ func (c *Controller) findIn(ctx context.Context, namespace string, selector labe
 	return nil
 }
 
-// delete removes one bucket. The API server selects once more, so a leg that has got a later expiry meanwhile stays.
+// delete removes one bucket. The API server selects once more, so a leg that has got a later expiry
+// meanwhile stays.
 func (c *Controller) delete(ctx context.Context, of bucket, count int) error {
 	err := c.writer.DeleteAllOf(ctx, &v1alpha1.CallLeg{}, client.InNamespace(of.namespace),
 		client.MatchingLabels{v1alpha1.LabelExpires: of.expires}, client.PropagationPolicy(metav1.DeletePropagationBackground))

@@ -106,7 +106,8 @@ func beginAs(user client.WithWatch, away bool, namespaces ...string) *stage {
 	return s
 }
 
-// limited is a client that may list the legs of one namespace only, as with a Role in place of a ClusterRole.
+// limited is a client that may list the legs of one namespace only, as with a Role in place of a
+// ClusterRole.
 func limited(ctx context.Context, namespace string) client.WithWatch {
 	GinkgoHelper()
 	user, err := cluster.AddUser(envtest.User{Name: "manager-" + namespace}, nil)

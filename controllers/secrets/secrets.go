@@ -1,6 +1,6 @@
-// Package secrets reads Secrets, and the ConfigMaps that take their place, without keeping all of the
-// cluster's in memory: the watch cache holds the metadata of Secrets only, and the content of those that
-// are asked for is fetched by name, once per change.
+// Package secrets reads Secrets, and the ConfigMaps that take their place, without keeping all of
+// the cluster's in memory: the watch cache holds the metadata of Secrets only, and the content of
+// those that are asked for is fetched by name, once per change.
 package secrets
 
 import (
@@ -16,51 +16,39 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// Content is read by name only. The rights to list and watch Secrets are there for their metadata,
+// so that a change is heard of at once, and because the manager grants each receiver the right to
+// watch the one Secret with its keys: Kubernetes lets nobody grant what they do not have.
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get
 
-// MaxAge is how long a copy of something that is not watched is good: of a ConfigMap always, of a Secret
-// where there is no right to watch them.
+// MaxAge is how long a copy of a ConfigMap, which is not watched, is good.
 const MaxAge = 30 * time.Second
 
 // Reader reads Secrets and ConfigMaps. It may be used concurrently.
 type Reader struct {
-	// metadata is a cache of PartialObjectMetadata, or nil; live asks the API server.
+	// metadata is a cache of PartialObjectMetadata; live asks the API server.
 	metadata, live client.Reader
 	clock          clock.PassiveClock
 
 	mu      sync.Mutex
-	secrets map[types.NamespacedName]dated[*corev1.Secret]
-	bundles map[types.NamespacedName]dated[*corev1.ConfigMap]
+	secrets map[types.NamespacedName]*corev1.Secret
+	bundles map[types.NamespacedName]bundle
 }
 
-// dated is what was read at some time.
-type dated[T any] struct {
-	object T
+// bundle is a ConfigMap as it was at some time.
+type bundle struct {
+	object *corev1.ConfigMap
 	at     time.Time
 }
 
 // NewReader makes a Reader from a cached and a live client.
-func NewReader(metadata, live client.Reader) *Reader {
-	return newReader(metadata, live, clock.RealClock{})
-}
-
-// NewUnwatched makes a Reader for a manager that may not watch Secrets. What it reads is at most MaxAge
-// old.
-func NewUnwatched(live client.Reader, clock clock.PassiveClock) *Reader {
-	return newReader(nil, live, clock)
-}
-
-func newReader(metadata, live client.Reader, clock clock.PassiveClock) *Reader {
+func NewReader(metadata, live client.Reader, clock clock.PassiveClock) *Reader {
 	return &Reader{
 		metadata: metadata, live: live, clock: clock,
-		secrets: map[types.NamespacedName]dated[*corev1.Secret]{},
-		bundles: map[types.NamespacedName]dated[*corev1.ConfigMap]{},
+		secrets: map[types.NamespacedName]*corev1.Secret{}, bundles: map[types.NamespacedName]bundle{},
 	}
 }
-
-// Watches reports whether Secrets may be watched.
-func (r *Reader) Watches() bool { return r.metadata != nil }
 
 // Metadata returns an empty object to watch or get the metadata of Secrets with.
 func Metadata() *metav1.PartialObjectMetadata {
@@ -69,38 +57,28 @@ func Metadata() *metav1.PartialObjectMetadata {
 
 // Get returns a Secret, or the NotFound error of the API server. The caller must not change it.
 func (r *Reader) Get(ctx context.Context, key types.NamespacedName) (*corev1.Secret, error) {
-	if last, fresh, err := r.fresh(ctx, key); err != nil || fresh {
-		return last, err
+	metadata := Metadata()
+	err := r.metadata.Get(ctx, key, metadata)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, err
 	}
+	if last := r.Last(key); err == nil && last != nil && last.ResourceVersion == metadata.ResourceVersion {
+		return last, nil
+	}
+	// Also a Secret that the watch does not know is asked for: it may be younger than the cache.
 	secret := &corev1.Secret{}
 	if err := r.live.Get(ctx, key, secret); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.secrets[key] = dated[*corev1.Secret]{secret, r.clock.Now()}
+	r.secrets[key] = secret
 	return secret, nil
 }
 
-// fresh returns the copy of a Secret, if it is as good as the Secret itself. One that the watch does not
-// know is not: it may be younger than the cache.
-func (r *Reader) fresh(ctx context.Context, key types.NamespacedName) (*corev1.Secret, bool, error) {
-	r.mu.Lock()
-	last := r.secrets[key]
-	r.mu.Unlock()
-	if r.metadata == nil {
-		return last.object, last.object != nil && r.clock.Since(last.at) < MaxAge, nil
-	}
-	metadata := Metadata()
-	err := r.metadata.Get(ctx, key, metadata)
-	if err != nil {
-		return nil, false, client.IgnoreNotFound(err)
-	}
-	return last.object, last.object != nil && last.object.ResourceVersion == metadata.ResourceVersion, nil
-}
-
-// ConfigMap returns a ConfigMap as it was at most MaxAge ago, or the NotFound error of the API server. The
-// caller must not change it. ConfigMaps are not watched: there are many, and few of them matter here.
+// ConfigMap returns a ConfigMap as it was at most MaxAge ago, or the NotFound error of the API
+// server. The caller must not change it. ConfigMaps are not watched: there are many, and few of
+// them matter here.
 func (r *Reader) ConfigMap(ctx context.Context, key types.NamespacedName) (*corev1.ConfigMap, error) {
 	r.mu.Lock()
 	last := r.bundles[key]
@@ -108,17 +86,18 @@ func (r *Reader) ConfigMap(ctx context.Context, key types.NamespacedName) (*core
 	if last.object != nil && r.clock.Since(last.at) < MaxAge {
 		return last.object, nil
 	}
-	bundle := &corev1.ConfigMap{}
-	if err := r.live.Get(ctx, key, bundle); err != nil {
+	fresh := &corev1.ConfigMap{}
+	if err := r.live.Get(ctx, key, fresh); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.bundles[key] = dated[*corev1.ConfigMap]{bundle, r.clock.Now()}
-	return bundle, nil
+	r.bundles[key] = bundle{fresh, r.clock.Now()}
+	return fresh, nil
 }
 
-// GetLast is Get, or the Secret as it was before it was deleted: that is often done together with what needs it for cleaning up.
+// GetLast is Get, or the Secret as it was before it was deleted: that is often done together with
+// what needs it for cleaning up.
 func (r *Reader) GetLast(ctx context.Context, key types.NamespacedName) (*corev1.Secret, error) {
 	secret, err := r.Get(ctx, key)
 	if !apierrors.IsNotFound(err) {
@@ -134,7 +113,7 @@ func (r *Reader) GetLast(ctx context.Context, key types.NamespacedName) (*corev1
 func (r *Reader) Last(key types.NamespacedName) *corev1.Secret {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.secrets[key].object
+	return r.secrets[key]
 }
 
 // Lasting returns the Reader for a clean-up: what is gone is as it was before it was deleted.
@@ -150,9 +129,9 @@ func (l Lasting) Get(ctx context.Context, key types.NamespacedName) (*corev1.Sec
 
 // ConfigMap returns a ConfigMap, or, where it is gone, as it was before.
 func (l Lasting) ConfigMap(ctx context.Context, key types.NamespacedName) (*corev1.ConfigMap, error) {
-	bundle, err := l.reader.ConfigMap(ctx, key)
+	found, err := l.reader.ConfigMap(ctx, key)
 	if !apierrors.IsNotFound(err) {
-		return bundle, err
+		return found, err
 	}
 	l.reader.mu.Lock()
 	defer l.reader.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -41,7 +42,7 @@ func counted(asked *int, objects ...client.Object) client.WithWatch {
 func TestOneRequestPerChange(t *testing.T) {
 	asked := 0
 	server := counted(&asked, newSecret("old"))
-	reader := secrets.NewReader(server, server)
+	reader := secrets.NewReader(server, server, clock.RealClock{})
 	for range 3 {
 		if secret, err := reader.Get(t.Context(), key); err != nil || string(secret.Data["key"]) != "old" {
 			t.Fatalf("Get = %v, %v", secret, err)
@@ -60,35 +61,9 @@ func TestOneRequestPerChange(t *testing.T) {
 
 func TestSecretThatTheWatchDoesNotKnowYet(t *testing.T) {
 	asked := 0
-	reader := secrets.NewReader(counted(new(int)), counted(&asked, newSecret("young")))
+	reader := secrets.NewReader(counted(new(int)), counted(&asked, newSecret("young")), clock.RealClock{})
 	if secret, err := reader.Get(t.Context(), key); err != nil || string(secret.Data["key"]) != "young" {
 		t.Errorf("Get = %v, %v", secret, err)
-	}
-}
-
-func TestWithoutTheRightToWatch(t *testing.T) {
-	asked := 0
-	server := counted(&asked, newSecret("old"))
-	now := testclock.NewFakePassiveClock(time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC))
-	reader := secrets.NewUnwatched(server, now)
-	read := func() string {
-		t.Helper()
-		secret, err := reader.Get(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(secret.Data["key"])
-	}
-	read()
-	if err := server.Update(t.Context(), newSecret("new")); err != nil {
-		t.Fatal(err)
-	}
-	if got := read(); got != "old" || asked != 1 {
-		t.Errorf("a copy that is young: %q, %d requests", got, asked)
-	}
-	now.SetTime(now.Now().Add(secrets.MaxAge))
-	if got := read(); got != "new" || asked != 2 {
-		t.Errorf("a copy that is old: %q, %d requests", got, asked)
 	}
 }
 
@@ -100,7 +75,7 @@ func TestConfigMap(t *testing.T) {
 	}
 	now := testclock.NewFakePassiveClock(time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC))
 	server := counted(new(int), bundle("old"))
-	reader := secrets.NewUnwatched(server, now)
+	reader := secrets.NewReader(server, server, now)
 	want := func(text string) {
 		t.Helper()
 		if got, err := reader.ConfigMap(t.Context(), key); err != nil || got.Data["ca.crt"] != text {
@@ -128,7 +103,7 @@ func TestConfigMap(t *testing.T) {
 
 func TestSecretThatIsGone(t *testing.T) {
 	server := counted(new(int), newSecret("old"))
-	reader := secrets.NewReader(server, server)
+	reader := secrets.NewReader(server, server, clock.RealClock{})
 	if _, err := reader.Get(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,8 @@ type Config struct {
 	URL string
 	// Credentials is the path of a NATS credentials file for URL.
 	Credentials string
+	// Authorities is the path of a file of certificate authorities, in PEM, to trust for URL. Default: those of the system.
+	Authorities string
 	// Name tells the logs of several integrations in one external JetStream apart.
 	Name string
 	// LegReaders are the durable names whose progress bounds what is trimmed from the LEGS log. None: nobody waits for it.
@@ -163,6 +165,9 @@ func (j *Journal) connect(ctx context.Context) error {
 	}
 	if j.config.Credentials != "" {
 		options = append(options, nats.UserCredentials(j.config.Credentials))
+	}
+	if j.config.Authorities != "" {
+		options = append(options, nats.RootCAs(j.config.Authorities))
 	}
 	conn, err := nats.Connect(j.config.URL, options...)
 	if err != nil {

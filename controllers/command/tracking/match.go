@@ -1,5 +1,5 @@
-// Package tracking recognises the legs of a call that was started through a PBX's API, and says how far that call has come. It is
-// pure: what it decides follows from what it is given.
+// Package tracking recognises the legs of a call that was started through a PBX's API, and says how
+// far that call has come. It is pure: what it decides follows from what it is given.
 package tracking
 
 import (
@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// Window is how long after a dial its call may begin. A handset that is not lifted leaves no event (RingMe: Extension Number Events).
+	// Window is how long after a dial its call may begin. A handset that is not lifted leaves no
+	// event (RingMe: Extension Number Events).
 	Window = time.Minute
 	// tolerance is how far the PBX's clock may be behind ours.
 	tolerance = 2 * time.Second
@@ -26,9 +27,9 @@ type Dial struct {
 	Extension, Number string
 	// Sent is when it was sent.
 	Sent time.Time
-	// Confirmed tells that the PBX has taken it.
+	// Confirmed reports whether the PBX has taken it.
 	Confirmed bool
-	// Open tells that it is still looking for its call.
+	// Open reports whether it is still looking for its call.
 	Open bool
 	// CallID and CallBackID are what the PBX has told. Either may be empty.
 	CallID, CallBackID string
@@ -59,9 +60,10 @@ func confirmed(status *v1alpha1.CallCommandStatus) bool {
 	})
 }
 
-// Call picks the legs of the dial's call out of legs of the integration, in the order of their beginning. Where the PBX has told an id,
-// they are recognised by it, else by extension, number and time, in which case rivals are the other dials of the integration: no call is
-// given to two of them.
+// Call picks the legs of the dial's call out of legs of the integration, in the order of their
+// beginning. Where the PBX has told an id, they are recognised by it, else by extension, number and
+// time, in which case rivals are the other dials of the integration: no call is given to two of
+// them.
 func (d Dial) Call(rivals []Dial, legs []v1alpha1.CallLeg) []v1alpha1.CallLeg {
 	calls := map[string]bool{}
 	for i := range legs {
@@ -81,14 +83,22 @@ func (d Dial) Call(rivals []Dial, legs []v1alpha1.CallLeg) []v1alpha1.CallLeg {
 
 func (d Dial) hasID() bool { return d.CallID != "" || d.CallBackID != "" }
 
-// identifies tells that the leg carries an id of the dial, or was found before.
+// identifies reports whether the leg carries an id of the dial, or was found before.
 func (d Dial) identifies(leg *v1alpha1.CallLeg) bool {
 	return d.CallID != "" && strings.EqualFold(d.CallID, leg.Status.CallID) ||
 		leg.Status.CallBackID != "" && (sameID(d.CallBackID, leg.Status.CallBackID) || d.Reference == leg.Status.CallBackID) ||
 		slices.Contains(d.Legs, leg.Name)
 }
 
-// guess is the id of the call that falls to the dial when all open dials that know no id take, in turn, the first call that fits.
+// Concerns reports whether a change of the leg may matter to the dial: it is of its call, as far as
+// that is known, or of its extension or number.
+func (d Dial) Concerns(leg *v1alpha1.CallLeg) bool {
+	return d.identifies(leg) || sameNumber(leg.Status.Extension, d.Extension) || sameNumber(leg.Status.To, d.Number) ||
+		sameNumber(leg.Status.To, d.Extension)
+}
+
+// guess is the id of the call that falls to the dial when all open dials that know no id take, in
+// turn, the first call that fits.
 func (d Dial) guess(rivals []Dial, legs []v1alpha1.CallLeg) string {
 	free := unclaimed(rivals, legs)
 	queue := slices.DeleteFunc(slices.Clone(rivals), func(r Dial) bool {
@@ -111,7 +121,8 @@ func (d Dial) guess(rivals []Dial, legs []v1alpha1.CallLeg) string {
 	return ""
 }
 
-// unclaimed are the legs of calls that no rival has found or knows the id of, in the order of their beginning.
+// unclaimed are the legs of calls that no rival has found or knows the id of, in the order of their
+// beginning.
 func unclaimed(rivals []Dial, legs []v1alpha1.CallLeg) []v1alpha1.CallLeg {
 	claimed := map[string]bool{}
 	for i := range legs {
@@ -124,7 +135,8 @@ func unclaimed(rivals []Dial, legs []v1alpha1.CallLeg) []v1alpha1.CallLeg {
 	return free
 }
 
-// precedence lets the dials that are known to have been taken choose before the others, and the older before the younger.
+// precedence lets the dials that are known to have been taken choose before the others, and the
+// older before the younger.
 func precedence(a, b Dial) int {
 	if a.Confirmed != b.Confirmed {
 		if a.Confirmed {
@@ -135,7 +147,8 @@ func precedence(a, b Dial) int {
 	return cmp.Or(a.Sent.Compare(b.Sent), strings.Compare(a.Reference, b.Reference))
 }
 
-// fits tells that the leg may come from the dial: the extension calls the number, and did not begin before the dial or long after it.
+// fits reports whether the leg may come from the dial: the extension calls the number, and did not
+// begin before the dial or long after it.
 func (d Dial) fits(leg *v1alpha1.CallLeg) bool {
 	start := begin(leg)
 	return leg.Status.Direction != v1alpha1.DirectionInbound &&
@@ -155,7 +168,8 @@ func chronological(a, b v1alpha1.CallLeg) int {
 	return cmp.Or(begin(&a).Compare(begin(&b)), strings.Compare(a.Name, b.Name))
 }
 
-// sameID compares ids of API calls. RingMe writes one and the same as 32 hex digits, as a UUID, and as a UUID behind the number of a node.
+// sameID compares ids of API calls. RingMe writes one and the same as 32 hex digits, as a UUID, and
+// as a UUID behind the number of a node.
 func sameID(a, b string) bool { return a != "" && b != "" && plain(a) == plain(b) }
 
 func plain(id string) string {
@@ -168,19 +182,21 @@ func plain(id string) string {
 	return id
 }
 
-// sameNumber compares numbers, one of which may lack the plus, the separators or the prefix of its account.
+// sameNumber compares numbers, one of which may lack the plus, the separators or the prefix of its
+// account.
 func sameNumber(a, b string) bool {
-	a, b = bare(a), bare(b)
+	a, b = normalized(a), normalized(b)
 	return a != "" && (a == b || within(a, b) || within(b, a))
 }
 
-// within tells that number is short for long: 101 for 1234*101.
+// within reports whether number is short for long: 101 for 1234*101.
 func within(long, number string) bool {
 	_, extension, prefixed := strings.Cut(long, "*")
 	return prefixed && extension == number
 }
 
-func bare(number string) string {
+// normalized is a number without its domain, its plus and its separators.
+func normalized(number string) string {
 	number, _, _ = strings.Cut(number, "@")
 	return strings.ToLower(strings.NewReplacer("+", "", "-", "", ".", "").Replace(number))
 }

@@ -12,18 +12,20 @@ import (
 type condition = metav1.Condition
 
 const (
-	// settle is how long the last leg must be over before the call is: a transfer may make another one.
+	// settle is how long the last leg must be over before the call is: a transfer may make another
+	// one.
 	settle = 2 * time.Second
-	// overtime is how much longer than callLegs.maxDuration a call is followed, so that the receiver closes it first.
+	// overtime is how much longer than callLegs.maxDuration a call is followed, so that the
+	// receiver closes it first.
 	overtime = time.Minute
-	// eager polling lasts as long as a call is likely to begin.
-	eagerly, patiently = time.Second, 5 * time.Second
+	// recheck is how often to look although no leg has changed: a watch may be interrupted.
+	recheck = 30 * time.Second
 )
 
 // View is what is seen of a dial.
 type View struct {
 	Dial Dial
-	// Connected tells that its number was seen to answer.
+	// Connected reports whether its number was seen to answer.
 	Connected bool
 	// Legs are those of Dial.Call.
 	Legs []v1alpha1.CallLeg
@@ -64,11 +66,39 @@ func (v View) call() string {
 }
 
 func (v View) going(phase v1alpha1.CommandPhase, reason, message string) Progress {
-	after := patiently
-	if v.Now.Sub(v.Dial.Sent) < Window {
-		after = eagerly
+	return Progress{Phase: phase, Reason: reason, Message: message, After: v.next()}
+}
+
+// next is how long it is until something happens that no leg tells of.
+func (v View) next() time.Duration {
+	due := v.latest()
+	if len(v.Legs) == 0 {
+		due = v.deadline()
 	}
-	return Progress{Phase: phase, Reason: reason, Message: message, After: after}
+	after := min(due.Sub(v.Now), recheck)
+	if left := v.unsettled(); left > 0 {
+		after = min(after, left)
+	}
+	return max(after, time.Millisecond)
+}
+
+// unsettled is how long it is until all legs have been over for long enough; zero while one is not
+// over.
+func (v View) unsettled() time.Duration {
+	var left time.Duration
+	for i := range v.Legs {
+		status := &v.Legs[i].Status
+		if status.Phase != v1alpha1.PhaseCompleted {
+			return 0
+		}
+		if status.EndTime == nil {
+			continue
+		}
+		if since := v.Now.Sub(status.EndTime.Time); since >= 0 && since < settle {
+			left = max(left, settle-since)
+		}
+	}
+	return left
 }
 
 // sentReason keeps a dial that was not confirmed apart until its call has connected.
@@ -114,7 +144,8 @@ func (v View) hidden() string {
 	return ". Calls between extensions are not seen with callLegs.scope External"
 }
 
-// patience is how long a leg is waited for: a leg that is written at its end only may come as late as the end of the longest call.
+// patience is how long a leg is waited for: a leg that is written at its end only may come as late
+// as the end of the longest call.
 func (v View) patience() time.Duration {
 	if v.CallLegs.Publish == v1alpha1.PublishCompleted {
 		return Window + v.CallLegs.MaxDuration.Duration + overtime
@@ -128,7 +159,8 @@ func (v View) latest() time.Time {
 	return v.Dial.Sent.Add(Window + v.CallLegs.MaxDuration.Duration + overtime)
 }
 
-// over is the progress of a dial whose call has ended. That nobody answered is no failure of the command: it did its work.
+// over is the progress of a dial whose call has ended. That nobody answered is no failure of the
+// command: it did its work.
 func (v View) over(how string) Progress {
 	if v.answered() {
 		return Progress{Phase: v1alpha1.CommandFinished, Reason: v1alpha1.ReasonFinished, Message: v.call() + " is over: " + how}
@@ -136,23 +168,19 @@ func (v View) over(how string) Progress {
 	return Progress{Phase: v1alpha1.CommandFinished, Reason: v1alpha1.ReasonNotConnected, Message: v.call() + " was not answered: " + how}
 }
 
-// completed tells that all legs are over, and have been for long enough. An end in the future, by another clock, is not waited for.
+// completed reports whether all legs are over, and have been for long enough. An end in the future,
+// by another clock, is not waited for.
 func (v View) completed() bool {
 	for i := range v.Legs {
-		status := &v.Legs[i].Status
-		if status.Phase != v1alpha1.PhaseCompleted {
+		if v.Legs[i].Status.Phase != v1alpha1.PhaseCompleted {
 			return false
 		}
-		if end := status.EndTime; end != nil {
-			if since := v.Now.Sub(end.Time); since >= 0 && since < settle {
-				return false
-			}
-		}
 	}
-	return true
+	return v.unsettled() == 0
 }
 
-// answered tells that the number has answered: on an outgoing leg the answer is the far side's.
+// answered reports whether the number has answered: on an outgoing leg the answer is the far
+// side's.
 func (v View) answered() bool {
 	for i := range v.Legs {
 		status := &v.Legs[i].Status
@@ -164,7 +192,8 @@ func (v View) answered() bool {
 	return v.Connected
 }
 
-// outgoing tells the leg to the number from those that ring the extension first, and from those that a transfer made.
+// outgoing tells the leg to the number from those that ring the extension first, and from those
+// that a transfer made.
 func (v View) outgoing(leg *v1alpha1.CallLegStatus) bool {
 	return leg.Direction != v1alpha1.DirectionInbound && !sameNumber(leg.To, v.Dial.Extension) &&
 		(sameNumber(leg.Extension, v.Dial.Extension) || sameNumber(leg.To, v.Dial.Number))

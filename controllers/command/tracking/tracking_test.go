@@ -193,8 +193,8 @@ func inbound(s *v1alpha1.CallLegStatus) { s.Direction = v1alpha1.DirectionInboun
 
 func untimed(s *v1alpha1.CallLegStatus) { s.StartTime = nil }
 
-// Several dials of the same extension to the same number, whose ids nobody knows, each find a call of their own, whoever looks first and in
-// whatever order things are listed.
+// Several dials of the same extension to the same number, whose ids nobody knows, each find a call
+// of their own, whoever looks first and in whatever order things are listed.
 func TestNoCallBelongsToTwoDials(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		dials := make([]tracking.Dial, rapid.IntRange(1, 6).Draw(t, "dials"))
@@ -284,30 +284,30 @@ func TestProgress(t *testing.T) {
 		// says is part of the message, and hides is not.
 		says, hides string
 	}{
-		"nothing was heard yet":              {tracking.View{Dial: sent, CallLegs: live}, 1, "Sent CommandSent 1s", "has taken", "Completed"},
+		"nothing was heard yet":              {tracking.View{Dial: sent, CallLegs: live}, 1, "Sent CommandSent 30s", "has taken", "Completed"},
 		"nothing was heard, outcome unknown": {tracking.View{Dial: unknown, CallLegs: live}, 59, "Sent OutcomeUnknown 1s", "not repeated", ""},
 		"nothing was heard for a minute":     {tracking.View{Dial: sent, CallLegs: live}, 60, "Failed NoCall 0s", "scope External", ""},
 		"nothing was heard, all would be":    {tracking.View{Dial: sent, CallLegs: all}, 60, "Failed NoCall 0s", "did not pick up", "scope"},
 		"nothing was heard for a minute, the outcome unknown": {
 			tracking.View{Dial: unknown, CallLegs: live}, 60, "Failed OutcomeUnknown 0s", "may have been made all the same", ""},
-		"nothing was heard, nor expected":     {tracking.View{Dial: sent, CallLegs: late}, 3600, "Sent CommandSent 5s", "at its end only", ""},
+		"nothing was heard, nor expected":     {tracking.View{Dial: sent, CallLegs: late}, 3600, "Sent CommandSent 30s", "at its end only", ""},
 		"nothing was heard in the end":        {tracking.View{Dial: sent, CallLegs: late}, 4*3600 + 120, "Failed NoCall 0s", "4h2m0s", ""},
-		"it rings":                            {viewOf(sent, live, leg("a", "c1", 1)), 2, "Sent CommandSent 1s", "ringing", ""},
-		"it rings, and was found by matching": {viewOf(unknown, live, leg("a", "c1", 1)), 2, "Sent CommandSent 1s", "ringing", ""},
-		"the extension is rung first":         {viewOf(sent, live, leg("a", "c1", 1, source)), 2, "Sent CommandSent 1s", "", ""},
+		"it rings":                            {viewOf(sent, live, leg("a", "c1", 1)), 2, "Sent CommandSent 30s", "ringing", ""},
+		"it rings, and was found by matching": {viewOf(unknown, live, leg("a", "c1", 1)), 2, "Sent CommandSent 30s", "ringing", ""},
+		"the extension is rung first":         {viewOf(sent, live, leg("a", "c1", 1, source)), 2, "Sent CommandSent 30s", "", ""},
 		"the extension has picked up": {
-			viewOf(sent, live, leg("a", "c1", 1, source, answered)), 6, "Sent CommandSent 1s", "", ""},
-		"the number has answered": {viewOf(sent, live, leg("a", "c1", 1, answered)), 70, "Connected Connected 5s", "is connected", ""},
+			viewOf(sent, live, leg("a", "c1", 1, source, answered)), 6, "Sent CommandSent 30s", "", ""},
+		"the number has answered": {viewOf(sent, live, leg("a", "c1", 1, answered)), 70, "Connected Connected 30s", "is connected", ""},
 		"a colleague has answered": {
 			viewOf(colleague(sent), all, leg("a", "c1", 1, internal, to("1234*102"), answered), hers),
-			30, "Connected Connected 1s", "", ""},
+			30, "Connected Connected 30s", "", ""},
 		"only the colleague's leg is seen": {
-			viewOf(colleague(sent), all, hers), 30, "Connected Connected 1s", "", ""},
+			viewOf(colleague(sent), all, hers), 30, "Connected Connected 30s", "", ""},
 		"it was transferred, and goes on": {
 			viewOf(sent, live, leg("a", "c1", 1, completed(v1alpha1.ResultAnswered, 80)), leg("b", "c1", 80, of("1234*102"))),
-			90, "Connected Connected 5s", "", ""},
+			90, "Connected Connected 30s", "", ""},
 		"it has just ended": {
-			viewOf(sent, live, leg("a", "c1", 1, completed(v1alpha1.ResultAnswered, 80))), 81, "Connected Connected 5s", "", ""},
+			viewOf(sent, live, leg("a", "c1", 1, completed(v1alpha1.ResultAnswered, 80))), 81, "Connected Connected 1s", "", ""},
 		"it has ended": {
 			viewOf(sent, live, leg("a", "c1", 1, completed(v1alpha1.ResultAnswered, 80))), 82, "Finished Finished 0s", "60s of talk", ""},
 		"it has ended by a clock that is ahead": {

@@ -16,8 +16,9 @@ func serviceAccount(p *v1alpha1.PBXIntegration) *coreac.ServiceAccountApplyConfi
 		WithAutomountServiceAccountToken(false)
 }
 
-// role is what a receiver may do: read its integration and the mappings, report of events and queue agents, keep CallLegs, tell of missed
-// calls. The manager holds the same permissions, since nobody can grant what they do not have.
+// role is what a receiver may do: read its integration and the mappings, report of events and queue
+// agents, keep CallLegs, tell of missed calls. The manager holds the same permissions, since nobody
+// can grant what they do not have.
 func role(p *v1alpha1.PBXIntegration) *rbacac.RoleApplyConfiguration {
 	group := v1alpha1.GroupVersion.Group
 	return rbacac.Role(Name(p.Name), p.Namespace).

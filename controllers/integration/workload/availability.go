@@ -11,7 +11,8 @@ import (
 
 // Availability is what the StatefulSet says of the receiver.
 type Availability struct {
-	// Available: events are made durable. An embedded journal of several replicas needs a majority of them.
+	// Available: events are made durable. An embedded journal of several replicas needs a majority
+	// of them.
 	Available bool
 	// RolledOut: all pods are those that the spec asks for.
 	RolledOut bool
@@ -19,7 +20,7 @@ type Availability struct {
 	Message   string
 }
 
-// Observe judges a StatefulSet, which is nil before it exists.
+// Observe reads a StatefulSet, which is nil before it exists.
 func Observe(p *v1alpha1.PBXIntegration, set *appsv1.StatefulSet) Availability {
 	wanted := p.Spec.Receiver.Replicas
 	if set == nil {
@@ -45,8 +46,8 @@ func needed(p *v1alpha1.PBXIntegration) int32 {
 	return p.Spec.Receiver.Replicas/2 + 1
 }
 
-// Trouble tells what keeps the first pod that has a problem from running, or nothing. It leaves out what changes from one look to the
-// next, such as how long a back-off lasts.
+// Trouble tells what keeps the first pod that has a problem from running, or nothing. It leaves out
+// what changes from one look to the next, such as how long a back-off lasts.
 func Trouble(pods []corev1.Pod) string {
 	for i := range pods {
 		if problem := podTrouble(&pods[i]); problem != "" {

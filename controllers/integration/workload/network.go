@@ -35,7 +35,8 @@ func service(p *v1alpha1.PBXIntegration) *coreac.ServiceApplyConfiguration {
 			WithPorts(servicePort(EventPortName, EventPort), servicePort(ProbePortName, ProbePort)))
 }
 
-// headlessService names the pods, ready or not, so that replicas find each other before any of them is ready.
+// headlessService names the pods, ready or not, so that replicas find each other before any of them
+// is ready.
 func headlessService(p *v1alpha1.PBXIntegration) *coreac.ServiceApplyConfiguration {
 	return coreac.Service(HeadlessName(p.Name), p.Namespace).
 		WithLabels(Labels(p.Name)).
@@ -56,7 +57,8 @@ func servicePort(name string, port int32) *coreac.ServicePortApplyConfiguration 
 		WithTargetPort(intstr.FromString(name))
 }
 
-// networkPolicy lets in events and probes, and lets out what a receiver needs: DNS, the API server, its journal.
+// networkPolicy lets in events and probes, and lets out what a receiver needs: DNS, the API server,
+// its journal.
 func networkPolicy(p *v1alpha1.PBXIntegration, settings Settings) *networkingac.NetworkPolicyApplyConfiguration {
 	ingressRules := []*networkingac.NetworkPolicyIngressRuleApplyConfiguration{
 		eventIngress(p, settings),
@@ -87,8 +89,9 @@ func networkPolicy(p *v1alpha1.PBXIntegration, settings Settings) *networkingac.
 			WithEgress(egressRules...))
 }
 
-// eventIngress admits the allowed sources. Behind an Ingress or a Gateway the pod sees the address of the proxy, not of the PBX, so pods
-// of the cluster are admitted then too. The manager always is.
+// eventIngress admits the allowed sources. Behind an Ingress or a Gateway the pod sees the address
+// of the proxy, not of the PBX, so pods of the cluster are admitted then too. The manager always
+// is.
 func eventIngress(p *v1alpha1.PBXIntegration, settings Settings) *networkingac.NetworkPolicyIngressRuleApplyConfiguration {
 	admit := networkingac.NetworkPolicyIngressRule().WithPorts(policyPort(corev1.ProtocolTCP, EventPort))
 	if len(p.Spec.Receiver.AllowedSources) == 0 {
@@ -119,7 +122,8 @@ func apiServerPorts(settings Settings) []int32 {
 	return []int32{443, 6443}
 }
 
-// natsPorts are the ports of a comma separated list of NATS URLs, with the defaults of the NATS clients.
+// natsPorts are the ports of a comma separated list of NATS URLs, with the defaults of the NATS
+// clients.
 func natsPorts(urls string) []int32 {
 	defaults := map[string]int32{"ws": 80, "wss": 443}
 	var ports []int32
@@ -186,11 +190,13 @@ func ingress(p *v1alpha1.PBXIntegration) (*networkingac.IngressApplyConfiguratio
 	}
 	return networkingac.Ingress(Name(p.Name), p.Namespace).
 		WithLabels(Labels(p.Name)).
+		WithAnnotations(wanted.Annotations).
 		WithOwnerReferences(OwnerReference(p)).
 		WithSpec(spec), nil
 }
 
-// httpRoute does the same through the Gateway API, which has no types in this module: it is optional in a cluster.
+// httpRoute does the same through the Gateway API, which has no types in this module: it is
+// optional in a cluster.
 func httpRoute(p *v1alpha1.PBXIntegration) (runtime.ApplyConfiguration, error) {
 	host, path, err := publicURL(p)
 	if err != nil {
@@ -200,6 +206,7 @@ func httpRoute(p *v1alpha1.PBXIntegration) (runtime.ApplyConfiguration, error) {
 		WithName(Name(p.Name)).
 		WithNamespace(p.Namespace).
 		WithLabels(Labels(p.Name)).
+		WithAnnotations(p.Spec.Receiver.Exposure.Gateway.Annotations).
 		WithOwnerReferences(OwnerReference(p))
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(metadata)
 	if err != nil {
@@ -237,7 +244,8 @@ func parentRefs(gateways []v1alpha1.GatewayReference) []any {
 	return refs
 }
 
-// hostnames are those of the spec, else the host of the public URL. The Gateway API takes no IP addresses.
+// hostnames are those of the spec, else the host of the public URL. The Gateway API takes no IP
+// addresses.
 func hostnames(gateway *v1alpha1.GatewayExposure, host string) []any {
 	names := slices.Sorted(slices.Values(gateway.Hostnames))
 	if len(names) == 0 && net.ParseIP(host) == nil {

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -46,6 +47,10 @@ func statefulSet(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*app
 			"kubectl.kubernetes.io/default-container": containerName,
 		}, p.Spec.Receiver.Template.Annotations)).
 		WithSpec(pod)
+	fingerprint, err := fingerprintOf(template)
+	if err != nil {
+		return nil, err
+	}
 	spec := appsac.StatefulSetSpec().
 		WithReplicas(p.Spec.Receiver.Replicas).
 		WithServiceName(HeadlessName(p.Name)).
@@ -54,7 +59,7 @@ func statefulSet(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*app
 		WithUpdateStrategy(appsac.StatefulSetUpdateStrategy().WithType(appsv1.RollingUpdateStatefulSetStrategyType)).
 		WithRevisionHistoryLimit(3).
 		WithPersistentVolumeClaimRetentionPolicy(appsac.StatefulSetPersistentVolumeClaimRetentionPolicy().
-			WithWhenDeleted(appsv1.RetainPersistentVolumeClaimRetentionPolicyType).
+			WithWhenDeleted(whenDeleted(p)).
 			WithWhenScaled(appsv1.RetainPersistentVolumeClaimRetentionPolicyType)).
 		WithTemplate(template)
 	if !p.Spec.Receiver.Storage.Ephemeral {
@@ -62,8 +67,20 @@ func statefulSet(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*app
 	}
 	return appsac.StatefulSet(Name(p.Name), p.Namespace).
 		WithLabels(Labels(p.Name)).
+		WithAnnotations(map[string]string{
+			annotationTemplate: fingerprint, annotationGeneration: strconv.FormatInt(p.Generation, 10),
+		}).
 		WithOwnerReferences(OwnerReference(p)).
 		WithSpec(spec), nil
+}
+
+// whenDeleted says what becomes of the volumes when the integration is deleted, and its StatefulSet
+// with it.
+func whenDeleted(p *v1alpha1.PBXIntegration) appsv1.PersistentVolumeClaimRetentionPolicyType {
+	if p.Spec.Receiver.Storage.Retain {
+		return appsv1.RetainPersistentVolumeClaimRetentionPolicyType
+	}
+	return appsv1.DeletePersistentVolumeClaimRetentionPolicyType
 }
 
 func volumeClaim(p *v1alpha1.PBXIntegration, size Size) *coreac.PersistentVolumeClaimApplyConfiguration {
@@ -73,7 +90,8 @@ func volumeClaim(p *v1alpha1.PBXIntegration, size Size) *coreac.PersistentVolume
 	if class := p.Spec.Receiver.Storage.StorageClassName; class != nil {
 		spec.WithStorageClassName(*class)
 	}
-	// The claim is embedded: it must not name a kind, or the API server would see a change where there is none.
+	// The claim is embedded: it must not name a kind, or the API server would see a change where
+	// there is none.
 	claim := (&coreac.PersistentVolumeClaimApplyConfiguration{}).
 		WithName(volumeName).
 		WithLabels(SelectorLabels(p.Name)).
@@ -102,16 +120,41 @@ func podSpec(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*coreac.
 	if p.Spec.Receiver.Storage.Ephemeral {
 		spec.WithVolumes(coreac.Volume().WithName(volumeName).WithEmptyDir(coreac.EmptyDirVolumeSource().WithSizeLimit(size)))
 	}
-	if nats := p.Spec.Receiver.Journal.NATS; nats != nil && nats.CredentialsSecretRef != nil {
-		spec.WithVolumes(coreac.Volume().WithName(natsVolumeName).WithSecret(coreac.SecretVolumeSource().
-			WithSecretName(nats.CredentialsSecretRef.Name).
-			WithDefaultMode(0o440).
-			WithItems(coreac.KeyToPath().WithKey("creds").WithPath("creds"))))
+	if files := natsFiles(p); len(files) > 0 {
+		spec.WithVolumes(coreac.Volume().WithName(natsVolumeName).WithProjected(
+			coreac.ProjectedVolumeSource().WithDefaultMode(0o440).WithSources(files...)))
 	}
 	return spec, schedule(spec, p)
 }
 
-// schedule places the pods as the template asks, and spreads replicas over nodes where that is possible.
+// natsFiles are what a receiver with an external journal finds in natsDir. The kubelet keeps them
+// current.
+func natsFiles(p *v1alpha1.PBXIntegration) []*coreac.VolumeProjectionApplyConfiguration {
+	nats := p.Spec.Receiver.Journal.NATS
+	if nats == nil {
+		return nil
+	}
+	var files []*coreac.VolumeProjectionApplyConfiguration
+	if nats.CredentialsSecretRef != nil {
+		files = append(files, coreac.VolumeProjection().WithSecret(coreac.SecretProjection().
+			WithName(nats.CredentialsSecretRef.Name).WithItems(coreac.KeyToPath().WithKey("creds").WithPath(natsCredentials))))
+	}
+	if nats.TLS != nil {
+		files = append(files, bundleFile(nats.TLS.CABundle))
+	}
+	return files
+}
+
+func bundleFile(bundle v1alpha1.BundleReference) *coreac.VolumeProjectionApplyConfiguration {
+	item := coreac.KeyToPath().WithKey(cmp.Or(bundle.Key, natsBundle)).WithPath(natsBundle)
+	if bundle.Kind == v1alpha1.BundleConfigMap {
+		return coreac.VolumeProjection().WithConfigMap(coreac.ConfigMapProjection().WithName(bundle.Name).WithItems(item))
+	}
+	return coreac.VolumeProjection().WithSecret(coreac.SecretProjection().WithName(bundle.Name).WithItems(item))
+}
+
+// schedule places the pods as the template asks, and spreads replicas over nodes where that is
+// possible.
 func schedule(spec *coreac.PodSpecApplyConfiguration, p *v1alpha1.PBXIntegration) error {
 	template := p.Spec.Receiver.Template
 	if len(template.NodeSelector) > 0 {
@@ -155,7 +198,7 @@ func container(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*corea
 	}
 	receiver := coreac.Container().
 		WithName(containerName).
-		WithImage(settings.Image).
+		WithImage(cmp.Or(p.Spec.Receiver.Image, settings.Image)).
 		WithImagePullPolicy(corev1.PullIfNotPresent).
 		WithArgs(arguments(p, size)...).
 		WithEnv(environment(wanted)...).
@@ -176,7 +219,7 @@ func container(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*corea
 			WithSleep(coreac.SleepAction().WithSeconds(drainSeconds)))).
 		WithTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError).
 		WithVolumeMounts(coreac.VolumeMount().WithName(volumeName).WithMountPath(dataDir))
-	if nats := p.Spec.Receiver.Journal.NATS; nats != nil && nats.CredentialsSecretRef != nil {
+	if len(natsFiles(p)) > 0 {
 		receiver.WithVolumeMounts(coreac.VolumeMount().WithName(natsVolumeName).WithMountPath(natsDir).WithReadOnly(true))
 	}
 	return receiver, nil
@@ -211,7 +254,10 @@ func arguments(p *v1alpha1.PBXIntegration, size Size) []string {
 		// One pod, always the same, correlates what all of them take.
 		args = append(args, "--nats-url="+nats.URL, "--writer="+Name(p.Name)+"-0")
 		if nats.CredentialsSecretRef != nil {
-			args = append(args, "--nats-creds="+natsDir+"/creds")
+			args = append(args, "--nats-creds="+natsDir+"/"+natsCredentials)
+		}
+		if nats.TLS != nil {
+			args = append(args, "--nats-ca="+natsDir+"/"+natsBundle)
 		}
 	}
 	return args
@@ -238,7 +284,8 @@ func probe(path string, periodSeconds, failures int32) *coreac.ProbeApplyConfigu
 		WithFailureThreshold(failures)
 }
 
-// disruptionBudget keeps the quorum of the journal, and never more than one replica of it away on purpose.
+// disruptionBudget keeps the quorum of the journal, and never more than one replica of it away on
+// purpose.
 func disruptionBudget(p *v1alpha1.PBXIntegration) *policyac.PodDisruptionBudgetApplyConfiguration {
 	return policyac.PodDisruptionBudget(Name(p.Name), p.Namespace).
 		WithLabels(Labels(p.Name)).

@@ -13,8 +13,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// Validate checks what the schema of the CRD cannot, and says what to do about each fault. What is left over, such as the syntax of
-// tolerations, the API server checks when the StatefulSet is applied.
+// Validate checks what the schema of the CRD cannot, and says what to do about each fault. What is
+// left over, such as the syntax of tolerations, the API server checks when the StatefulSet is
+// applied.
 func Validate(p *v1alpha1.PBXIntegration) error {
 	receiver := p.Spec.Receiver
 	return errors.Join(
@@ -54,7 +55,8 @@ func validateSources(sources []string) error {
 	return errors.Join(faults...)
 }
 
-// validateReplicas refuses what the receiver cannot do: replicas with a journal of their own each would see parts of every call.
+// validateReplicas refuses what the receiver cannot do: replicas with a journal of their own each
+// would see parts of every call.
 func validateReplicas(receiver v1alpha1.Receiver) error {
 	if receiver.Replicas > 1 && receiver.Journal.NATS == nil {
 		return errors.New("spec.receiver.replicas: the embedded journal of this version works with one replica; set replicas to 1, or use journal.nats")

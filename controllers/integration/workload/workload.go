@@ -1,5 +1,5 @@
-// Package workload builds the objects that make up the receiver of an integration. Everything here is a pure function of the
-// PBXIntegration and of the settings of the manager.
+// Package workload builds the objects that make up the receiver of an integration. Everything here
+// is a pure function of the PBXIntegration and of the settings of the manager.
 package workload
 
 import (
@@ -29,7 +29,8 @@ const (
 
 	// AppName is the value of app.kubernetes.io/name on everything that belongs to a receiver.
 	AppName = "pbx-receiver"
-	// ManagedBy is the value of app.kubernetes.io/managed-by on everything that the operator applies.
+	// ManagedBy is the value of app.kubernetes.io/managed-by on everything that the operator
+	// applies.
 	ManagedBy = "pbx-operator"
 
 	// LabelName tells what an object belongs to: AppName.
@@ -39,20 +40,24 @@ const (
 	// LabelManagedBy tells who applies it: ManagedBy.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 
-	volumeName     = "data"
-	dataDir        = "/data"
-	natsVolumeName = "nats-credentials"
-	natsDir        = "/etc/nats"
+	volumeName      = "data"
+	dataDir         = "/data"
+	natsVolumeName  = "nats"
+	natsDir         = "/etc/nats"
+	natsCredentials = "creds"
+	natsBundle      = "ca.crt"
 )
 
 // Settings are those of the manager.
 type Settings struct {
 	// Image of the receiver.
 	Image string
-	// APIServerPorts are where receivers reach the API server, for the NetworkPolicy. Default: 443 and 6443.
+	// APIServerPorts are where receivers reach the API server, for the NetworkPolicy. Default: 443
+	// and 6443.
 	APIServerPorts []int32
-	// ManagerNamespace and ManagerLabels pick the pods of the manager, which sends receivers the calls of an outage; see
-	// spec.backfill. Empty: they are unknown, and allowedSources applies to them as well.
+	// ManagerNamespace and ManagerLabels pick the pods of the manager, which sends receivers the
+	// calls of an outage; see spec.backfill. Empty: they are unknown, and allowedSources applies to
+	// them as well.
 	ManagerNamespace string
 	ManagerLabels    map[string]string
 }
@@ -95,8 +100,8 @@ type Child struct {
 	Apply      runtime.ApplyConfiguration
 }
 
-// Children are the objects that the spec asks for, in the order in which to apply them. The volumes have the given size, which is that
-// of the spec unless they cannot grow.
+// Children are the objects that the spec asks for, in the order in which to apply them. The volumes
+// have the given size, which is that of the spec unless they cannot grow.
 func Children(p *v1alpha1.PBXIntegration, settings Settings, size Size) ([]Child, error) {
 	set, err := statefulSet(p, settings, size)
 	if err != nil {

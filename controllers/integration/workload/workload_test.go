@@ -102,7 +102,8 @@ func TestNamesFitForTheLongestIntegration(t *testing.T) {
 			t.Errorf("%s has a name of %d characters", key, len(name))
 		}
 	}
-	// The StatefulSet controller appends a hash of up to 10 digits and a dash for its revision label.
+	// The StatefulSet controller appends a hash of up to 10 digits and a dash for its revision
+	// label.
 	if name := workload.Name(p.Name); len(name) > 52 {
 		t.Errorf("revision labels of %s get too long", name)
 	}
@@ -228,8 +229,77 @@ func TestExternalJournal(t *testing.T) {
 	if mounts := pod(t, p).Containers[0].VolumeMounts; mounts[1].MountPath != "/etc/nats" || !mounts[1].ReadOnly {
 		t.Errorf("mounts: %v", mounts)
 	}
+	if slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--nats-ca") }) {
+		t.Errorf("a CA that nobody asked for: %v", args)
+	}
 	if got := egressPorts(t, p); !slices.Contains(got, 4222) || !slices.Contains(got, 4333) {
 		t.Errorf("egress to %v does not reach the journal", got)
+	}
+}
+
+func TestCertificatesOfTheExternalJournal(t *testing.T) {
+	for _, kind := range []v1alpha1.BundleKind{v1alpha1.BundleSecret, v1alpha1.BundleConfigMap} {
+		p := newIntegration(func(p *integration) {
+			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{
+				URL: "tls://a", CredentialsSecretRef: &v1alpha1.SecretReference{Name: "nats"},
+				TLS: &v1alpha1.TLS{CABundle: v1alpha1.BundleReference{Kind: kind, Name: "nats-ca", Key: "chain.pem"}},
+			}
+		})
+		spec := pod(t, p)
+		if !slices.Contains(spec.Containers[0].Args, "--nats-ca=/etc/nats/ca.crt") {
+			t.Errorf("%s: arguments: %v", kind, spec.Containers[0].Args)
+		}
+		sources := spec.Volumes[0].Projected.Sources
+		item := []corev1.KeyToPath{{Key: "chain.pem", Path: "ca.crt"}}
+		want := corev1.VolumeProjection{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "nats-ca"}, Items: item}}
+		if kind == v1alpha1.BundleConfigMap {
+			want = corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "nats-ca"}, Items: item}}
+		}
+		if len(sources) != 2 || sources[0].Secret.Name != "nats" {
+			t.Fatalf("%s: sources: %+v", kind, sources)
+		}
+		if diff := cmp.Diff(want, sources[1]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", kind, diff)
+		}
+	}
+}
+
+func TestVolumesGoWithTheIntegrationUnlessTheyAreToStay(t *testing.T) {
+	for retain, want := range map[bool]appsv1.PersistentVolumeClaimRetentionPolicyType{
+		false: appsv1.DeletePersistentVolumeClaimRetentionPolicyType, true: appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
+	} {
+		p := newIntegration(func(p *integration) { p.Spec.Receiver.Storage.Retain = retain })
+		policy := child[appsv1.StatefulSet](t, p, "StatefulSet/head-office-receiver").Spec.PersistentVolumeClaimRetentionPolicy
+		if policy.WhenDeleted != want || policy.WhenScaled != appsv1.RetainPersistentVolumeClaimRetentionPolicyType {
+			t.Errorf("retain %v: %+v", retain, policy)
+		}
+	}
+}
+
+func TestPinnedImage(t *testing.T) {
+	p := newIntegration(func(p *integration) { p.Spec.Receiver.Image = "receiver:pinned" })
+	if got := pod(t, p).Containers[0].Image; got != "receiver:pinned" {
+		t.Errorf("image: %s", got)
+	}
+	if got := pod(t, newIntegration()).Containers[0].Image; got != "receiver:1" {
+		t.Errorf("image by default: %s", got)
+	}
+}
+
+func TestAnnotationsOfRoutes(t *testing.T) {
+	annotations := map[string]string{"example.com/timeout": "5s"}
+	for kind, exposure := range map[string]v1alpha1.Exposure{
+		"Ingress":   {Ingress: &v1alpha1.IngressExposure{Annotations: annotations}},
+		"HTTPRoute": {Gateway: &v1alpha1.GatewayExposure{ParentRefs: []v1alpha1.GatewayReference{{Name: "public"}}, Annotations: annotations}},
+	} {
+		p := newIntegration(func(p *integration) { p.Spec.Receiver.Exposure = exposure })
+		var route metav1.PartialObjectMetadata
+		if err := json.Unmarshal([]byte(children(t, p)[kind+"/head-office-receiver"]), &route); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(annotations, route.Annotations); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", kind, diff)
+		}
 	}
 }
 
