@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -106,7 +105,7 @@ func (w *watched) monitor() *monitor {
 		},
 		shown: func() *metav1.Condition { return w.shown },
 		post:  func(reason, _ string) { w.posted = append(w.posted, reason) },
-		log:   slog.New(slog.NewTextHandler(io.Discard, nil)),
+		log:   slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -76,11 +76,11 @@ func (r *receiver) ready() error {
 // alive returns nil unless only a restart can help: correlation stands still before events that it
 // could read. While the log server is somebody else's and away, a restart would not bring it back.
 func (r *receiver) alive() error {
-	stalled := r.stalled(time.Now())
-	if stalled < stalledTolerated || r.options.natsURL != "" && r.ready() != nil {
-		return nil
+	away := r.options.natsURL != "" && r.ready() != nil
+	if stalled := r.stalled(time.Now()); stalled >= stalledTolerated && !away {
+		return fmt.Errorf("%w: %s", errStalled, stalled.Round(time.Second))
 	}
-	return fmt.Errorf("%w: %s", errStalled, stalled.Round(time.Second))
+	return nil
 }
 
 // stalled returns for how long correlation has stood still.

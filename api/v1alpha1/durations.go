@@ -30,3 +30,8 @@ func orDefault(set *metav1.Duration, otherwise time.Duration) time.Duration {
 	}
 	return set.Duration
 }
+
+// Covers reports whether the calls of the outage are those that were read last, or are being read.
+func (s *BackfillStatus) Covers(outage Outage) bool {
+	return s != nil && s.Outage != nil && s.Outage.Start.Equal(&outage.Start) && s.Outage.End.Equal(&outage.End)
+}

@@ -809,7 +809,7 @@ type EventsStatus struct {
 type BackfillStatus struct {
 	// outage whose calls were read last, or are being read. It is absent before the first one.
 	// +optional
-	Outage Outage `json:"outage,omitzero"`
+	Outage *Outage `json:"outage,omitempty"`
 	// records is the number of legs that the history had for it.
 	// +kubebuilder:validation:Minimum=0
 	// +required

@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/json"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -108,7 +107,7 @@ var _ = Describe("A duration of zero", func() {
 var _ = Describe("CallLegs in a list", func() {
 	legs := map[string]v1alpha1.CallLegStatus{
 		"answered": {Integration: "head-office", CallID: "c1", LegID: "l1", Kind: v1alpha1.LegExtension, Direction: v1alpha1.DirectionInbound, From: "+12025550143", To: "1234*101",
-			Extension: "1234*101", User: "ann", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultAnswered, TalkTime: ptr.To("60s"), Logged: true, Revision: 3},
+			Extension: "1234*101", User: "ann", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultAnswered, TalkTime: new("60s"), Logged: true, Revision: 3},
 		"missed": {CallID: "c2", LegID: "l2", Kind: v1alpha1.LegQueue, Direction: v1alpha1.DirectionInbound, From: "+12025550144", To: "1234*900",
 			Extension: "1234*900", Phase: v1alpha1.PhaseCompleted, Result: v1alpha1.ResultMissed, Logged: true, Revision: 1},
 		"ringing": {CallID: "c3", LegID: "l3", Kind: v1alpha1.LegExtension, Direction: v1alpha1.DirectionOutbound, From: "1234*102", To: "+12025550145",

@@ -126,7 +126,7 @@ func (h *handler) conclude(p *v1alpha1.PBXIntegration, known *memory, done lifec
 	_, reads, due := dueOutage(p)
 	switch {
 	case due && reads == 0: // what there is to say of it is still to come
-	case filled == nil || filled.Outage.Start.IsZero():
+	case filled == nil || filled.Outage == nil:
 		lifecycle.RemoveCondition(p, v1alpha1.ConditionBackfilled)
 	case filled.Reads > 0:
 		done.Reason = v1alpha1.ReasonBackfilled

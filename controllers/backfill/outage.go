@@ -106,7 +106,7 @@ func progressOf(p *v1alpha1.PBXIntegration, outage v1alpha1.Outage) progress {
 	filled := p.Status.Backfill
 	var at progress
 	var length int
-	if filled == nil || !same(filled.Outage, outage) {
+	if !filled.Covers(outage) {
 		return at
 	}
 	if n, err := fmt.Sscanf(filled.Cursor, "%d+%d:", &at.records, &length); n != 2 || err != nil || length > len(filled.Cursor) {
@@ -126,10 +126,10 @@ func (a progress) String() string {
 
 // note writes down how far the read has come. A second read counts when it is complete.
 func (h *handler) note(p *v1alpha1.PBXIntegration, outage v1alpha1.Outage, reads int, at progress) {
-	next := v1alpha1.BackfillStatus{Outage: outage, Reads: int32(reads), Cursor: at.String()}
+	next := v1alpha1.BackfillStatus{Outage: &outage, Reads: int32(reads), Cursor: at.String()}
 	if filled := p.Status.Backfill; filled != nil {
 		next.Position = filled.Position
-		if same(filled.Outage, outage) {
+		if filled.Covers(outage) {
 			next.Records = filled.Records
 		}
 	}

@@ -20,7 +20,7 @@ func dueOutage(p *v1alpha1.PBXIntegration) (outage v1alpha1.Outage, reads int, d
 	if outage.End.Sub(outage.Start.Time) < p.Spec.Backfill.ShortestOutage() {
 		return outage, 0, false
 	}
-	if filled := p.Status.Backfill; filled != nil && filled.Outage.Start.Equal(&outage.Start) && filled.Outage.End.Equal(&outage.End) {
+	if filled := p.Status.Backfill; filled.Covers(outage) {
 		reads = int(filled.Reads)
 	}
 	return outage, reads, reads < readsOf(p.Spec.PBX)

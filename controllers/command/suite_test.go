@@ -24,7 +24,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -307,7 +306,7 @@ func (s *site) ended(result v1alpha1.LegResult) func(*v1alpha1.CallLeg) {
 		end := metav1.NewMicroTime(s.clock.Now().Add(-time.Minute))
 		leg.Status.Phase, leg.Status.Result, leg.Status.EndTime = v1alpha1.PhaseCompleted, result, &end
 		if result == v1alpha1.ResultAnswered {
-			leg.Status.AnswerTime, leg.Status.TalkTime = &end, ptr.To("60s")
+			leg.Status.AnswerTime, leg.Status.TalkTime = &end, new("60s")
 		}
 	}
 }

@@ -273,7 +273,8 @@ func trouble(list *listing, plan Plan) *lifecycle.Terminal {
 
 // carryOut makes the changes of a plan. A mapping that somebody else has deleted meanwhile is no failure.
 func (h *handler) carryOut(ctx context.Context, plan Plan, now time.Time) error {
-	errs := []error{h.delete(ctx, plan.Delete)}
+	errs := make([]error, 0, 1+len(plan.Vanished)+len(plan.Returned))
+	errs = append(errs, h.delete(ctx, plan.Delete))
 	for _, mapping := range plan.Vanished {
 		errs = append(errs, h.mark(ctx, mapping, now.UTC().Format(time.RFC3339)))
 	}
@@ -284,7 +285,7 @@ func (h *handler) carryOut(ctx context.Context, plan Plan, now time.Time) error 
 }
 
 func (h *handler) delete(ctx context.Context, mappings []*v1alpha1.ExtensionMapping) error {
-	var errs []error
+	errs := make([]error, 0, len(mappings))
 	for _, mapping := range mappings {
 		uid := mapping.UID
 		errs = append(errs, client.IgnoreNotFound(h.client.Delete(ctx, mapping.DeepCopy(), client.Preconditions{UID: &uid})))

@@ -86,8 +86,9 @@ func (s *skipped) add(extension pbxapi.Extension, problem string) {
 // String names the first few.
 func (s *skipped) String() string {
 	const few = 3
-	var parts []string
-	for _, one := range s.named[:min(few, len(s.named))] {
+	named := s.named[:min(few, len(s.named))]
+	parts := make([]string, 0, len(named))
+	for _, one := range named {
 		name := one.Number
 		if name == "" {
 			name = "with the id " + one.ID

@@ -147,7 +147,7 @@ func restore(ctx context.Context, p *v1alpha1.PBXIntegration, children bool) *v1
 	for _, list := range lists {
 		Expect(api.List(ctx, list, client.InNamespace(p.Namespace))).To(Succeed())
 		Expect(meta.EachListItem(list, func(item runtime.Object) error {
-			object := item.(client.Object) //nolint:errcheck // a list of objects
+			object, _ := item.(client.Object)
 			if service, ok := object.(*corev1.Service); ok && service.Spec.ClusterIP != corev1.ClusterIPNone {
 				service.Spec.ClusterIP, service.Spec.ClusterIPs = "", nil
 			}

@@ -24,8 +24,8 @@ type tenants struct {
 	most     int
 }
 
-func (c *tenants) Reconcile(_ context.Context, request reconcile.Request) (reconcile.Result, error) {
-	tenant := tenantOf(context.Background(), request).Name
+func (c *tenants) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	tenant := tenantOf(ctx, request).Name
 	c.mu.Lock()
 	c.busy[tenant]++
 	c.most = max(c.most, c.busy[tenant])

@@ -133,7 +133,7 @@ type bucket struct{ namespace, expires string }
 // find counts the legs in each bucket.
 func (c *Controller) find(ctx context.Context, selector labels.Selector) (map[bucket]int, error) {
 	found := map[bucket]int{}
-	var errs []error
+	errs := make([]error, 0, len(c.namespaces))
 	for _, namespace := range c.namespaces {
 		errs = append(errs, c.findIn(ctx, namespace, selector, found))
 	}

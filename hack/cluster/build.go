@@ -169,7 +169,7 @@ var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
 // goBuild uses the compiler flags that a plain go build uses, so that the operator, its tests and the cluster share compiled packages.
 func (c config) goBuild(ctx context.Context, p progress, dir string, list []program) error {
-	var packages []string
+	packages := make([]string, 0, len(list))
 	for _, prog := range list {
 		packages = append(packages, prog.pkg)
 	}

@@ -28,8 +28,8 @@ func TestRetryWaitsLongerEachTimeUpToTheLongestPause(t *testing.T) {
 		if err != nil || attempts != 8 {
 			t.Fatalf("got %v after %d attempts, want success at the eighth", err, attempts)
 		}
-		for i, least := range []time.Duration{100, 200, 400, 800, 1000, 1000, 1000} {
-			least *= time.Millisecond
+		for i, milliseconds := range []int{100, 200, 400, 800, 1000, 1000, 1000} {
+			least := time.Duration(milliseconds) * time.Millisecond
 			if told[i] < least || told[i] > least*3/2 {
 				t.Errorf("pause %d is %s, want about %s", i, told[i], least)
 			}

@@ -31,8 +31,14 @@ func hold(t *testing.T, from, address string, count int, send string) {
 	}
 }
 
+// answer is what a caller hears.
+type answer struct {
+	status     int
+	retryAfter string
+}
+
 // call sends one event in a hurry and returns the answer.
-func call(t *testing.T, client *http.Client, address, body string) *http.Response {
+func call(t *testing.T, client *http.Client, address, body string) answer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -47,7 +53,7 @@ func call(t *testing.T, client *http.Client, address, body string) *http.Respons
 	}
 	_, _ = io.Copy(io.Discard, response.Body)
 	_ = response.Body.Close()
-	return response
+	return answer{status: response.StatusCode, retryAfter: response.Header.Get("Retry-After")}
 }
 
 func patientLimits(connections int) ingest.Limits {
@@ -67,18 +73,18 @@ func TestStrangersDoNotKeepAPBXOut(t *testing.T) {
 				return (&net.Dialer{}).DialContext(ctx, network, to)
 			}}}
 			defer pbx.CloseIdleConnections()
-			if got := call(t, pbx, address, dialIn).StatusCode; got != http.StatusOK {
+			if got := call(t, pbx, address, dialIn).status; got != http.StatusOK {
 				t.Fatalf("status %d", got)
 			}
 			for source := range sources {
 				hold(t, fmt.Sprintf("127.0.0.%d", source+1), address, 2000/sources, "POST /ext-event/")
 			}
-			if got := call(t, pbx, address, dialIn).StatusCode; got != http.StatusOK || ours != 1 {
+			if got := call(t, pbx, address, dialIn).status; got != http.StatusOK || ours != 1 {
 				t.Errorf("status %d over %d connections, want the first one to be kept", got, ours)
 			}
 			other := &http.Client{Transport: &http.Transport{}}
 			defer other.CloseIdleConnections()
-			if got := call(t, other, address, dialIn).StatusCode; got != http.StatusOK || len(d.stored) != 3 {
+			if got := call(t, other, address, dialIn).status; got != http.StatusOK || len(d.stored) != 3 {
 				t.Errorf("a new connection of a PBX got status %d; %d events are stored", got, len(d.stored))
 			}
 		})
@@ -87,9 +93,9 @@ func TestStrangersDoNotKeepAPBXOut(t *testing.T) {
 
 func TestCallersOfUnknownURLsAreHungUpOn(t *testing.T) {
 	address, _ := serve(t, patientLimits(64))
-	answer := exchange(t, address, "POST /ext-event/"+unknown+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
-	if !strings.HasPrefix(answer, "HTTP/1.1 404") || !strings.Contains(answer, "Connection: close") {
-		t.Errorf("got %q", answer)
+	heard := exchange(t, address, "POST /ext-event/"+unknown+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+	if !strings.HasPrefix(heard, "HTTP/1.1 404") || !strings.Contains(heard, "Connection: close") {
+		t.Errorf("got %q", heard)
 	}
 }
 
@@ -100,7 +106,7 @@ func TestSlowLargeBodiesDoNotTakeAllMemory(t *testing.T) {
 	large := dialIn + "&Filler=" + strings.Repeat("x", 60<<10)
 	head := fmt.Sprintf("POST /ext-event/%s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", token, ingest.FormType, len(large))
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	if got := call(t, client, address, large).StatusCode; got != http.StatusOK {
+	if got := call(t, client, address, large).status; got != http.StatusOK {
 		t.Fatalf("a large body was answered %d", got)
 	}
 	slow, stop := context.WithCancel(t.Context())
@@ -114,17 +120,17 @@ func TestSlowLargeBodiesDoNotTakeAllMemory(t *testing.T) {
 		_, _ = io.WriteString(conn, head+large[:len(large)-1]) // some are refused meanwhile
 	}
 	refused := eventually(t, func() bool {
-		response := call(t, client, address, large)
-		return response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") != ""
+		got := call(t, client, address, large)
+		return got.status == http.StatusServiceUnavailable && got.retryAfter != ""
 	})
 	if !refused {
 		t.Error("any number of large bodies is held in memory")
 	}
-	if got := call(t, client, address, dialIn).StatusCode; got != http.StatusOK {
+	if got := call(t, client, address, dialIn).status; got != http.StatusOK {
 		t.Errorf("an ordinary event was answered %d", got)
 	}
 	stop()
-	if !eventually(t, func() bool { return call(t, client, address, large).StatusCode == http.StatusOK }) {
+	if !eventually(t, func() bool { return call(t, client, address, large).status == http.StatusOK }) {
 		t.Error("the memory is not given back")
 	}
 }

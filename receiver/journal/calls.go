@@ -126,12 +126,12 @@ func parseCall(data []byte) (CallRecord, error) {
 	return record, nil
 }
 
-// PutCalls saves calls. Like legs, they are durable a while later (see SettleTime). The error may be a Refused.
+// PutCalls saves calls. Like legs, they are durable a while later (see SettleTime). The error may be a RefusedError.
 func (j *Journal) PutCalls(ctx context.Context, records []CallRecord) error {
 	if len(records) == 0 {
 		return nil
 	}
-	var refused Refused
+	var refused RefusedError
 	messages := make([]keyed, 0, len(records))
 	for i := range records {
 		key := CallKey(records[i].CallID)
@@ -146,8 +146,8 @@ func (j *Journal) PutCalls(ctx context.Context, records []CallRecord) error {
 }
 
 // merge adds what the log refused to what could not be encoded.
-func merge(refused *Refused, err error) error {
-	var more *Refused
+func merge(refused *RefusedError, err error) error {
+	var more *RefusedError
 	if err != nil && !errors.As(err, &more) {
 		return err
 	}

@@ -66,13 +66,13 @@ func Stub(callID string, revision int64) LegRecord {
 func CallKey(callID string) string { return hash(callID) }
 
 // PutLegs writes records. They are durable a while later (see SettleTime), unless the generation of the journal changes before.
-// Key, Seq and Stored are ignored. The error may be a Refused; after any other some may have been written, and writing them again is
+// Key, Seq and Stored are ignored. The error may be a RefusedError; after any other some may have been written, and writing them again is
 // harmless.
 func (j *Journal) PutLegs(ctx context.Context, records []LegRecord) error {
 	if len(records) == 0 {
 		return nil
 	}
-	var refused Refused
+	var refused RefusedError
 	messages := make([]keyed, 0, len(records))
 	for i := range records {
 		leg := &records[i].Leg
@@ -112,7 +112,8 @@ func (j *Journal) parseLeg(m message) (LegRecord, error) {
 	record := LegRecord{
 		Key: strings.TrimPrefix(m.subject, j.names.subject(Legs)+"."), Seq: m.sequence, Stored: m.stored,
 	}
-	rest, err := m.data, error(nil)
+	rest := m.data
+	var err error
 	if len(rest) > 0 && rest[0] == legVersion {
 		rest, err = parseLegBody(rest[1:], &record)
 	} else {

@@ -17,19 +17,19 @@ const putChunk = 500
 
 var errIncomplete = errors.New("the log did not take all records")
 
-// Refused says which calls have a record that a log will never take, whatever is done about the log: one that is too large, or that
+// RefusedError says which calls have a record that a log will never take, whatever is done about the log: one that is too large, or that
 // cannot be encoded. All other records were written.
-type Refused struct {
+type RefusedError struct {
 	// Reasons by the key of the call. They hold no ids and no numbers.
 	Reasons map[string]string
 }
 
 // Error implements error.
-func (r *Refused) Error() string {
+func (r *RefusedError) Error() string {
 	return fmt.Sprintf("the log refuses records of %d calls for good", len(r.Reasons))
 }
 
-func (r *Refused) add(key string, err error) {
+func (r *RefusedError) add(key string, err error) {
 	if r.Reasons == nil {
 		r.Reasons = make(map[string]string)
 	}
@@ -37,7 +37,7 @@ func (r *Refused) add(key string, err error) {
 }
 
 // orNil is the error to return.
-func (r *Refused) orNil() error {
+func (r *RefusedError) orNil() error {
 	if len(r.Reasons) == 0 {
 		return nil
 	}
@@ -51,9 +51,9 @@ type keyed struct {
 	key string
 }
 
-// putAll writes messages to a log that nobody else writes to. The error is a Refused, or one that may pass.
+// putAll writes messages to a log that nobody else writes to. The error is a RefusedError, or one that may pass.
 func (j *Journal) putAll(ctx context.Context, log Log, messages []keyed) error {
-	var refused Refused
+	var refused RefusedError
 	for chunk := range slices.Chunk(messages, putChunk) {
 		err := j.putChunk(ctx, log, chunk)
 		if errors.Is(err, errIncomplete) || permanent(err) {
@@ -91,7 +91,7 @@ func (j *Journal) putChunk(ctx context.Context, log Log, messages []keyed) error
 }
 
 // putEach writes messages one by one, to find those that are refused.
-func (j *Journal) putEach(ctx context.Context, log Log, messages []keyed, refused *Refused) error {
+func (j *Journal) putEach(ctx context.Context, log Log, messages []keyed, refused *RefusedError) error {
 	for _, m := range messages {
 		limited, cancel := context.WithTimeout(ctx, publishTimeout)
 		ack, err := j.js.PublishMsg(limited, m.Msg, jetstream.WithRetryAttempts(0))
@@ -136,8 +136,7 @@ func passes(err *jetstream.APIError) bool {
 
 // reasonOf is what the server says, without what was sent.
 func reasonOf(err error) error {
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return errors.New(api.Description)
 	}
 	return nats.ErrMaxPayload

@@ -80,7 +80,7 @@ func TestARecordThatIsTooLargeIsRefusedAloneAndForGood(t *testing.T) {
 	large := legOf("large")
 	large.Leg.FromName = strings.Repeat("x", 3<<20)
 	err := j.PutLegs(t.Context(), []LegRecord{legOf("first"), large, legOf("last")})
-	var refused *Refused
+	var refused *RefusedError
 	if !errors.As(err, &refused) || len(refused.Reasons) != 1 || refused.Reasons[CallKey("large")] == "" {
 		t.Fatalf("got %v", err)
 	}

@@ -238,8 +238,8 @@ func (cs *calls) weigh(c *call) {
 // bytes ago may go at once.
 func (cs *calls) dismiss(now moment, read int) []journal.LegRecord {
 	for e := cs.unsaved.Front(); e != nil && overdue(e, now, read); e = e.Next() {
-		if c := e.Value.(pinned).call; c.life == finished {
-			c.since = now.elapsed - linger
+		if first, _ := e.Value.(pinned); first.call.life == finished {
+			first.call.since = now.elapsed - linger
 		}
 	}
 	kept := cs.lingering[:0]
@@ -320,7 +320,8 @@ func (cs *calls) parkRefused(reasons map[string]string, now moment) {
 // lowWater is the lowest sequence with an event of a call that is in the EVENTS log only; next if there is none.
 func (cs *calls) lowWater(next uint64) uint64 {
 	if front := cs.unsaved.Front(); front != nil {
-		return min(front.Value.(pinned).position, next)
+		first, _ := front.Value.(pinned)
+		return min(first.position, next)
 	}
 	return next
 }

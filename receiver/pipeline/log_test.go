@@ -80,7 +80,7 @@ func (l *memoryLog) PutCalls(_ context.Context, records []journal.CallRecord) er
 	if err := l.failure(); err != nil {
 		return err
 	}
-	var refused journal.Refused
+	var refused journal.RefusedError
 	for _, record := range records {
 		if l.refuse != nil && l.refuse(record.CallID) != "" {
 			refused.Reasons = map[string]string{journal.CallKey(record.CallID): l.refuse(record.CallID)}
@@ -186,7 +186,7 @@ func (l *memoryLog) PutLegs(_ context.Context, records []journal.LegRecord) erro
 	if len(l.legs) < 1000 { // it takes too long for more
 		before = l.newest()
 	}
-	var refused journal.Refused
+	var refused journal.RefusedError
 	for _, record := range records {
 		if l.refuse != nil && l.refuse(record.Leg.CallID) != "" {
 			refused.Reasons = map[string]string{journal.CallKey(record.Leg.CallID): l.refuse(record.Leg.CallID)}

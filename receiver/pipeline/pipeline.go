@@ -286,7 +286,7 @@ func (p *Pipeline) write(ctx context.Context, through uint64, now moment) error 
 		records[i].Through = through
 	}
 	err := p.config.Log.PutLegs(ctx, records)
-	var refused *journal.Refused
+	var refused *journal.RefusedError
 	if err != nil && !errors.As(err, &refused) {
 		return fmt.Errorf("cannot write legs: %w", err)
 	}
@@ -299,7 +299,7 @@ func (p *Pipeline) write(ctx context.Context, through uint64, now moment) error 
 }
 
 // park sets the calls aside whose records are refused for good.
-func (p *Pipeline) park(refused *journal.Refused, now moment) {
+func (p *Pipeline) park(refused *journal.RefusedError, now moment) {
 	if refused == nil {
 		return
 	}

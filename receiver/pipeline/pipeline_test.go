@@ -182,7 +182,6 @@ func restartsDoNotShow(t *testing.T, pbx string) {
 			}
 		})
 		if diff := cmp.Diff(lasting(undisturbed), lasting(restarted)); diff != "" {
-
 			rt.Fatal(diff)
 		}
 		if restarted.log.lowered > 0 {

@@ -38,7 +38,7 @@ func (p *Pipeline) save(ctx context.Context, now moment) error {
 		}
 	}
 	err := p.config.Log.PutCalls(ctx, records)
-	var refused *journal.Refused
+	var refused *journal.RefusedError
 	if errors.Is(err, journal.ErrFull) {
 		p.config.Logger.Warn("there is no room on disk for more open calls: the oldest are closed with an unknown result")
 		p.makeRoom(now)

@@ -15,7 +15,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -571,13 +570,13 @@ func TestTalkTimeIsAbsentWhereItIsNotKnown(t *testing.T) {
 		change func(*correlation.Leg)
 		want   *string
 	}{
-		"a minute":                    {func(*correlation.Leg) {}, ptr.To("60s")},
-		"hung up at once":             {func(leg *correlation.Leg) { leg.Talk = 0 }, ptr.To("0s")},
-		"clocks that differ":          {func(leg *correlation.Leg) { leg.Talk = -time.Second }, ptr.To("0s")},
+		"a minute":                    {func(*correlation.Leg) {}, new("60s")},
+		"hung up at once":             {func(leg *correlation.Leg) { leg.Talk = 0 }, new("0s")},
+		"clocks that differ":          {func(leg *correlation.Leg) { leg.Talk = -time.Second }, new("0s")},
 		"answered nobody knows when":  {func(leg *correlation.Leg) { leg.Talk, leg.Answer = 0, time.Time{} }, nil},
-		"the PBX told how long only":  {func(leg *correlation.Leg) { leg.Answer = time.Time{} }, ptr.To("60s")},
+		"the PBX told how long only":  {func(leg *correlation.Leg) { leg.Answer = time.Time{} }, new("60s")},
 		"nobody answered":             {func(leg *correlation.Leg) { leg.Result, leg.Talk = correlation.NoAnswer, 0 }, nil},
-		"fractions of a second count": {func(leg *correlation.Leg) { leg.Talk = 1400 * time.Millisecond }, ptr.To("1.4s")},
+		"fractions of a second count": {func(leg *correlation.Leg) { leg.Talk = 1400 * time.Millisecond }, new("1.4s")},
 	} {
 		leg := finished("a")
 		tc.change(&leg)

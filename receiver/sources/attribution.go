@@ -28,9 +28,10 @@ func put(index map[string]callevent.Source, key string, source callevent.Source)
 }
 
 // attribute finds the mapping of the extension that an event belongs to, where the event URL did
-// not tell: the event is then the same as if it had come by the URL of the extension.
+// not tell: the event is then the same as if it had come by the URL of the extension. The end of a
+// whole call is nobody's, even if it names the extension that the caller came to last.
 func (x extensions) attribute(event *callevent.Event) {
-	if event.Source.User != "" {
+	if event.Source.User != "" || event.Type == callevent.CallEnd {
 		return
 	}
 	source := event.Source
@@ -52,16 +53,17 @@ func (x extensions) attribute(event *callevent.Event) {
 }
 
 // own is the extension's side of a leg. A leg to an outside number is nobody's, and what belongs to
-// no leg neither.
+// no leg neither. Where an outgoing leg has no extension but the called one, it leads to that one: the
+// caller is then shown under a number of the account.
 func own(event *callevent.Event) (number, id string) {
 	if event.LegID == "" && event.Side == "" || event.Level == callevent.LevelOutside {
 		return "", ""
 	}
-	switch event.Flow {
-	case callevent.FlowIn:
-		return event.Called.Extension, event.Called.ExtensionID
-	case callevent.FlowOut:
+	switch {
+	case event.Flow == callevent.FlowOut && event.Caller.Extension != "":
 		return event.Caller.Extension, event.Caller.ExtensionID
+	case event.Flow == callevent.FlowOut, event.Flow == callevent.FlowIn:
+		return event.Called.Extension, event.Called.ExtensionID
 	default:
 		return "", ""
 	}

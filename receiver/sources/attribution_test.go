@@ -190,3 +190,16 @@ func TestAttribution(t *testing.T) {
 		}
 	}
 }
+
+func TestACallThatNobodyTookIsNobodysThoughItNamesTheLineThatRangLast(t *testing.T) {
+	events, err := staffed(t, "LinuxBox", "").Decode(callevent.Request{
+		ReceivedAt: start, Method: "POST", ContentType: "application/x-www-form-urlencoded",
+		Body: "event=endcall&call_id=k1&caller_type=external&caller_num=2025550142&call_answered=f&last_dialed_exten=11&ts=2026-01-02T10:00:00Z",
+	})
+	if err != nil || len(events) != 1 {
+		t.Fatalf("%d events, %v", len(events), err)
+	}
+	if got := events[0].Source; got.Number != "11" || got.User != "" {
+		t.Errorf("the call is shown as one of %q at %q", got.User, got.Number)
+	}
+}

@@ -57,7 +57,7 @@ func withUnread(next v1alpha1.Outage, backfill v1alpha1.Backfill, status v1alpha
 	}
 	shown := *status.Events.Outage
 	filled := status.Backfill
-	read := filled != nil && filled.Reads > 0 && filled.Outage.Start.Equal(&shown.Start) && filled.Outage.End.Equal(&shown.End)
+	read := filled.Covers(shown) && filled.Reads > 0
 	long := shown.End.Sub(shown.Start.Time) >= backfill.ShortestOutage()
 	if long && !read && shown.Start.Before(&next.Start) && next.Start.Sub(shown.End.Time) < unreadAge {
 		next.Start = shown.Start

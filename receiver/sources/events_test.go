@@ -23,7 +23,7 @@ func TestUnreadOutageGoesOn(t *testing.T) {
 	disabled, eager := enabled, enabled
 	disabled.Mode, eager.After = v1alpha1.BackfillDisabled, &metav1.Duration{}
 	read := func(of v1alpha1.Outage, times int32) *v1alpha1.BackfillStatus {
-		return &v1alpha1.BackfillStatus{Outage: of, Reads: times}
+		return &v1alpha1.BackfillStatus{Outage: &of, Reads: times}
 	}
 	for _, tc := range []struct {
 		name     string

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
@@ -252,7 +251,7 @@ func completed(result v1alpha1.LegResult, end float64) func(*v1alpha1.CallLegSta
 	return func(s *v1alpha1.CallLegStatus) {
 		s.Phase, s.Result, s.EndTime = v1alpha1.PhaseCompleted, result, at(end)
 		if result == v1alpha1.ResultAnswered {
-			s.AnswerTime, s.TalkTime = at(end-60), ptr.To("60s")
+			s.AnswerTime, s.TalkTime = at(end-60), new("60s")
 		}
 	}
 }

@@ -260,8 +260,9 @@ func (h *History) read(
 }
 
 func columnsOf(result *pgconn.ResultReader) []string {
-	var columns []string
-	for _, field := range result.FieldDescriptions() {
+	fields := result.FieldDescriptions()
+	columns := make([]string, 0, len(fields))
+	for _, field := range fields {
 		columns = append(columns, strings.ToLower(field.Name))
 	}
 	return columns

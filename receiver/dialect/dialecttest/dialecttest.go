@@ -79,6 +79,13 @@ func check(t *testing.T, e *callevent.Event) {
 	if len(e.Attributes) > dialect.MaxAttributes {
 		t.Fatalf("%d attributes", len(e.Attributes))
 	}
+	checkTexts(t, e)
+	checkStorable(t, e)
+}
+
+// checkTexts fails the test unless the texts of the event are what a CallLeg can show.
+func checkTexts(t *testing.T, e *callevent.Event) {
+	t.Helper()
 	for _, text := range []string{e.ID, e.CallID, e.LegID, e.Side, e.Caller.Name, e.Caller.Number, e.Called.Number, e.WireStatus} {
 		if !utf8.ValidString(text) {
 			t.Fatalf("%q is not UTF-8", text)
@@ -87,6 +94,11 @@ func check(t *testing.T, e *callevent.Event) {
 	if len(e.CallID) > longestID || len(e.LegID) > longestID || len(e.Side) > longestSide || len(e.Caller.Number) > longestID {
 		t.Fatalf("longer than a CallLeg can show: %+v", e)
 	}
+}
+
+// checkStorable fails the test unless the event comes back from storage as it went in.
+func checkStorable(t *testing.T, e *callevent.Event) {
+	t.Helper()
 	text, err := json.Marshal(e)
 	if err != nil {
 		t.Fatalf("not fit to be stored: %v", err)
