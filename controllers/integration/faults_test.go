@@ -166,6 +166,7 @@ func portrait(ctx context.Context, p *v1alpha1.PBXIntegration) map[string]any {
 			unstructured.RemoveNestedField(fields, "spec", "clusterIP")
 			unstructured.RemoveNestedField(fields, "spec", "clusterIPs")
 			unstructured.RemoveNestedField(fields, "subjects") // holds the namespace
+			unstructured.RemoveNestedField(fields, "metadata", "annotations", "pbx-operator.io/generation")
 			picture[fmt.Sprintf("%T %s", item, object.GetName())] = map[string]any{
 				"labels": object.GetLabels(), "annotations": object.GetAnnotations(), "owners": len(object.GetOwnerReferences()),
 				"spec": fields["spec"], "rules": fields["rules"], "roleRef": fields["roleRef"], "automount": fields["automountServiceAccountToken"],
