@@ -146,7 +146,7 @@ func TestEverySystemFromRequestToLeg(t *testing.T) {
 			"Inbound 2025550143 > 10 at 10 of user-10: Answered",
 			"Inbound 2025550143 > 10 at 10 of user-10: Answered",
 			"Inbound 2025550143 > 11 at 11 of user-11: Answered",
-			"Inbound 2025550143 > 2025550100 at  of : Missed",
+			"Inbound 2025550143 > 2025550100 at 11 of : Missed",
 			"Outbound 10 > 2025550143 at 10 of user-10: Answered",
 			"Outbound 10 > 2025550143 at 10 of user-10: Answered",
 		}},
