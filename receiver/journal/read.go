@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -64,7 +66,28 @@ func (j *Journal) read(ctx context.Context, log Log, from uint64, limit int) ([]
 	if err != nil || len(messages) > 0 {
 		return messages, err
 	}
-	return []message{{sequence: from, damage: errDamaged}}, nil
+	return j.unreadable(ctx, log, from)
+}
+
+// unreadable returns the first record from the given sequence on that is in the log: it cannot be
+// read. There is none where all that followed was deleted.
+func (j *Journal) unreadable(ctx context.Context, log Log, from uint64) ([]message, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	stream, err := j.js.Stream(ctx, j.names.streamOf(log))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithDeletedDetails(true))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	for sequence := from; sequence <= info.State.LastSeq; sequence++ {
+		if _, deleted := slices.BinarySearch(info.State.Deleted, sequence); !deleted {
+			return []message{{sequence: sequence, damage: errDamaged}}, nil
+		}
+	}
+	return nil, nil
 }
 
 // skipDamaged counts and reports a record that cannot be read.

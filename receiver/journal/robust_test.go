@@ -211,3 +211,30 @@ func TestReadersGoBackToTheEndOfALogThatLostItsTail(t *testing.T) {
 		t.Errorf("the reader stands at %d of %d with %d batches, %v", c.cursor, last, len(c.spans), err)
 	}
 }
+
+// The marks of calls that have left the log go after a while, at its end as well: that is no damage.
+func TestTheEndOfTheSavedCallsMayBeDeleted(t *testing.T) {
+	j := openSmall(t, Config{})
+	if err := j.PutCalls(t.Context(), []CallRecord{{CallID: "stays"}, {CallID: "a"}, {CallID: "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.DropCalls(t.Context(), []string{CallKey("a"), CallKey("b")}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		stats, err := j.Stats(t.Context(), Calls)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("the marks are still there: %+v, %v", stats, err)
+		}
+		if stats.Records == 1 {
+			break
+		}
+	}
+	saved := 0
+	if err := j.SavedCalls(t.Context(), func(string, CallRecord) { saved++ }); err != nil || saved != 1 {
+		t.Errorf("%d saved calls, %v", saved, err)
+	}
+	if got := j.Damaged(); got != 0 {
+		t.Errorf("%d records count as damaged", got)
+	}
+}
