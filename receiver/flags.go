@@ -65,7 +65,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.BoolVar(&o.profile, "pprof", false, "serve /debug/pprof on the probe address")
 	flags.StringVar(&o.sourcesFile, "sources-file", "", "take the event URLs from this file and run without Kubernetes, publishing nothing")
-	flags.IntVar(&o.sourceRate, "source-rate", defaultRate, "requests per second to the event URLs of one extension, or to that of the account, in bursts of twice as many; 0: any number")
+	flags.IntVar(&o.sourceRate, "source-rate", defaultRate, "requests per second to the event URLs of one extension, in bursts of twice as many; that of the account takes as many as its extensions together; 0: any number")
 	flags.IntVar(&o.maxConnections, "max-connections", defaultConns, "connections at a time")
 	flags.IntVar(&o.maxOpenCalls, "max-open-calls", 0, "calls that may be open at a time; beyond it the oldest are closed with result Unknown; default: as many as fit into $GOMEMLIMIT")
 	if err := flags.Parse(args); err != nil {

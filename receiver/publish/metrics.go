@@ -50,7 +50,7 @@ func newMetrics(registerer prometheus.Registerer, pending *pending, objects *obj
 		}, []string{"reason"}),
 		latency: factory.NewHistogram(prometheus.HistogramOpts{
 			Name:    "pbx_receiver_callleg_publish_seconds",
-			Help:    "Time from the receipt of the newest event of a leg to its write to the Kubernetes API.",
+			Help:    "Time from the write of a leg to the LEGS log to its write to the Kubernetes API.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}),
 		evictions: factory.NewCounter(prometheus.CounterOpts{

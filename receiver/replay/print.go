@@ -32,7 +32,7 @@ func (o options) print(w io.Writer, legs []correlation.Leg) error {
 // table prints what kubectl get callleg shows, with the start in place of the age.
 func table(w io.Writer, legs []*v1alpha1.CallLeg) error {
 	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
-	_, _ = fmt.Fprintln(t, "START\tDIRECTION\tFROM\tTO\tUSER\tPHASE\tRESULT\tTALK\tRECORDED") // Flush reports the error
+	_, _ = fmt.Fprintln(t, "START\tDIRECTION\tFROM\tTO\tUSER\tPHASE\tRESULT\tTALK\tLOGGED") // Flush reports the error
 	for _, leg := range legs {
 		s := leg.Status
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%t\n", s.StartTime.Format(time.DateTime), s.Direction, shown(s.From),
