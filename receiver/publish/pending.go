@@ -13,7 +13,7 @@ import (
 // Record is one value of the LEGS log.
 type Record struct {
 	Leg correlation.Leg
-	// Received is the time of receipt of the newest event that joined the leg. Zero: unknown.
+	// Received is when this state of the leg was written to the LEGS log. Zero: unknown.
 	Received time.Time
 }
 
