@@ -27,7 +27,7 @@ help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: demo
-demo: cluster-up images $(BIN)/helm $(BIN)/kubectl ## Show it: a cluster, the operator, a simulated PBX, calls, and the legs they leave.
+demo: cluster-up images $(BIN)/helm $(BIN)/kubectl ## Show it: a cluster, the operator, four simulated PBXs, calls, and their legs.
 	@hack/demo/demo
 
 .PHONY: demo-down
@@ -41,7 +41,7 @@ ifndef OWN_CLUSTER
 endif
 
 .PHONY: cluster-down
-cluster-down: ## Stop it and leave nothing behind.
+cluster-down: ## Stop it and remove all of it but the built binaries.
 	@$(CLUSTER) down
 
 .PHONY: install
