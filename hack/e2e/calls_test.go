@@ -28,26 +28,26 @@ var _ = Describe("Calls", Ordered, func() {
 		Consistently(func() []string { return s.legs(ctx, call) }, "2s").Should(ConsistOf(want))
 	},
 		Entry("answered inbound", "S1",
-			"Inbound "+customer+" 1234*101 ann Completed Answered 60s recorded"),
+			"Inbound "+customer+" 1234*101 ann Completed Answered 60s logged"),
 		Entry("IVR, queue, agent: the queue's own hangup adds nothing", "S2",
-			"Inbound "+customer+" 1234*101 ann Completed Answered 60s recorded"),
+			"Inbound "+customer+" 1234*101 ann Completed Answered 60s logged"),
 		Entry("given up in the queue: one missed call, at the queue", "S3",
 			"Inbound "+customer+" 1234*101 ann Completed Cancelled",
 			"Inbound "+customer+" 1234*101 ann Completed NoAnswer",
-			"Inbound "+customer+" 1234*900 Completed Missed recorded"),
+			"Inbound "+customer+" 1234*900 Completed Missed logged"),
 		Entry("given up in the menu", "S3b",
-			"Inbound "+customer+" 1234*099 Completed Missed recorded"),
+			"Inbound "+customer+" 1234*099 Completed Missed logged"),
 		Entry("outgoing", "S4",
-			"Outbound 1234*101 "+customer+" ann Completed Answered 11.4s recorded"),
+			"Outbound 1234*101 "+customer+" ann Completed Answered 11.4s logged"),
 		Entry("outgoing, busy: no success", "S5",
 			"Outbound 1234*101 "+customer+" ann Completed Busy"),
 		Entry("internal: out of scope", "S6"),
-		Entry("transfer: two recorded legs, one customer", "S7",
-			"Inbound "+customer+" 1234*101 ann Completed Answered 24s recorded",
-			"Inbound "+customer+" 1234*102 ben Completed Answered 60s recorded"),
+		Entry("transfer: two logged legs, one customer", "S7",
+			"Inbound "+customer+" 1234*101 ann Completed Answered 24s logged",
+			"Inbound "+customer+" 1234*102 ben Completed Answered 60s logged"),
 		Entry("parallel ring: one answered, the others elsewhere", "S9",
 			"Inbound "+customer+" 1234*101 ann Completed AnsweredElsewhere",
-			"Inbound "+customer+" 1234*102 ben Completed Answered 60s recorded",
+			"Inbound "+customer+" 1234*102 ben Completed Answered 60s logged",
 			"Inbound "+customer+" 1234*103 cleo Completed AnsweredElsewhere"),
 	)
 
@@ -60,8 +60,8 @@ var _ = Describe("Calls", Ordered, func() {
 		})
 		call := s.call(ctx, "S7")
 		Eventually(func() []string { return s.legs(ctx, call) }).Should(Equal([]string{
-			"Inbound " + customer + " 1234*101 ann Completed Answered 24s recorded",
-			"Inbound " + customer + " 1234*102 ben Completed Answered 60s recorded",
+			"Inbound " + customer + " 1234*101 ann Completed Answered 24s logged",
+			"Inbound " + customer + " 1234*102 ben Completed Answered 60s logged",
 		}))
 	})
 

@@ -33,7 +33,7 @@ var _ = Describe("The database of a LinuxBox", func() {
 		s.connect(ctx, func(p *v1alpha1.PBXIntegration) {
 			p.Spec.PBX.LinuxBox.Database = &v1alpha1.LinuxBoxDatabase{CredentialsSecretRef: v1alpha1.SecretReference{Name: "database"}}
 		})
-		s.expectCall(ctx, expectation{"L1", []string{"Inbound 2025550143 10 ann Completed Answered 60s recorded"}})
+		s.expectCall(ctx, expectation{"L1", []string{"Inbound 2025550143 10 ann Completed Answered 60s logged"}})
 
 		busy := s.call(ctx, "L4")
 		Eventually(func() []string { return s.legs(ctx, busy) }, "3m").Should(ConsistOf("Outbound 10 2025550143 ann Completed Busy"))

@@ -177,7 +177,7 @@ var _ = Describe("Backfill", func() {
 		// The simulator plays a call fast, but stamps it as one that took its time: the first attempt at the agent ended before the outage.
 		"RingMe": {ringMe, expectation{"S3", []string{
 			"Inbound " + customer + " 1234*101 ann Completed Cancelled",
-			"Inbound " + customer + " 1234*900 Completed Missed recorded",
+			"Inbound " + customer + " 1234*900 Completed Missed logged",
 		}}},
 		"VoipNow": {voipNow, expectation{"V5", []string{"Outbound 12025550100 12025550143 ann Completed Busy"}}},
 	} {
@@ -242,7 +242,7 @@ var _ = Describe("RingMe's account-wide registration", func() {
 		}
 		legs := []string{
 			"Inbound " + customer + " 1234*101 ann Completed AnsweredElsewhere",
-			"Inbound " + customer + " 1234*102 ben Completed Answered 60s recorded",
+			"Inbound " + customer + " 1234*102 ben Completed Answered 60s logged",
 			"Inbound " + customer + " 1234*103 cleo Completed AnsweredElsewhere",
 		}
 		s.changeIntegration(ctx, func(p *v1alpha1.PBXIntegration) { p.Spec.PBX.RingMe.Registration = v1alpha1.RegistrationAccount })

@@ -25,45 +25,45 @@ var systems = map[string]struct {
 	calls []expectation
 }{
 	"VoipNow": {voipNow, []expectation{
-		{"V1", []string{"Inbound 12025550143 0007*101 ann Completed Answered recorded"}},
-		{"V2", []string{"Inbound 12025550143 0007*101 ann Completed Answered recorded"}},
+		{"V1", []string{"Inbound 12025550143 0007*101 ann Completed Answered logged"}},
+		{"V2", []string{"Inbound 12025550143 0007*101 ann Completed Answered logged"}},
 		{"V3", []string{
 			"Inbound 12025550143 0007*101 ann Completed Cancelled",
 			"Inbound 12025550143 0007*101 ann Completed NoAnswer",
-			"Inbound 12025550143 0007*900 Completed Missed recorded",
+			"Inbound 12025550143 0007*900 Completed Missed logged",
 		}},
-		{"V4", []string{"Outbound 12025550100 12025550143 ann Completed Answered recorded"}},
+		{"V4", []string{"Outbound 12025550100 12025550143 ann Completed Answered logged"}},
 		{"V5", []string{"Outbound 12025550100 12025550143 ann Completed Busy"}},
 		{"V6", nil},
 		{"V7", []string{
-			"Inbound 12025550143 0007*101 ann Completed Answered recorded",
-			"Inbound 12025550143 0007*102 ben Completed Answered recorded",
+			"Inbound 12025550143 0007*101 ann Completed Answered logged",
+			"Inbound 12025550143 0007*102 ben Completed Answered logged",
 		}},
 	}},
 	"Callable": {callable, []expectation{
 		{"C1", []string{
-			"Inbound 442079460123 201 ann Completed Answered 59.9s recorded",
+			"Inbound 442079460123 201 ann Completed Answered 59.9s logged",
 			"Inbound 442079460123 442079460900 Completed Answered 60.1s",
 			"Inbound 442079460123 442079460900 Completed Answered 60.1s",
 		}},
 		{"C2", []string{
 			"Inbound 442079460123 201@tenant.example.com ann Completed NoAnswer",
 			"Inbound 442079460123 202@tenant.example.com ben Completed NoAnswer",
-			"Inbound 442079460123 442079460900 Completed Missed recorded",
+			"Inbound 442079460123 442079460900 Completed Missed logged",
 		}},
 		{"C3", []string{
 			"Outbound 201@tenant.example.com 442079460123 ann Completed Answered 60s",
-			"Outbound 442079460900 442079460123 ann Completed Answered 60s recorded",
+			"Outbound 442079460900 442079460123 ann Completed Answered 60s logged",
 		}},
 	}},
 	"LinuxBox": {linuxBox, []expectation{
-		{"L1", []string{"Inbound 2025550143 10 ann Completed Answered 60s recorded"}},
-		{"L2", []string{"Inbound 2025550143 2025550100 Completed Missed recorded"}},
-		{"L3", []string{"Outbound 10 2025550143 ann Completed Answered 60s recorded"}},
+		{"L1", []string{"Inbound 2025550143 10 ann Completed Answered 60s logged"}},
+		{"L2", []string{"Inbound 2025550143 2025550100 Completed Missed logged"}},
+		{"L3", []string{"Outbound 10 2025550143 ann Completed Answered 60s logged"}},
 		{"L4", []string{"Outbound 10 2025550143 ann Completed NoAnswer"}},
 		{"L6", []string{
-			"Inbound 2025550143 10 ann Completed Answered 24s recorded",
-			"Inbound 2025550143 11 ben Completed Answered 60s recorded",
+			"Inbound 2025550143 10 ann Completed Answered 24s logged",
+			"Inbound 2025550143 11 ben Completed Answered 60s logged",
 		}},
 	}},
 }
