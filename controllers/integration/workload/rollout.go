@@ -92,11 +92,15 @@ func (r *Rollouts) Admit(p *v1alpha1.PBXIntegration, wanted *appsac.StatefulSetA
 	}
 	r.observe(sets)
 	now := r.clock.Now()
-	if _, begun := r.begun[key]; !begun && (r.running(now) >= r.limit || now.Before(r.ended.Add(r.pause))) {
+	known, begun := r.begun[key]
+	if !begun && (r.running(now) >= r.limit || now.Before(r.ended.Add(r.pause))) {
 		r.waiting[key] = true
 		return max(leastWait, min(time.Duration(len(r.waiting))*time.Second, mostWait))
 	}
 	delete(r.waiting, key)
+	if known.template == template {
+		return 0 // it could not be applied, or the cache does not show it yet: others have waited since
+	}
 	r.begun[key] = rollout{template: template, since: now}
 	return 0
 }

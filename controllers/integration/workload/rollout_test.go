@@ -175,3 +175,17 @@ func TestAReceiverOfAFormerVersionIsPacedToo(t *testing.T) {
 	}
 	f.expect("after the upgrade", 0)
 }
+
+func TestAReceiverThatCannotBeAppliedKeepsNobodyForEver(t *testing.T) {
+	f := newFleet(t, 2, 1, 0)
+	f.image = "receiver:2"
+	for range 10 { // the API server refuses it each time
+		if wait := f.rollouts.Admit(f.integrations[0], f.wanted(0), f.sets); wait > 0 {
+			t.Fatalf("the first receiver waits for %s", wait)
+		}
+		f.wait(2 * time.Minute)
+	}
+	if wait := f.rollouts.Admit(f.integrations[1], f.wanted(1), f.sets); wait > 0 {
+		t.Errorf("the second receiver waits for %s longer", wait)
+	}
+}
