@@ -93,7 +93,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		For(&v1alpha1.CallCommand{}, builder.WithPredicates(lifecycle.Asked())).
 		Watches(&v1alpha1.PBXIntegration{}, watch.EnqueueRequestsFromMapFunc(h.pendingOf), builder.WithPredicates(lifecycle.Asked())).
 		WatchesRawSource(source.Func(h.follower.start)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers, RateLimiter: backoff}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers, RateLimiter: shares.Limiter(backoff)}).
 		WatchesRawSource(shares.Source()).
 		Complete(shares)
 	if err != nil {

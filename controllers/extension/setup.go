@@ -92,6 +92,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 	}
 	h := newHandler(pool, options)
 	reconciler := h.reconciler(mgr.GetEventRecorder(controllerName))
+	backoff := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](options.BackoffBase, options.BackoffLimit)
 	shares := lifecycle.NewShares(options.PerIntegration, reconciler, lifecycle.IntegrationOfMapping(options.Client))
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
@@ -101,7 +102,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 		WatchesMetadata(&corev1.Secret{}, watch.EnqueueRequestsFromMapFunc(h.mappingsOfKeys), builder.WithPredicates(keyRings())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: options.Workers,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](options.BackoffBase, options.BackoffLimit),
+			RateLimiter:             shares.Limiter(backoff),
 		}).
 		WatchesRawSource(shares.Source()).
 		Complete(shares)

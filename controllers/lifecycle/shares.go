@@ -26,7 +26,11 @@ type Shares struct {
 	waits map[types.NamespacedName][]reconcile.Request
 	// known are all that wait.
 	known map[reconcile.Request]bool
-	queue workqueue.TypedRateLimitingInterface[reconcile.Request]
+	// offered are those whose wait is over, with the integration whose worker they were given.
+	offered map[reconcile.Request]types.NamespacedName
+	// turnedAway are those whose pass has just ended before it began.
+	turnedAway map[reconcile.Request]bool
+	queue      workqueue.TypedRateLimitingInterface[reconcile.Request]
 }
 
 // NewShares makes shares of so many workers of a controller that runs next. Add Source to the controller as a raw source.
@@ -36,7 +40,30 @@ func NewShares(
 	return &Shares{
 		most: most, next: next, integrationOf: integrationOf,
 		busy: map[types.NamespacedName]int{}, waits: map[types.NamespacedName][]reconcile.Request{},
-		known: map[reconcile.Request]bool{},
+		known: map[reconcile.Request]bool{}, offered: map[reconcile.Request]types.NamespacedName{},
+		turnedAway: map[reconcile.Request]bool{},
+	}
+}
+
+// Limiter returns the rate limiter that the controller has to use in place of one. To wait for a worker is
+// no success: it does not end the backoff of a request that has failed before.
+func (s *Shares) Limiter(limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimiter[reconcile.Request] {
+	return backoffs{TypedRateLimiter: limiter, shares: s}
+}
+
+type backoffs struct {
+	workqueue.TypedRateLimiter[reconcile.Request]
+	shares *Shares
+}
+
+// Forget is called by the controller after each pass without a failure.
+func (b backoffs) Forget(request reconcile.Request) {
+	b.shares.mu.Lock()
+	waits := b.shares.turnedAway[request]
+	delete(b.shares.turnedAway, request)
+	b.shares.mu.Unlock()
+	if !waits {
+		b.TypedRateLimiter.Forget(request)
 	}
 }
 
@@ -64,10 +91,17 @@ func (s *Shares) Reconcile(ctx context.Context, request reconcile.Request) (reco
 func (s *Shares) enter(integration types.NamespacedName, request reconcile.Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if from, ok := s.offered[request]; ok {
+		delete(s.offered, request)
+		if from != integration {
+			s.offer(from) // its object is gone meanwhile: the worker is the next one's
+		}
+	}
 	if s.busy[integration] < s.most {
 		s.busy[integration]++
 		return true
 	}
+	s.turnedAway[request] = true
 	if !s.known[request] {
 		s.known[request] = true
 		s.waits[integration] = append(s.waits[integration], request)
@@ -82,10 +116,16 @@ func (s *Shares) leave(integration types.NamespacedName) {
 	if s.busy[integration]--; s.busy[integration] == 0 {
 		delete(s.busy, integration)
 	}
+	s.offer(integration)
+}
+
+// offer returns the request of the integration that waits longest to the work queue.
+func (s *Shares) offer(integration types.NamespacedName) {
 	waiting := s.waits[integration]
 	if len(waiting) == 0 {
 		return
 	}
+	s.offered[waiting[0]] = integration
 	s.queue.Add(waiting[0])
 	delete(s.known, waiting[0])
 	if s.waits[integration] = waiting[1:]; len(waiting) == 1 {

@@ -46,6 +46,12 @@ func (c *tenants) count(tenant string) int {
 	return c.done[tenant]
 }
 
+func (c *tenants) working(tenant string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.busy[tenant]
+}
+
 func tenantOf(_ context.Context, request reconcile.Request) types.NamespacedName {
 	tenant, _, _ := strings.Cut(request.Name, "/")
 	return types.NamespacedName{Name: tenant}
@@ -109,5 +115,82 @@ func TestATenantThatHangsHoldsUpNoOther(t *testing.T) {
 	}
 	if c.most > 2 {
 		t.Errorf("%d workers were busy with one tenant, 2 is its share", c.most)
+	}
+}
+
+// requested names an object of a tenant.
+func requested(name string) reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}
+}
+
+// TestAnObjectThatIsGoneKeepsNobodyWaiting has the one that waits longest vanish before its turn comes.
+func TestAnObjectThatIsGoneKeepsNobodyWaiting(t *testing.T) {
+	c := &tenants{released: make(chan struct{}), done: map[string]int{}, busy: map[string]int{}}
+	var gone sync.Map
+	shares := lifecycle.NewShares(1, c, func(ctx context.Context, request reconcile.Request) types.NamespacedName {
+		if _, ok := gone.Load(request.Name); ok {
+			return request.NamespacedName
+		}
+		return tenantOf(ctx, request)
+	})
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+	defer queue.ShutDown()
+	if err := shares.Source().Start(t.Context(), queue); err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan struct{})
+	go func() {
+		defer close(first)
+		_, _ = shares.Reconcile(t.Context(), requested("dead/1"))
+	}()
+	eventually(t, "the first to be at work", func() bool { return c.working("dead") == 1 })
+	for _, name := range []string{"dead/2", "dead/3"} {
+		_, _ = shares.Reconcile(t.Context(), requested(name))
+	}
+	gone.Store("dead/2", true)
+	close(c.released)
+	<-first
+	for _, want := range []string{"dead/2", "dead/3"} {
+		if queue.Len() == 0 {
+			t.Fatalf("%s waits for ever", want)
+		}
+		request, _ := queue.Get()
+		if request.Name != want {
+			t.Errorf("%s has its turn, expected %s", request.Name, want)
+		}
+		_, _ = shares.Reconcile(t.Context(), request)
+		queue.Done(request)
+	}
+}
+
+func TestToWaitForAWorkerEndsNoBackoff(t *testing.T) {
+	c := &tenants{released: make(chan struct{}), done: map[string]int{}, busy: map[string]int{}}
+	shares := lifecycle.NewShares(1, c, tenantOf)
+	limiter := shares.Limiter(workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, time.Minute))
+	queue := workqueue.NewTypedRateLimitingQueue(limiter)
+	defer queue.ShutDown()
+	if err := shares.Source().Start(t.Context(), queue); err != nil {
+		t.Fatal(err)
+	}
+	failed := requested("dead/2")
+	limiter.When(failed)
+	limiter.When(failed)
+	first := make(chan struct{})
+	go func() {
+		defer close(first)
+		_, _ = shares.Reconcile(t.Context(), requested("dead/1"))
+	}()
+	eventually(t, "the first to be at work", func() bool { return c.working("dead") == 1 })
+	_, _ = shares.Reconcile(t.Context(), failed)
+	limiter.Forget(failed) // as a controller does after a pass without an error
+	if n := limiter.NumRequeues(failed); n != 2 {
+		t.Errorf("%d failures are remembered of one that waits, expected 2", n)
+	}
+	close(c.released)
+	<-first
+	_, _ = shares.Reconcile(t.Context(), failed)
+	limiter.Forget(failed)
+	if n := limiter.NumRequeues(failed); n != 0 {
+		t.Errorf("%d failures are remembered of one that succeeded, expected none", n)
 	}
 }
