@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// scanTimeout bounds one list with all its pages.
-const scanTimeout = 2 * time.Minute
+// scanTimeout bounds one list with all its pages. It is long because most of the time may be spent on waiting
+// for a turn: each single request has a timeout of its own, and a list that was cut short would begin anew.
+const scanTimeout = time.Hour
 
 // roster is a list on one PBX that is read for everybody who looks something up in it by number.
 type roster[T any] struct {

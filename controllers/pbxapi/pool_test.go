@@ -331,6 +331,41 @@ func TestExtensionsAreListedOnceForAll(t *testing.T) {
 	})
 }
 
+// paged is a fake whose list of extensions takes many requests.
+type paged struct {
+	*fake
+	pages int
+}
+
+func (p paged) Extensions(ctx context.Context) ([]pbxapi.Extension, error) {
+	for range p.pages {
+		if err := p.do(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p.extensions, nil
+}
+
+func TestALongListAtALowRateComesToItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pbx := paged{fake: &fake{extensions: []pbxapi.Extension{{ID: "5101", Number: "1234*101"}}}, pages: 50}
+		factory := func(settings pbxapi.Settings) (pbxapi.API, error) {
+			pbx.turn = settings.Turn
+			return pbx, nil
+		}
+		pool := pbxapi.NewPool(map[v1alpha1.PBXType]pbxapi.Factory{v1alpha1.PBXTypeRingMe: factory}, pbxapi.Options{})
+		client := clientOf(t, pool, integration("a", 10), "x")
+		for start := time.Now(); ; time.Sleep(10 * time.Second) {
+			if _, err := client.Extension(t.Context(), "1234*101"); err == nil {
+				return
+			}
+			if time.Since(start) > 30*time.Minute {
+				t.Fatalf("50 pages at 10 requests a minute are not read after half an hour; %d requests were made", pbx.count())
+			}
+		}
+	})
+}
+
 func TestLongListHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pbx := &fake{extensions: []pbxapi.Extension{{ID: "5101", Number: "1234*101"}}, delay: 20 * time.Second}
