@@ -19,6 +19,7 @@ import (
 func Validate(p *v1alpha1.PBXIntegration) error {
 	receiver := p.Spec.Receiver
 	return errors.Join(
+		validateName(p.Name),
 		validatePublicURL(receiver.PublicURL),
 		validateSources(receiver.AllowedSources),
 		validateReplicas(receiver),
@@ -26,6 +27,15 @@ func Validate(p *v1alpha1.PBXIntegration) error {
 		validateTLS(receiver),
 		validateLabels(p),
 	)
+}
+
+// validateName refuses what the name of a Service, which is made from it, may not begin with.
+func validateName(name string) error {
+	if name != "" && name[0] >= '0' && name[0] <= '9' {
+		return fmt.Errorf("metadata.name: %q begins with a digit, which the name of a Service may not:"+
+			" make a PBXIntegration whose name begins with a letter", name)
+	}
+	return nil
 }
 
 func validatePublicURL(publicURL string) error {

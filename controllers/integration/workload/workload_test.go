@@ -462,6 +462,7 @@ func TestValidate(t *testing.T) {
 		change func(*integration)
 		want   string
 	}{
+		"a digit at the beginning": {func(p *integration) { p.Name = "3cx-office" }, "begins with a digit"},
 		"credentials in publicURL": {func(p *integration) { p.Spec.Receiver.PublicURL = "https://u:p@h" }, "publicURL holds a user name"},
 		"event path in publicURL":  {func(p *integration) { p.Spec.Receiver.PublicURL = "https://h/ext-event" }, "leave it out"},
 		"unreadable publicURL":     {func(p *integration) { p.Spec.Receiver.PublicURL = "https://h/%zz" }, "publicURL is not a URL"},
