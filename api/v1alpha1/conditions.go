@@ -115,6 +115,9 @@ const (
 	// AnnotationVanished on a discovered ExtensionMapping is the time, in RFC 3339, since which the
 	// PBX does not have its extension.
 	AnnotationVanished = "pbx-operator.io/vanished"
+	// AnnotationRegistrationsLeft on the Secret with the event URL keys tells that registrations
+	// are left on the PBX which only these keys recognise, so that the Secret stays.
+	AnnotationRegistrationsLeft = "pbx-operator.io/registrations-left"
 	// AnnotationRotateKey on a PBXIntegration asks for a new event URL key whenever its value
 	// changes.
 	AnnotationRotateKey = "pbx-operator.io/rotate-key"

@@ -419,6 +419,33 @@ func TestAnOutageIsWaitedFor(t *testing.T) {
 	})
 }
 
+// As kubectl delete does with a directory of manifests: the mappings are gone before the integration is.
+func TestTheKeysStayWhenMappingsThatAreGoneLeftRegistrations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		w.pbx.answer = func(*http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		}
+		w.deleteIntegration()
+		for phone := range w.phones {
+			w.delete(mapping(phone))
+		}
+		w.run(time.Hour, func() bool { return w.integrationGone() && w.mappingsGone() })
+		w.expectTheKeysStay()
+		if told := w.notes[v1alpha1.ReasonRegistrationsLeft]; told != w.phones+1 {
+			t.Errorf("%d Events tell of what is left, want one for each mapping and one for the integration", told)
+		}
+	})
+}
+
+func (w *world) expectTheKeysStay() {
+	w.t.Helper()
+	ring := secret(eventurl.SecretName(office), nil)
+	if err := w.kube.Get(w.t.Context(), client.ObjectKeyFromObject(ring), ring); err != nil || len(ring.OwnerReferences) > 0 {
+		w.t.Errorf("the keys are gone, or go with the integration: %v, %v", ring.OwnerReferences, err)
+	}
+}
+
 // A PBX that is gone for good holds nothing up for long, and what may be left on it is told. The keys by which it can be recognised stay.
 func TestADeadPBXIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -434,9 +461,6 @@ func TestADeadPBXIsGivenUp(t *testing.T) {
 		if told := w.notes[v1alpha1.ReasonRegistrationsLeft]; told != w.phones+1 {
 			t.Errorf("%d Events tell of what is left, want one for each mapping and one for the integration", told)
 		}
-		ring := secret(eventurl.SecretName(office), nil)
-		if err := w.kube.Get(t.Context(), client.ObjectKeyFromObject(ring), ring); err != nil || len(ring.OwnerReferences) > 0 {
-			t.Errorf("the keys are gone, or go with the integration: %v, %v", ring.OwnerReferences, err)
-		}
+		w.expectTheKeysStay()
 	})
 }

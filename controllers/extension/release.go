@@ -9,11 +9,15 @@ import (
 	"strings"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
 // Finalize removes the registrations of a mapping that is being deleted. Where that is impossible, or has failed for as long as
@@ -30,8 +34,32 @@ func (h *handler) Finalize(ctx context.Context, mapping *v1alpha1.ExtensionMappi
 	if err != nil {
 		return lifecycle.Done{}, err
 	}
+	if err := h.keepKeys(ctx, integration, notice); err != nil {
+		return lifecycle.Done{}, err
+	}
 	h.forget(mapping.UID)
 	return lifecycle.Done{Notice: notice}, nil
+}
+
+// keepKeys notes on the key ring that registrations are left which only it can recognise, so that it
+// outlives the integration.
+func (h *handler) keepKeys(ctx context.Context, integration *v1alpha1.PBXIntegration, notice lifecycle.Notice) error {
+	if integration == nil || !notice.Warning {
+		return nil
+	}
+	secret := &corev1.Secret{}
+	key := types.NamespacedName{Namespace: integration.Namespace, Name: eventurl.SecretName(integration.Name)}
+	if err := h.live.Get(ctx, key, secret); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if secret.Annotations[v1alpha1.AnnotationRegistrationsLeft] != "" {
+		return nil
+	}
+	metav1.SetMetaDataAnnotation(&secret.ObjectMeta, v1alpha1.AnnotationRegistrationsLeft, "true")
+	if err := h.client.Update(ctx, secret); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("cannot note that the key ring is needed: %w", err)
+	}
+	return nil
 }
 
 // release removes the registrations of a mapping whose integration is being deleted. The integration waits for it.
@@ -40,6 +68,9 @@ func (h *handler) release(
 ) (lifecycle.Done, error) {
 	notice, err := h.withdraw(ctx, mapping, integration)
 	if err != nil {
+		return lifecycle.Done{}, err
+	}
+	if err := h.keepKeys(ctx, integration, notice); err != nil {
 		return lifecycle.Done{}, err
 	}
 	reason := v1alpha1.ReasonRegistrationsDeleted

@@ -78,7 +78,7 @@ func (o Options) withDefaults() Options {
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=extensionmappings/status,verbs=get;patch
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=extensionmappings/finalizers,verbs=update
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=pbxintegrations,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;update
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // SetupWithManager adds the controller to a manager, on which lifecycle.IndexMappings has been called. The pool is shared with the

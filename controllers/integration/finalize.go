@@ -37,14 +37,15 @@ func (c *Controller) Finalize(ctx context.Context, p *v1alpha1.PBXIntegration) (
 	}
 	account, accountErr := c.releaseAccount(ctx, p)
 	mappings, mappingsErr := c.awaitMappings(ctx, p)
-	if err := worst(accountErr, mappingsErr); err != nil {
+	err := worst(accountErr, mappingsErr)
+	if err != nil {
 		return lifecycle.Done{}, err
 	}
 	if account != "" {
 		c.Registrations.LeftBehind()
 	}
 	if account == "" && mappings == "" {
-		if err := c.releaseKeys(ctx, p); err != nil {
+		if mappings, err = c.releaseKeys(ctx, p); err != nil {
 			return lifecycle.Done{}, err
 		}
 	}

@@ -239,18 +239,27 @@ func (c *Controller) writeKeys(ctx context.Context, p *v1alpha1.PBXIntegration, 
 	return c.writeSecret(ctx, wanted, "the key ring")
 }
 
-// releaseKeys hands the key ring of an integration that is being deleted, and has left nothing on the PBX, to the garbage collector.
-func (c *Controller) releaseKeys(ctx context.Context, p *v1alpha1.PBXIntegration) error {
+// releaseKeys hands the key ring of an integration that is being deleted, and has left nothing on the PBX, to the garbage collector. It
+// returns what there is to say of registrations that mappings have left which are gone themselves: then the key ring stays.
+func (c *Controller) releaseKeys(ctx context.Context, p *v1alpha1.PBXIntegration) (left string, err error) {
 	secret, err := c.keySecret(ctx, p)
-	if err != nil || secret == nil || metav1.IsControlledBy(secret, p) {
-		return nil //nolint:nilerr // what is not ours, or out of reach, is left
+	switch {
+	case errors.As(err, new(lifecycle.Terminal)): // it is not ours
+		return "", nil
+	case err != nil:
+		return "", err
+	case secret == nil || metav1.IsControlledBy(secret, p):
+		return "", nil
+	case secret.Annotations[v1alpha1.AnnotationRegistrationsLeft] != "":
+		return "registrations of mappings that were deleted before may be left on the PBX: an Event of each told of them", nil
 	}
 	owned := secret.DeepCopy()
+	owned.OwnerReferences = slices.DeleteFunc(owned.OwnerReferences, func(owner metav1.OwnerReference) bool { return namesIntegration(owner, p) })
 	owned.OwnerReferences = append(owned.OwnerReferences, *metav1.NewControllerRef(p, v1alpha1.GroupVersion.WithKind(kindIntegration)))
 	if err := c.Client.Update(ctx, owned); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("cannot give up the key ring: %w", err)
+		return "", fmt.Errorf("cannot give up the key ring: %w", err)
 	}
-	return nil
+	return "", nil
 }
 
 // label puts our labels on an object, beside those of others.
