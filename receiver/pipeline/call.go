@@ -55,6 +55,8 @@ type call struct {
 	floor int64
 	// logged tells that the LEGS log has all positions, or the note that there are too many.
 	logged bool
+	// isParked tells that the call was set aside, see parked.
+	isParked bool
 	// frozen tells that events of the call are lost, so that its legs can no longer be derived.
 	frozen bool
 	// unsure tells that the LEGS log may lack what was derived: all legs are written, changed or not.
@@ -276,6 +278,19 @@ func isWritten(written []correlation.Leg, leg correlation.Leg) bool {
 		}
 	}
 	return false
+}
+
+// endings are records that end the legs that have not ended, without a result. No leg of the call is derived any more.
+func (c *call) endings() []journal.LegRecord {
+	var records []journal.LegRecord
+	for _, leg := range c.written {
+		if leg.Phase != correlation.Completed {
+			leg = withdrawn(leg, leg.Revision+1)
+			leg.Events = leg.Events[:min(len(leg.Events), 1)]
+			records = append(records, journal.LegRecord{Leg: leg, Instance: c.instance, Incomplete: true})
+		}
+	}
+	return records
 }
 
 // unwrittenPositions is a record to write for the sake of its positions, so that an event that comes after the call was forgotten finds

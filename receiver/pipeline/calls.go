@@ -30,7 +30,7 @@ type calls struct {
 	open, bytes int
 	// forgotten are the keys of the calls that may be in the LEGS log without being in memory.
 	forgotten generations
-	// closing are records that end the legs of calls that were parked.
+	// closing are records that end the legs of calls that were parked, or of which too much is lost.
 	closing []journal.LegRecord
 }
 
@@ -294,13 +294,8 @@ func (cs *calls) drop(c *call) {
 // park sets a call aside. Its legs end without a result.
 func (cs *calls) park(c *call, reason string, now moment) {
 	cs.parked.add(journal.CallKey(c.id), reason, now.wall)
-	for _, leg := range c.written {
-		if leg.Phase != correlation.Completed {
-			leg = withdrawn(leg, leg.Revision+1)
-			leg.Events = leg.Events[:min(len(leg.Events), 1)]
-			cs.closing = append(cs.closing, journal.LegRecord{Leg: leg, Instance: c.instance, Incomplete: true})
-		}
-	}
+	cs.closing = append(cs.closing, c.endings()...)
+	c.isParked = true
 	cs.touched = slices.DeleteFunc(cs.touched, func(other *call) bool { return other == c })
 	cs.setLife(c, gone, 0)
 	if c.saved {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -15,6 +16,8 @@ import (
 const (
 	// loadChunk is how many calls are looked up at once.
 	loadChunk = 256
+	// eventsChunk is how many commits of the EVENTS log are read back at once. Each may have half a megabyte of others' events.
+	eventsChunk = 16
 	// minReuse is how long after the end of a call its id may mean another one. A PBX that counts its calls begins anew when it is
 	// rebooted; what comes late of a call, such as its recording or its record in the history, comes within hours.
 	minReuse = 24 * time.Hour
@@ -31,7 +34,7 @@ func (p *Pipeline) suspects(found arrivals, known func(key string) bool) map[str
 	suspects := make(map[string]began)
 	for i := range found.events {
 		event := found.events[i].event
-		if _, inMemory := p.calls.byID[event.CallID]; inMemory {
+		if _, inMemory := p.calls.byID[event.CallID]; inMemory || p.calls.parked.has(event.CallID) {
 			continue
 		}
 		key := journal.CallKey(event.CallID)
@@ -131,19 +134,45 @@ func (p *Pipeline) loadCalls(ctx context.Context, byKey map[string]began, now mo
 		for _, key := range chunk {
 			newest, hasLegs := known[key]
 			record, isSaved := saved[key]
-			switch {
-			case isSaved:
-				loaded[key], err = p.loadSaved(ctx, key, record, newest, now)
-			case hasLegs:
-				loaded[key], err = p.loadCall(ctx, key, newest, byKey[key], now)
-			}
-			if err != nil {
-				return nil, err
+			if isSaved || hasLegs {
+				if loaded[key], err = p.loadOne(ctx, key, record, newest, byKey[key], now); err != nil {
+					return nil, err
+				}
 			}
 			p.calls.spilled.remove(key)
 		}
 	}
 	return loaded, nil
+}
+
+// loadOne brings one call back from the CALLS log, or else from the LEGS log. One that correlation panics over is set aside.
+func (p *Pipeline) loadOne(
+	ctx context.Context, key string, record journal.CallRecord, newest journal.LegRecord, first began, now moment,
+) (c *call, err error) {
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			c, err = nil, p.setAside(ctx, key, cmp.Or(record.CallID, newest.Leg.CallID), cmp.Or(record.Instance, newest.Instance), now)
+		}
+	}()
+	if record.CallID != "" {
+		return p.loadSaved(ctx, key, record, newest, now)
+	}
+	return p.loadCall(ctx, key, newest, first, now)
+}
+
+// setAside parks a call that cannot be brought back, with the legs that the LEGS log has of it.
+func (p *Pipeline) setAside(ctx context.Context, key, callID, instance string, now moment) error {
+	c, inMemory := p.calls.byID[callID]
+	if !inMemory {
+		c = newCall(callID, began{}, now)
+		c.instance = instance
+	}
+	c.saved = c.saved || p.calls.spilled.has(key)
+	if err := p.loadLegs(ctx, c, key); err != nil {
+		return err
+	}
+	p.calls.park(c, fmt.Errorf("%w: correlation panics", errPanic).Error(), now)
+	return nil
 }
 
 // loadSaved brings an open call back as the CALLS log has it, with what the LEGS log knows on top of that.
@@ -180,7 +209,7 @@ func (p *Pipeline) loadSaved(ctx context.Context, key string, record journal.Cal
 // loadCall gives a call the events and ticks that the LEGS log knows of and it does not.
 func (p *Pipeline) loadCall(ctx context.Context, key string, newest journal.LegRecord, first began, now moment) (*call, error) {
 	c, inMemory := p.calls.byID[newest.Leg.CallID]
-	if inMemory && (c.saved || isSubset(newest.Positions, c.positions)) {
+	if inMemory && (c.saved || c.hasAllOf(newest)) {
 		c.rename(newest.Instance)
 		p.calls.addTicks(c, newest.Ticks)
 		return c, nil
@@ -214,10 +243,20 @@ func (p *Pipeline) loadCall(ctx context.Context, key string, newest journal.LegR
 	if !complete || newest.Incomplete {
 		p.config.Logger.Warn("an event came so late that others of its call are gone; the legs stay as they are")
 		c.frozen = true
+		p.calls.closing = append(p.calls.closing, c.endings()...)
 	}
 	c.logged = isSubset(c.positions, newest.Positions)
 	p.calls.touch(c)
 	return c, nil
+}
+
+// hasAllOf reports whether the call has all events that a record of the LEGS log knows of. Where that has too many to name them, the
+// revision tells.
+func (c *call) hasAllOf(newest journal.LegRecord) bool {
+	if newest.Incomplete {
+		return int64(c.events.Len()) >= newest.Leg.Revision
+	}
+	return isSubset(newest.Positions, c.positions)
 }
 
 // reused reports whether a call that began after another one with the same id was over is not the same: the other one ended, and its last
@@ -245,15 +284,17 @@ func (p *Pipeline) join(ctx context.Context, c *call, newest journal.LegRecord) 
 		_, known := slices.BinarySearch(c.positions, position)
 		return known
 	})
-	groups, err := p.config.Log.GetEvents(ctx, missing)
-	if err != nil {
-		return false, fmt.Errorf("cannot read the events of a call back: %w", err)
-	}
 	found := make(map[uint64]bool)
-	for _, arrived := range p.decode(groups).events {
-		if arrived.event.CallID == c.id {
-			found[arrived.position] = true
-			c.add(*arrived.event, arrived.position)
+	for chunk := range slices.Chunk(missing, eventsChunk) {
+		groups, err := p.config.Log.GetEvents(ctx, chunk)
+		if err != nil {
+			return false, fmt.Errorf("cannot read the events of a call back: %w", err)
+		}
+		for _, arrived := range p.decode(groups).events {
+			if arrived.event.CallID == c.id {
+				found[arrived.position] = true
+				c.add(*arrived.event, arrived.position)
+			}
 		}
 	}
 	p.calls.addTicks(c, newest.Ticks)

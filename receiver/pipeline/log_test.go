@@ -29,6 +29,10 @@ type memoryLog struct {
 	lowered int
 	// trimmed is how many of the first groups are gone.
 	trimmed uint64
+	// damaged are the keys of the calls whose records in the CALLS log cannot be read.
+	damaged map[string]bool
+	// mostRead is how many groups were asked for at once at most.
+	mostRead int
 }
 
 type written struct {
@@ -107,7 +111,7 @@ func (l *memoryLog) DropCalls(_ context.Context, callKeys []string) error {
 
 func (l *memoryLog) GetCalls(_ context.Context, callKeys []string) (map[string]journal.CallRecord, error) {
 	found := l.saved()
-	maps.DeleteFunc(found, func(key string, _ journal.CallRecord) bool { return !slices.Contains(callKeys, key) })
+	maps.DeleteFunc(found, func(key string, _ journal.CallRecord) bool { return !slices.Contains(callKeys, key) || l.damaged[key] })
 	return found, l.failure()
 }
 
@@ -170,6 +174,7 @@ func (l *memoryLog) ReadEvents(_ context.Context, from uint64, limit int) ([]jou
 
 func (l *memoryLog) GetEvents(_ context.Context, sequences []uint64) ([]journal.Group, error) {
 	var found []journal.Group
+	l.mostRead = max(l.mostRead, len(sequences))
 	for _, sequence := range sequences {
 		if sequence > l.trimmed && sequence <= uint64(len(l.events)) {
 			found = append(found, l.events[sequence-1])

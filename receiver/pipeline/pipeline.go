@@ -342,7 +342,7 @@ func (p *Pipeline) leave(ctx context.Context, settled []mark) error {
 	var keys []string
 	for _, m := range settled {
 		for _, c := range m.leaving {
-			if c.saved && (c.life == gone || c.life == leaving && !c.touched && c.since <= m.at) {
+			if c.saved && (c.isParked || c.life == leaving && !c.touched && c.since <= m.at) {
 				calls, keys = append(calls, c), append(keys, journal.CallKey(c.id))
 			}
 		}

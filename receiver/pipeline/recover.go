@@ -118,6 +118,7 @@ func (p *Pipeline) recoverPass(ctx context.Context, processed, through uint64) e
 	last := groups[len(groups)-1].Sequence
 	p.replay(now, last > processed)
 	p.next = last + 1
+	p.progress.through.Store(last) // whoever watches for a standstill sees that there is none
 	return p.save(ctx, now)
 }
 
