@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -182,7 +183,7 @@ func (j *Journal) SavedCalls(ctx context.Context, yield func(callKey string, rec
 				continue
 			}
 			record, _, err := parseCallIndex(m.data)
-			if err != nil {
+			if err = cmp.Or(m.damage, err); err != nil {
 				j.skipDamaged(Calls, m.sequence, err)
 				continue
 			}

@@ -235,19 +235,20 @@ func (cs *calls) weigh(c *call) {
 }
 
 // dismiss picks the finished calls that may go, and returns what has to be written before. Those whose events were read longer than some
-// bytes ago may go at once.
-func (cs *calls) dismiss(now moment, read int) []journal.LegRecord {
+// bytes ago may go at once, and so may those for which there is no room.
+func (cs *calls) dismiss(now moment, read, room int) []journal.LegRecord {
 	for e := cs.unsaved.Front(); e != nil && overdue(e, now, read); e = e.Next() {
 		if first, _ := e.Value.(pinned); first.call.life == finished {
 			first.call.since = now.elapsed - linger
 		}
 	}
-	kept := cs.lingering[:0]
+	kept, excess := cs.lingering[:0], cs.bytes-room
 	for i, c := range cs.lingering {
 		switch {
 		case c.life != finished:
-		case len(cs.lingering)-i > maxFinished, now.elapsed-c.since >= linger, c.hasty:
+		case len(cs.lingering)-i > maxFinished, now.elapsed-c.since >= linger, c.hasty, excess > 0:
 			cs.dismissed = append(cs.dismissed, c)
+			excess -= c.size
 		default:
 			kept = append(kept, c)
 		}

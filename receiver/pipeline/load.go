@@ -16,6 +16,8 @@ import (
 const (
 	// loadChunk is how many calls are looked up at once.
 	loadChunk = 256
+	// dueChunk is how many are looked up at once that may all be large.
+	dueChunk = 16
 	// eventsChunk is how many commits of the EVENTS log are read back at once. Each may have half a megabyte of others' events.
 	eventsChunk = 16
 	// minReuse is how long after the end of a call its id may mean another one. A PBX that counts its calls begins anew when it is
@@ -56,7 +58,7 @@ func (p *Pipeline) loadDue(ctx context.Context, now moment) error {
 	for _, key := range oldest {
 		due[key] = began{}
 	}
-	loaded, err := p.loadCalls(ctx, due, now)
+	loaded, err := p.loadAsMemoryAllows(ctx, due, now)
 	if err != nil {
 		return err
 	}
@@ -71,6 +73,27 @@ func (p *Pipeline) loadDue(ctx context.Context, now moment) error {
 	}
 	p.closeEarly(chosen, now)
 	return nil
+}
+
+// loadAsMemoryAllows is loadCalls that stops when the calls in memory take twice what they may. It loads some in any case, unless there
+// are calls in memory that will go by themselves.
+func (p *Pipeline) loadAsMemoryAllows(ctx context.Context, byKey map[string]began, now moment) (map[string]*call, error) {
+	loaded := make(map[string]*call, len(byKey))
+	for keys := range slices.Chunk(slices.Collect(maps.Keys(byKey)), dueChunk) {
+		if p.calls.bytes > 2*p.config.CallMemory && (len(loaded) > 0 || p.calls.open < len(p.calls.byID)) {
+			break
+		}
+		some := make(map[string]began, len(keys))
+		for _, key := range keys {
+			some[key] = byKey[key]
+		}
+		found, err := p.loadCalls(ctx, some, now)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(loaded, found)
+	}
+	return loaded, nil
 }
 
 // surplus is how many open calls there are beyond those that there is room for. Room on disk is made a few percent at a time, as it takes

@@ -190,7 +190,7 @@ func (p *Pipeline) persist(ctx context.Context, what string, step func(context.C
 func (p *Pipeline) wait(ctx context.Context, changed <-chan struct{}) {
 	atMost := idleWait
 	if due, ok := p.calls.nextDue(); ok {
-		atMost = min(atMost, max(due-p.config.Elapsed(), 0))
+		atMost = min(atMost, max(due-p.config.Elapsed(), pace))
 	}
 	timer := time.NewTimer(atMost)
 	defer timer.Stop()
@@ -281,7 +281,7 @@ func (p *Pipeline) applyRules() {
 // set aside.
 func (p *Pipeline) write(ctx context.Context, through uint64, now moment) error {
 	records := p.calls.derive(p.rules, now)
-	records = append(records, p.calls.dismiss(now, p.read)...)
+	records = append(records, p.calls.dismiss(now, p.read, p.config.CallMemory)...)
 	for i := range records {
 		records[i].Through = through
 	}

@@ -133,3 +133,30 @@ func TestEventsAreReadBackAFewAtATime(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// Large calls whose time is over at the same moment come back one after the other.
+func TestManyLargeCallsDoNotComeBackAtOnce(t *testing.T) {
+	b := newBench(t)
+	b.pipeline.config.CallMemory = 1 << 20
+	const calls, events = 100, 150
+	for n := range calls {
+		for m := range events {
+			b.arrive(request("dial-in", fmt.Sprint(n), fmt.Sprintf("EventTime=%d", 1767348000000000+m)))
+		}
+		b.pass()
+	}
+	b.passFor(time.Minute)
+	b.clock = b.clock.Add(5 * time.Hour)
+	most := 0
+	for range 400 {
+		b.pass()
+		most = max(most, b.pipeline.calls.bytes)
+		b.clock = b.clock.Add(100 * time.Millisecond)
+	}
+	if most > 4<<20 {
+		t.Errorf("%d bytes of calls are in memory", most)
+	}
+	if open := b.pipeline.Status().OpenCalls; open > 0 {
+		t.Errorf("%d are still open", open)
+	}
+}
