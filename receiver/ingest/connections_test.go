@@ -37,10 +37,11 @@ type answer struct {
 	retryAfter string
 }
 
-// call sends one event in a hurry and returns the answer.
+// call sends one event and returns the answer. It does not wait for as long as patientLimits let
+// others wait.
 func call(t *testing.T, client *http.Client, address, body string) answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/ext-event/"+token, strings.NewReader(body))
 	if err != nil {
