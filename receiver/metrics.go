@@ -76,7 +76,7 @@ func (c *logCollector) Describe(descriptions chan<- *prometheus.Desc) {
 func (c *logCollector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	for _, log := range []journal.Log{journal.Events, journal.Legs, journal.Agents, journal.Quarantine} {
+	for _, log := range []journal.Log{journal.Events, journal.Legs, journal.Calls, journal.Agents, journal.Quarantine} {
 		stats, err := c.journal.Stats(ctx, log)
 		if err != nil {
 			continue

@@ -136,6 +136,7 @@ func TestMetricsHoldNoSecretsAndNoNumbers(t *testing.T) {
 	for _, line := range []string{
 		`pbx_receiver_requests_total{code="200"} 2`, `pbx_receiver_requests_total{code="422"} 1`, `pbx_receiver_quarantined_total 1`,
 		`pbx_receiver_events_total{type="DialIn"} 1`, `pbx_receiver_events_total{type="Agent"} 1`, `pbx_receiver_log_records{log="QUARANTINE"} 1`,
+		`pbx_receiver_log_records{log="CALLS"} 0`,
 	} {
 		if !bytes.Contains(text, []byte(line+"\n")) {
 			t.Errorf("the metrics lack %s", line)
