@@ -145,7 +145,8 @@ func dialled(t callevent.Type) Direction {
 
 // learn takes from the call as a whole what the leg's own events do not say.
 func (a *attempt) learn(facts *facts) {
-	ours := facts.entry == Inbound && a.caller.Own // in place of the caller's
+	// In place of the caller's number the one may be shown through which the call came in.
+	ours := facts.entry == Inbound && a.caller.Own || facts.caller != nil && facts.caller.Withheld && sameNumber(a.caller.Number, facts.called.Number)
 	if facts.caller != nil && (ours || a.caller.Number == "") && a.level != callevent.LevelEntry {
 		a.caller = facts.caller
 	}

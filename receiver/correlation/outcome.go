@@ -107,8 +107,9 @@ func (c *Call) fold(space []attempt) folded {
 			attempts = append(attempts, c.attempt(leg, rest, attempts, &facts))
 		}
 	}
+	findCallers(attempts, &own)
 	if facts.related {
-		attempts = mergeSources(attempts)
+		attempts = mergeSources(mergeRouted(attempts))
 	}
 	if len(records) > 0 {
 		attempts = append(attempts, remember(records, attempts, &own, &facts)...)

@@ -51,7 +51,7 @@ func (a *attempt) forwards(in *attempt) bool {
 
 func (a *attempt) onBehalfOf(in *attempt) bool {
 	hidden := a.caller.Withheld && in.caller.Withheld
-	return !a.caller.Local && (hidden || a.caller.Number != "" && a.caller.Number == in.caller.Number)
+	return !a.caller.Local && (hidden || sameNumber(a.caller.Number, in.caller.Number))
 }
 
 // answeredByOtherSide is the rule other-side-answered.

@@ -367,7 +367,7 @@ func (n *notification) untold() bool {
 
 // ofCaller reports whether the event is about the line that makes the call, which for a call of the information system is rung first.
 func (n *notification) ofCaller() bool {
-	return n.direction == "outgoing" || n.line == n.caller.Number || n.callerType == "originate" && !n.caller.Local
+	return n.direction == "outgoing" || n.line == n.caller.Number && !n.fromOutside() || n.callerType == "originate" && !n.caller.Local
 }
 
 // ringing tells lines and outside numbers apart: the vendor's page gives the same path for both.

@@ -140,9 +140,10 @@ func settle(event *callevent.Event) {
 			event.Called.Number, event.Called.Local = event.Called.Extension, true
 		}
 	case callevent.FlowOut:
-		event.Caller.Local = event.Caller.Local || event.Caller.Extension != "" && event.Called.Extension != ""
-		if event.Called.Local && event.Called.Extension != "" {
-			event.Called.Number = event.Called.Extension
+		between := event.Caller.Extension != "" && event.Called.Extension != ""
+		event.Caller.Local = event.Caller.Local || between
+		if between || event.Called.Local && event.Called.Extension != "" {
+			event.Called.Number, event.Called.Local = event.Called.Extension, true
 		}
 	case callevent.FlowUnknown:
 	}
