@@ -146,7 +146,8 @@ func dialled(t callevent.Type) Direction {
 // learn takes from the call as a whole what the leg's own events do not say.
 func (a *attempt) learn(facts *facts) {
 	// In place of the caller's number the one may be shown through which the call came in.
-	ours := facts.entry == Inbound && a.caller.Own || facts.caller != nil && facts.caller.Withheld && sameNumber(a.caller.Number, facts.called.Number)
+	hidden := facts.caller != nil && facts.caller.Withheld && sameNumber(a.caller.Number, facts.called.Number)
+	ours := facts.entry == Inbound && a.caller.Own || hidden
 	if facts.caller != nil && (ours || a.caller.Number == "") && a.level != callevent.LevelEntry {
 		a.caller = facts.caller
 	}

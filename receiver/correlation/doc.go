@@ -47,6 +47,9 @@
 //     they are one event, and so is a chain of them. A sender that timed out repeats them later: within 30 s an answer, a hangup or
 //     the end of a call that says again what is known is left out.
 //
+// Where a leg shows the number of the queue that rings it, the caller is the one who waits in the queue. Where it shows a public number,
+// but the leg of an extension tells that this extension made the call, the call is between two extensions.
+//
 // No leg ends before it began or was answered, whatever the clocks of the PBX say.
 //
 // # The missed call
