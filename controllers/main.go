@@ -1,5 +1,6 @@
-// Command controllers is the manager of pbx-operator: it keeps the event registrations on PBXs in step with ExtensionMappings, runs the
-// receivers of PBXIntegrations, carries out CallCommands, and deletes CallLegs whose time is over.
+// Command controllers is the manager of pbx-operator: it keeps the event registrations on PBXs in
+// step with ExtensionMappings, runs the receivers of PBXIntegrations, carries out CallCommands, and
+// deletes CallLegs whose time is over.
 package main
 
 import (
@@ -39,7 +40,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
 
-// gcPercent trades processor time, of which a manager needs little, for memory, which its caches fill.
+// gcPercent trades processor time, of which a manager needs little, for memory, which its caches
+// fill.
 const gcPercent = 50
 
 func main() {
@@ -161,7 +163,8 @@ func factories() map[v1alpha1.PBXType]pbxapi.Factory {
 	}
 }
 
-// pbxes lets the controller of integrations use the pool, and with it the rate limits, of the registrations.
+// pbxes lets the controller of integrations use the pool, and with it the rate limits, of the
+// registrations.
 type pbxes struct{ *pbxapi.Pool }
 
 func (p pbxes) For(of *v1alpha1.PBXIntegration, credentials map[string][]byte) (integration.PBX, error) {
@@ -189,7 +192,8 @@ func (a access) client(ctx context.Context, p *v1alpha1.PBXIntegration) (*pbxapi
 	return a.pool.Client(p, credentials)
 }
 
-// addReaders adds the controllers that read what a PBX has. Mappings that discovery makes inherit the labels that the manager selects by.
+// addReaders adds the controllers that read what a PBX has. Mappings that discovery makes inherit
+// the labels that the manager selects by.
 func addReaders(mgr manager.Manager, to access, options *options, outcomes *lifecycle.Metrics) error {
 	err := discovery.SetupWithManager(mgr, discovery.Options{
 		Connect: func(ctx context.Context, p *v1alpha1.PBXIntegration) (pbxapi.ExtensionPager, error) {

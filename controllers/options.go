@@ -42,7 +42,8 @@ type options struct {
 // concurrency is how many objects each controller works on at once.
 type concurrency struct {
 	mappings, integrations, commands, discovery, backfill int
-	// perIntegration bounds how many of the mappings, and of the commands, may be those of one integration.
+	// perIntegration bounds how many of the mappings, and of the commands, may be those of one
+	// integration.
 	perIntegration int
 }
 
@@ -154,8 +155,8 @@ func (o *options) selected() []string {
 	return keys
 }
 
-// leaderElectionID is the name of the lease. Managers with different selectors are different shards, and
-// each has its own.
+// leaderElectionID is the name of the lease. Managers with different selectors are different
+// shards, and each has its own.
 func (o *options) leaderElectionID() string {
 	if o.selector.Empty() {
 		return o.leaderElectionName

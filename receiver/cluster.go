@@ -131,11 +131,12 @@ func (c *cluster) show(ctx context.Context, running *sync.WaitGroup, r *receiver
 	})
 }
 
-// firstEventInterval is how often to see whether a first event is waited for: an integration whose event URL has changed because its keys were
-// lost waits anew.
+// firstEventInterval is how often to see whether a first event is waited for: an integration whose
+// event URL has changed because its keys were lost waits anew.
 const firstEventInterval = 10 * time.Second
 
-// showFirstEvent shows when the integration's first event came in, as long as that is not known, until ctx ends.
+// showFirstEvent shows when the integration's first event came in, as long as that is not known,
+// until ctx ends.
 func (c *cluster) showFirstEvent(ctx context.Context, r *receiver) {
 	again := time.NewTicker(firstEventInterval)
 	defer again.Stop()

@@ -181,7 +181,8 @@ func (c *caller) run(ctx context.Context) {
 			body := fmt.Sprintf("EventType=%s&CallID=%s&SubCallID=5101-%s&CallFlow=in&CallStatus=%s&CallerIDNum=%%2B12025550143&"+
 				"CalledNumber=1234*101&CalledExtension=1234*101%%40sip.example.com&CalledExtensionID=5101&CalledDID=12025550100&EventTime=%d",
 				k.wire, call, call, k.status, at)
-			// Without an answer nobody knows what became of the event. Some PBXs send it again, others do not.
+			// Without an answer nobody knows what became of the event. Some PBXs send it again,
+			// others do not.
 			for !c.send(body) && ctx.Err() == nil {
 				if random.IntN(2) == 0 {
 					at = 0
@@ -221,8 +222,8 @@ func (c *caller) send(body string) bool {
 	return false
 }
 
-// TestKilledReceiverLosesNothing kills a receiver again and again while events come in. Every event that was acknowledged must be in a leg
-// at the end, and no leg may be there twice.
+// TestKilledReceiverLosesNothing kills a receiver again and again while events come in. Every event
+// that was acknowledged must be in a leg at the end, and no leg may be there twice.
 func TestKilledReceiverLosesNothing(t *testing.T) {
 	const wanted, kills, callers = 105_000, 6, 32
 	c := newChild(t)

@@ -45,8 +45,9 @@ func eventOf(kind, call, status string) string {
 		kind, call, call, status)
 }
 
-// flood sends events over some connections, each until it is answered, and kills the receiver once in the middle. Every answer has to be
-// 2xx. An event that a killed receiver did not answer is sent again.
+// flood sends events over some connections, each until it is answered, and kills the receiver once
+// in the middle. Every answer has to be 2xx. An event that a killed receiver did not answer is sent
+// again.
 func (c *child) flood(t *testing.T, events int, body func(n int) string) {
 	t.Helper()
 	const senders = 16
@@ -92,7 +93,8 @@ func (c *child) requireCorrelated(t *testing.T) {
 	}
 }
 
-// requireMemory fails if the process takes more memory than a small pod has. What it maps of its own program counts for nothing.
+// requireMemory fails if the process takes more memory than a small pod has. What it maps of its
+// own program counts for nothing.
 func (c *child) requireMemory(t *testing.T) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.command.Process.Pid))
@@ -183,7 +185,8 @@ func TestVoicemailHoldsNothing(t *testing.T) {
 	}
 }
 
-// A call that is never told to end must not hold on to the log, nor be lost with what gives way to newer events.
+// A call that is never told to end must not hold on to the log, nor be lost with what gives way to
+// newer events.
 func TestOpenCallHoldsNothing(t *testing.T) {
 	t.Parallel()
 	c := newSmallChild(t)

@@ -44,8 +44,9 @@ func serve(ctx context.Context, args []string, stderr io.Writer) int {
 	return 0
 }
 
-// limitMemory has the garbage collector keep the heap small. A larger $GOMEMLIMIT is what the container may take, not what it should: the
-// log server's buffers are garbage that would be left lying about up to there. It returns what may be taken.
+// limitMemory has the garbage collector keep the heap small. A larger $GOMEMLIMIT is what the
+// container may take, not what it should: the log server's buffers are garbage that would be left
+// lying about up to there. It returns what may be taken.
 func limitMemory() int64 {
 	const softLimit = 144 << 20
 	given := debug.SetMemoryLimit(-1)
@@ -106,7 +107,8 @@ func (r *receiver) journalConfig(metrics *journalMetrics) journal.Config {
 	return config
 }
 
-// serveEvents runs the workers behind the front door, opens it, and closes them all in the opposite order.
+// serveEvents runs the workers behind the front door, opens it, and closes them all in the opposite
+// order.
 func (r *receiver) serveEvents(ctx context.Context) error {
 	workers, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup

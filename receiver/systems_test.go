@@ -18,7 +18,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
-// office is a receiver of one PBX, whose mappings are the cast of its scenarios; the phones have users.
+// office is a receiver of one PBX, whose mappings are the cast of its scenarios; the phones have
+// users.
 type office struct {
 	*child
 	pbx string

@@ -1,9 +1,9 @@
-// Package backfill reads calls from the history of a PBX and hands them to the receiver: the calls of an outage, recordings that were
-// registered late, and what events cannot say.
+// Package backfill reads calls from the history of a PBX and hands them to the receiver: the calls
+// of an outage, recordings that were registered late, and what events cannot say.
 //
-// The receiver keeps the records like events, in the same sets, so that whatever is read twice, or was told by events as well, counts once.
-// A pass reads one page; where the read goes on is in the status, so that neither a rate limit nor a restart of the manager makes it begin
-// anew.
+// The receiver keeps the records like events, in the same sets, so that whatever is read twice, or
+// was told by events as well, counts once. A pass reads one page; where the read goes on is in the
+// status, so that neither a rate limit nor a restart of the manager makes it begin anew.
 package backfill
 
 import (
@@ -29,8 +29,9 @@ type Connect func(ctx context.Context, p *v1alpha1.PBXIntegration) (pbxapi.Histo
 
 // Receiver takes records.
 type Receiver interface {
-	// Send hands at most callhistory.MaxRecords records to the receiver of an integration. Sending them again does no harm. It returns a
-	// RefusedError where the receiver does not understand one of them.
+	// Send hands at most callhistory.MaxRecords records to the receiver of an integration. Sending
+	// them again does no harm. It returns a RefusedError where the receiver does not understand one
+	// of them.
 	Send(ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record) error
 }
 
@@ -51,7 +52,8 @@ type handler struct {
 var _ lifecycle.Handler[*v1alpha1.PBXIntegration] = (*handler)(nil)
 
 const (
-	// receiverRetry is how often to look for the receiver; that it is back is told by a watch as well.
+	// receiverRetry is how often to look for the receiver; that it is back is told by a watch as
+	// well.
 	receiverRetry = time.Minute
 	// longestCall bounds how far before an outage calls are looked for that ended in it.
 	longestCall = 4 * time.Hour
@@ -170,7 +172,8 @@ func failed(outage, other error) error {
 	return lifecycle.Transient{Reason: v1alpha1.ReasonBackfillFailed, Err: err}
 }
 
-// limited returns how long the rate limit asks to wait, if that is what an error is about. It says nothing about the calls.
+// limited returns how long the rate limit asks to wait, if that is what an error is about. It says
+// nothing about the calls.
 func limited(err error) (time.Duration, bool) {
 	limit, ok := errors.AsType[*pbxapi.RateLimitedError](err)
 	if !ok {
@@ -199,7 +202,8 @@ func (h *handler) forget(key types.NamespacedName) {
 	delete(h.memories, key)
 }
 
-// transfer reads one page of the history and sends what keep lets through, a few records at a time. It returns how many were sent.
+// transfer reads one page of the history and sends what keep lets through, a few records at a time.
+// It returns how many were sent.
 func (h *handler) transfer(
 	ctx context.Context, p *v1alpha1.PBXIntegration, query pbxapi.HistoryQuery, keep func(*callhistory.Record) bool,
 ) (sent int, page pbxapi.HistoryPage, err error) {
@@ -236,7 +240,8 @@ func (h *handler) transfer(
 	return sent, page, err
 }
 
-// send sends records together, or each for itself where the receiver refuses one: it must not keep the others back.
+// send sends records together, or each for itself where the receiver refuses one: it must not keep
+// the others back.
 func (h *handler) send(ctx context.Context, p *v1alpha1.PBXIntegration, records []callhistory.Record) (refused pbxapi.Unusable, err error) {
 	if len(records) == 0 {
 		return refused, nil
@@ -256,7 +261,8 @@ func (h *handler) send(ctx context.Context, p *v1alpha1.PBXIntegration, records 
 	return refused, nil
 }
 
-// owned returns a filter of the records that this integration would have had events of: a PBX may serve others as well.
+// owned returns a filter of the records that this integration would have had events of: a PBX may
+// serve others as well.
 func (h *handler) owned(ctx context.Context, p *v1alpha1.PBXIntegration) (func(*callhistory.Record) bool, error) {
 	var mappings v1alpha1.ExtensionMappingList
 	err := h.client.List(ctx, &mappings, client.InNamespace(p.Namespace), client.MatchingFields{lifecycle.IndexIntegration: p.Name},

@@ -37,7 +37,8 @@ var start = time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 
 func after(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 
-// office is an integration whose receiver was away for a minute, the PBX's memory, and what the receiver was sent.
+// office is an integration whose receiver was away for a minute, the PBX's memory, and what the
+// receiver was sent.
 type office struct {
 	t           *testing.T
 	integration *v1alpha1.PBXIntegration
@@ -192,7 +193,8 @@ func (o *office) ReadHistory(
 	return page, nil
 }
 
-// apply does what an API server does: the fake one takes the conditions for one field, of which there is one owner.
+// apply does what an API server does: the fake one takes the conditions for one field, of which
+// there is one owner.
 func apply(ctx context.Context, c client.Client, _ string, applied runtime.ApplyConfiguration, _ ...client.SubResourceApplyOption) error {
 	text, err := json.Marshal(applied)
 	if err != nil {
@@ -211,7 +213,8 @@ func apply(ctx context.Context, c client.Client, _ string, applied runtime.Apply
 	return c.Status().Update(ctx, p)
 }
 
-// pass makes passes until there is nothing to go on with at once, and returns when the next one is due. Failures are read from the condition.
+// pass makes passes until there is nothing to go on with at once, and returns when the next one is
+// due. Failures are read from the condition.
 func (o *office) pass() time.Duration {
 	o.t.Helper()
 	for o.write(); ; {

@@ -16,8 +16,8 @@ import (
 const (
 	// databaseInterval is between two reads of a database.
 	databaseInterval = time.Minute
-	// lateRows is how long after its end a row may appear. Asterisk, where it writes call records in batches, does so every five minutes
-	// (cdr.conf: time).
+	// lateRows is how long after its end a row may appear. Asterisk, where it writes call records
+	// in batches, does so every five minutes (cdr.conf: time).
 	lateRows = 10 * time.Minute
 	// databaseStep bounds how much is read at once after the manager was away for long.
 	databaseStep = 2 * time.Hour
@@ -50,8 +50,8 @@ type databaseRead struct {
 	unusable pbxapi.Unusable
 }
 
-// followDatabase sends the rows that are new: those that ended after the position, and those that may have come late. Calls from before the
-// first event are none of ours.
+// followDatabase sends the rows that are new: those that ended after the position, and those that
+// may have come late. Calls from before the first event are none of ours.
 func (h *handler) followDatabase(ctx context.Context, p *v1alpha1.PBXIntegration, known *databaseMemory) (time.Duration, error) {
 	if p.Status.Events == nil || p.Status.Events.FirstTime == nil {
 		return 0, nil
@@ -86,7 +86,8 @@ func (h *handler) followDatabase(ctx context.Context, p *v1alpha1.PBXIntegration
 	return databaseInterval, nil
 }
 
-// positionOf returns how far the database was read. Without a position, calls that were under way at the first event may still be of use.
+// positionOf returns how far the database was read. Without a position, calls that were under way
+// at the first event may still be of use.
 func (m *databaseMemory) positionOf(p *v1alpha1.PBXIntegration, now time.Time) time.Time {
 	switch filled := p.Status.Backfill; {
 	case !m.position.IsZero():

@@ -14,11 +14,13 @@ import (
 const (
 	// recordingInterval is between two reads for late recordings.
 	recordingInterval = 5 * time.Minute
-	// recordingDelay is how long after a hangup the PBX may take to register a recording (RingMe: When RecID is missing).
+	// recordingDelay is how long after a hangup the PBX may take to register a recording (RingMe:
+	// When RecID is missing).
 	recordingDelay = 5 * time.Minute
 	// recordingWindow is how long a missing recording is looked for.
 	recordingWindow = time.Hour
-	// recordingTries bound how often a leg is asked for: most calls without a recording id have no recording.
+	// recordingTries bound how often a leg is asked for: most calls without a recording id have no
+	// recording.
 	recordingTries = 3
 )
 
@@ -87,8 +89,8 @@ func (h *handler) readRecordings(ctx context.Context, p *v1alpha1.PBXIntegration
 	return max(known.read.Add(recordingInterval).Sub(h.clock.Now()), time.Second), nil
 }
 
-// newRecordingRead asks about the time in which the calls of legs began; nil for none. A leg may begin long after its call: in a queue, or
-// by a transfer.
+// newRecordingRead asks about the time in which the calls of legs began; nil for none. A leg may
+// begin long after its call: in a queue, or by a transfer.
 func newRecordingRead(legs []leg) *recordingRead {
 	if len(legs) == 0 {
 		return nil

@@ -8,10 +8,12 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
 
-// clockTolerance is how far the clocks of the PBX and the receiver may differ, and what is lost to the full seconds of a history.
+// clockTolerance is how far the clocks of the PBX and the receiver may differ, and what is lost to
+// the full seconds of a history.
 const clockTolerance = 5 * time.Second
 
-// dueOutage is the outage whose calls are to be read, and how often they were read already; false if there is none.
+// dueOutage is the outage whose calls are to be read, and how often they were read already; false
+// if there is none.
 func dueOutage(p *v1alpha1.PBXIntegration) (outage v1alpha1.Outage, reads int, due bool) {
 	if p.Status.Events == nil || p.Status.Events.Outage == nil {
 		return outage, 0, false
@@ -26,8 +28,9 @@ func dueOutage(p *v1alpha1.PBXIntegration) (outage v1alpha1.Outage, reads int, d
 	return outage, reads, reads < readsOf(p.Spec.PBX)
 }
 
-// readsOf is how often a history is read for one outage. A history has finished calls only, and a leg may have ended in the outage of a
-// call that went on. Where the records are single legs, those that ended in the outage are all there the first time.
+// readsOf is how often a history is read for one outage. A history has finished calls only, and a
+// leg may have ended in the outage of a call that went on. Where the records are single legs, those
+// that ended in the outage are all there the first time.
 func readsOf(pbx v1alpha1.PBX) int {
 	if pbxapi.HistoryNamesCalls(pbx) {
 		return maxReads
@@ -47,13 +50,15 @@ func readAt(outage v1alpha1.Outage, reads int, settle time.Duration) time.Time {
 	return outage.End.Add([maxReads]time.Duration{settle, secondRead, thirdRead}[reads])
 }
 
-// touches reports whether a leg was there during an outage: what ended before it had been told by events.
+// touches reports whether a leg was there during an outage: what ended before it had been told by
+// events.
 func touches(record *callhistory.Record, outage v1alpha1.Outage) bool {
 	return !record.End.Before(outage.Start.Add(-clockTolerance))
 }
 
-// belonging returns a filter of the records that an integration would have had events of, which completes them with what its mappings
-// know. Where one URL serves the whole account, that is all of them.
+// belonging returns a filter of the records that an integration would have had events of, which
+// completes them with what its mappings know. Where one URL serves the whole account, that is all
+// of them.
 func belonging(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) func(*callhistory.Record) bool {
 	if p.Spec.PBX.Type == v1alpha1.PBXTypeLinuxBox {
 		return func(*callhistory.Record) bool { return true }
@@ -86,8 +91,9 @@ func kindOf(extension v1alpha1.ExtensionType) callhistory.Kind {
 	return callhistory.Extension
 }
 
-// claims give the records of a history that has no call ids (VoipNow: CDR) those of the calls that they are about, as far as events have
-// told of them: the leg of the same extension and direction that began at the same time.
+// claims give the records of a history that has no call ids (VoipNow: CDR) those of the calls that
+// they are about, as far as events have told of them: the leg of the same extension and direction
+// that began at the same time.
 type claims struct {
 	outage v1alpha1.Outage
 	legs   []leg
@@ -95,9 +101,10 @@ type claims struct {
 	claimed map[string]string
 }
 
-// claim reports whether a record is to be sent, and gives it the id of its call. A leg that began before the outage has told of itself: where
-// it is not found, because its CallLeg has gone or was not written yet, the record is left out, or the call would count twice. So is one
-// that ended after the outage, because its hangup was heard.
+// claim reports whether a record is to be sent, and gives it the id of its call. A leg that began
+// before the outage has told of itself: where it is not found, because its CallLeg has gone or was
+// not written yet, the record is left out, or the call would count twice. So is one that ended
+// after the outage, because its hangup was heard.
 func (c *claims) claim(record *callhistory.Record) bool {
 	if record.End.After(c.outage.End.Time) {
 		return false

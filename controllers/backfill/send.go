@@ -28,7 +28,8 @@ type Secrets interface {
 type Sender struct {
 	Secrets Secrets
 	HTTP    *http.Client
-	// Address is where the receiver of an integration takes events inside the cluster, without a path.
+	// Address is where the receiver of an integration takes events inside the cluster, without a
+	// path.
 	Address func(p *v1alpha1.PBXIntegration) string
 }
 

@@ -24,19 +24,22 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 )
 
-// Options adjust the controller. Connect and Receiver are required; the rest of the zero value is fit for production.
+// Options adjust the controller. Connect and Receiver are required; the rest of the zero value is
+// fit for production.
 type Options struct {
 	Connect  Connect
 	Receiver Receiver
 	// Workers is how many integrations are worked on at once. Default: 4.
 	Workers int
-	// Settle is how long after an outage the history is read, so that the PBX has it complete. Default: 15 s.
+	// Settle is how long after an outage the history is read, so that the PBX has it complete.
+	// Default: 15 s.
 	Settle time.Duration
 	// Outcomes may be nil.
 	Outcomes *lifecycle.Metrics
 	// Clock defaults to the real one.
 	Clock clock.PassiveClock
-	// Client and Reader default to those of the manager: the cached client, and the one that reads from the API server.
+	// Client and Reader default to those of the manager: the cached client, and the one that reads
+	// from the API server.
 	Client client.Client
 	Reader client.Reader
 }
@@ -58,7 +61,8 @@ func (o Options) withDefaults(mgr ctrl.Manager) Options {
 
 const controllerName = "backfill"
 
-// SetupWithManager adds the controller to a manager, on which lifecycle.IndexMappings has been called.
+// SetupWithManager adds the controller to a manager, on which lifecycle.IndexMappings has been
+// called.
 func SetupWithManager(mgr ctrl.Manager, options Options) error {
 	options = options.withDefaults(mgr)
 	h := newHandler(options)
@@ -81,7 +85,8 @@ func newHandler(options Options) *handler {
 	}
 }
 
-// newReconciler puts the handler into the shared skeleton. The integration is read past the cache, because its status has the cursor.
+// newReconciler puts the handler into the shared skeleton. The integration is read past the cache,
+// because its status has the cursor.
 func newReconciler(h *handler, options Options, recorder lifecycle.Recorder) *lifecycle.Reconciler[*v1alpha1.PBXIntegration] {
 	return &lifecycle.Reconciler[*v1alpha1.PBXIntegration]{
 		Name: controllerName, Client: options.Client, Reader: options.Reader, Recorder: recorder, Metrics: options.Outcomes,

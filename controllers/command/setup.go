@@ -26,9 +26,11 @@ import (
 type Options struct {
 	// Workers is how many commands are worked on at once. Default: 16.
 	Workers int
-	// PerIntegration is how many of the workers may be busy with commands of one integration. Default: 4.
+	// PerIntegration is how many of the workers may be busy with commands of one integration.
+	// Default: 4.
 	PerIntegration int
-	// BackoffBase and BackoffLimit bound the wait after failures: 1 s, doubled up to 15 s by default.
+	// BackoffBase and BackoffLimit bound the wait after failures: 1 s, doubled up to 15 s by
+	// default.
 	BackoffBase, BackoffLimit time.Duration
 	// Outcomes may be nil.
 	Outcomes *lifecycle.Metrics

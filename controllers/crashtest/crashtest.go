@@ -17,8 +17,9 @@ import (
 // ErrKilled is what every write of a dead operator fails with.
 var ErrKilled = errors.New("the operator was killed")
 
-// Fuse kills an operator right after its n-th write, to the API server, a PBX or a receiver: the write is done, the operator never hears
-// of it, and nothing that it tries afterwards has any effect.
+// Fuse kills an operator right after its n-th write, to the API server, a PBX or a receiver: the
+// write is done, the operator never hears of it, and nothing that it tries afterwards has any
+// effect.
 type Fuse struct {
 	mu     sync.Mutex
 	left   int
@@ -94,7 +95,8 @@ func (f *Fuse) writes() interceptor.Funcs {
 	}
 }
 
-// RoundTrip implements http.RoundTripper for requests to a PBX or a receiver. Tokens and what is only read count for nothing.
+// RoundTrip implements http.RoundTripper for requests to a PBX or a receiver. Tokens and what is
+// only read count for nothing.
 func (f *Fuse) RoundTrip(request *http.Request) (response *http.Response, err error) {
 	if request.Method == http.MethodGet || strings.HasPrefix(request.URL.Path, "/oauth/") {
 		return http.DefaultTransport.RoundTrip(request)

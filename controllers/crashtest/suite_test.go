@@ -208,8 +208,8 @@ type scenario struct {
 	outcome func(context.Context, *site) string
 }
 
-// run lets it happen with an operator that is killed after some of its writes, and lets another one finish. A negative number kills nobody.
-// It returns the outcome and how many writes there were.
+// run lets it happen with an operator that is killed after some of its writes, and lets another one
+// finish. A negative number kills nobody. It returns the outcome and how many writes there were.
 func (c scenario) run(ctx context.Context, kill int) (outcome string, writes int) {
 	GinkgoHelper()
 	s := newSite(ctx, c.change)

@@ -1,5 +1,5 @@
-// Package deletiontest shows that deletion leaves nothing on the PBX however long its rate limit makes it take: controllers, rate limiter and
-// simulated PBX run on one fake clock.
+// Package deletiontest shows that deletion leaves nothing on the PBX however long its rate limit
+// makes it take: controllers, rate limiter and simulated PBX run on one fake clock.
 package deletiontest
 
 import (
@@ -419,7 +419,8 @@ func TestAnOutageIsWaitedFor(t *testing.T) {
 	})
 }
 
-// As kubectl delete does with a directory of manifests: the mappings are gone before the integration is.
+// As kubectl delete does with a directory of manifests: the mappings are gone before the
+// integration is.
 func TestTheKeysStayWhenMappingsThatAreGoneLeftRegistrations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3)
@@ -446,7 +447,8 @@ func (w *world) expectTheKeysStay() {
 	}
 }
 
-// A PBX that is gone for good holds nothing up for long, and what may be left on it is told. The keys by which it can be recognised stay.
+// A PBX that is gone for good holds nothing up for long, and what may be left on it is told. The
+// keys by which it can be recognised stay.
 func TestADeadPBXIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 60)

@@ -1,7 +1,8 @@
 // Package discovery makes ExtensionMappings of the extensions that a PBX has.
 //
-// The list of extensions is read page by page. One that meets the rate limit, or a restart of the manager, goes on where it stopped; a list
-// of which the beginning is not known any more makes mappings, but lets none go.
+// The list of extensions is read page by page. One that meets the rate limit, or a restart of the
+// manager, goes on where it stopped; a list of which the beginning is not known any more makes
+// mappings, but lets none go.
 package discovery
 
 import (
@@ -131,7 +132,8 @@ func (h *handler) hasten(key types.NamespacedName) {
 	}
 }
 
-// read reads pages, and makes mappings of what is in them. It reports whether that was the last one.
+// read reads pages, and makes mappings of what is in them. It reports whether that was the last
+// one.
 func (h *handler) read(
 	ctx context.Context, p *v1alpha1.PBXIntegration, list *listing, mappings []v1alpha1.ExtensionMapping,
 ) (complete bool, err error) {
@@ -163,7 +165,8 @@ func (h *handler) read(
 	return false, nil
 }
 
-// take makes the mapping of an extension that was listed. What is odd about one extension does not hinder the others.
+// take makes the mapping of an extension that was listed. What is odd about one extension does not
+// hinder the others.
 func (h *handler) take(
 	ctx context.Context, p *v1alpha1.PBXIntegration, list *listing, extension pbxapi.Extension, mapped map[string]bool,
 ) error {
@@ -189,7 +192,8 @@ func (h *handler) take(
 	return nil
 }
 
-// create makes a mapping, unless the cache is behind and it is there. The problem is why it cannot be made, as long as nobody sees to that.
+// create makes a mapping, unless the cache is behind and it is there. The problem is why it cannot
+// be made, as long as nobody sees to that.
 func (h *handler) create(ctx context.Context, p *v1alpha1.PBXIntegration, mapping *v1alpha1.ExtensionMapping) (problem string, err error) {
 	err = h.client.Create(ctx, mapping)
 	switch {
@@ -271,7 +275,8 @@ func trouble(list *listing, plan Plan) *lifecycle.Terminal {
 	}
 }
 
-// carryOut makes the changes of a plan. A mapping that somebody else has deleted meanwhile is no failure.
+// carryOut makes the changes of a plan. A mapping that somebody else has deleted meanwhile is no
+// failure.
 func (h *handler) carryOut(ctx context.Context, plan Plan, now time.Time) error {
 	errs := make([]error, 0, 1+len(plan.Vanished)+len(plan.Returned))
 	errs = append(errs, h.delete(ctx, plan.Delete))

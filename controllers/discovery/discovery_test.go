@@ -140,7 +140,8 @@ func phone(number string) pbxapi.Extension {
 	return pbxapi.Extension{ID: "5" + number[len(number)-3:], Number: number, Name: "Desk " + number, Type: v1alpha1.ExtensionPhone}
 }
 
-// ExtensionPage implements pbxapi.ExtensionPager as a PBX does. An error comes after the first page.
+// ExtensionPage implements pbxapi.ExtensionPager as a PBX does. An error comes after the first
+// page.
 func (o *office) ExtensionPage(_ context.Context, cursor string) (page pbxapi.ExtensionPage, err error) {
 	o.asked = append(o.asked, cursor)
 	at, size := 0, cmp.Or(o.pageSize, len(o.extensions)+1)
@@ -160,7 +161,8 @@ func (o *office) ExtensionPage(_ context.Context, cursor string) (page pbxapi.Ex
 	return page, nil
 }
 
-// pass makes passes until there is nothing to go on with at once, and returns when the next one is due.
+// pass makes passes until there is nothing to go on with at once, and returns when the next one is
+// due.
 func (o *office) pass() (time.Duration, error) {
 	o.t.Helper()
 	for {

@@ -9,13 +9,15 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// listing is one read of the list of extensions. It may take several passes, and only numbers are kept of what was read.
+// listing is one read of the list of extensions. It may take several passes, and only numbers are
+// kept of what was read.
 type listing struct {
 	// question changes with everything that asks for a new list.
 	question string
 	begun    time.Time
 	cursor   string
-	// partial tells that it goes on after a restart of the manager: what came before the cursor is not known.
+	// partial tells that it goes on after a restart of the manager: what came before the cursor is
+	// not known.
 	partial bool
 	// listed are the numbers so far, and whether the spec asks for them.
 	listed map[string]bool

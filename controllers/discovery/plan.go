@@ -15,17 +15,21 @@ import (
 )
 
 const (
-	// fewest and share bound how many mappings may lose their extension at once: more than both, or all that the PBX lists, is more
-	// likely to be an answer that is wrong than an office that closed.
+	// fewest and share bound how many mappings may lose their extension at once: more than both, or
+	// all that the PBX lists, is more likely to be an answer that is wrong than an office that
+	// closed.
 	fewest = 5
 	share  = 5 // a fifth
-	// confirmations is how many lists in a row must lack the same extensions before as many are believed to be gone.
+	// confirmations is how many lists in a row must lack the same extensions before as many are
+	// believed to be gone.
 	confirmations = 3
-	// shortestAbsence is how long after the list that first lacked an extension another one must lack it too.
+	// shortestAbsence is how long after the list that first lacked an extension another one must
+	// lack it too.
 	shortestAbsence = 30 * time.Second
 )
 
-// Plan says what becomes of the discovered mappings whose extensions a complete list does, or does not, have.
+// Plan says what becomes of the discovered mappings whose extensions a complete list does, or does
+// not, have.
 type Plan struct {
 	// Delete are those whose extension has been gone for the grace period.
 	Delete []*v1alpha1.ExtensionMapping
@@ -39,8 +43,9 @@ type Plan struct {
 	NextEnd time.Time
 }
 
-// Decide compares the numbers that a complete list has with the discovered mappings that the spec still asks for. It is a pure function;
-// the mappings are not changed. Before is what the list before lacked, if that was too much.
+// Decide compares the numbers that a complete list has with the discovered mappings that the spec
+// still asks for. It is a pure function; the mappings are not changed. Before is what the list
+// before lacked, if that was too much.
 func Decide(
 	p *v1alpha1.PBXIntegration, listed map[string]bool, mappings []v1alpha1.ExtensionMapping, before *v1alpha1.MissingExtensions, now time.Time,
 ) Plan {
@@ -107,7 +112,8 @@ func (p *Plan) endsAt(end time.Time) {
 	}
 }
 
-// superseded are the discovered mappings that hand-written ones replace, or that the spec does not ask for any more.
+// superseded are the discovered mappings that hand-written ones replace, or that the spec does not
+// ask for any more.
 func superseded(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) []*v1alpha1.ExtensionMapping {
 	handWritten := map[string]bool{}
 	for i := range mappings {
@@ -128,7 +134,8 @@ func superseded(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping
 	return replaced
 }
 
-// isDiscovered reports whether discovery made a mapping for this integration. One whose label was taken off counts as hand-written.
+// isDiscovered reports whether discovery made a mapping for this integration. One whose label was
+// taken off counts as hand-written.
 func isDiscovered(mapping *v1alpha1.ExtensionMapping, p *v1alpha1.PBXIntegration) bool {
 	return mapping.Labels[v1alpha1.LabelDiscovered] != "" && metav1.IsControlledBy(mapping, p)
 }
@@ -153,7 +160,8 @@ func vanishedSince(mapping *v1alpha1.ExtensionMapping) (time.Time, bool) {
 	return since, err == nil
 }
 
-// newMapping returns the mapping of a discovered extension. Users may edit it: it is not written again.
+// newMapping returns the mapping of a discovered extension. Users may edit it: it is not written
+// again.
 func newMapping(p *v1alpha1.PBXIntegration, extension pbxapi.Extension, inherited []string) *v1alpha1.ExtensionMapping {
 	slug := slugOf(extension.Number)
 	mapping := &v1alpha1.ExtensionMapping{
@@ -184,7 +192,8 @@ func isFor(mapping *v1alpha1.ExtensionMapping, p *v1alpha1.PBXIntegration, numbe
 	return mapping.Spec.IntegrationRef.Name == p.Name && mapping.Spec.Extension.Number == number
 }
 
-// slugOf makes a number fit for the name of an object: 1234*101 becomes 1234-101. What could be made of two numbers gets a hash.
+// slugOf makes a number fit for the name of an object: 1234*101 becomes 1234-101. What could be
+// made of two numbers gets a hash.
 func slugOf(number string) string {
 	const longest = 40
 	slug := strings.ReplaceAll(number, "*", "-")

@@ -23,11 +23,12 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 )
 
-// Options adjust the controller. Connect is required; the rest of the zero value is fit for production.
+// Options adjust the controller. Connect is required; the rest of the zero value is fit for
+// production.
 type Options struct {
 	Connect Connect
-	// Inherited are the labels of an integration that its mappings must have as well, for a manager that sees only objects with certain
-	// labels.
+	// Inherited are the labels of an integration that its mappings must have as well, for a manager
+	// that sees only objects with certain labels.
 	Inherited []string
 	// Workers is how many integrations are worked on at once. Default: 4.
 	Workers int
@@ -37,7 +38,8 @@ type Options struct {
 	Outcomes *lifecycle.Metrics
 	// Clock defaults to the real one.
 	Clock clock.PassiveClock
-	// Client and Reader default to those of the manager: the cached client, and the one that reads from the API server.
+	// Client and Reader default to those of the manager: the cached client, and the one that reads
+	// from the API server.
 	Client client.Client
 	Reader client.Reader
 }
@@ -58,7 +60,8 @@ func (o Options) withDefaults(mgr ctrl.Manager) Options {
 
 const controllerName = "discovery"
 
-// SetupWithManager adds the controller to a manager, on which lifecycle.IndexMappings has been called.
+// SetupWithManager adds the controller to a manager, on which lifecycle.IndexMappings has been
+// called.
 func SetupWithManager(mgr ctrl.Manager, options Options) error {
 	options = options.withDefaults(mgr)
 	h := newHandler(options)
@@ -82,7 +85,8 @@ func newHandler(options Options) *handler {
 	}
 }
 
-// newReconciler puts the handler into the shared skeleton. The integration is read past the cache, because its status has the cursor.
+// newReconciler puts the handler into the shared skeleton. The integration is read past the cache,
+// because its status has the cursor.
 func newReconciler(h *handler, options Options, recorder lifecycle.Recorder) *lifecycle.Reconciler[*v1alpha1.PBXIntegration] {
 	return &lifecycle.Reconciler[*v1alpha1.PBXIntegration]{
 		Name: controllerName, Client: options.Client, Reader: options.Reader, Recorder: recorder, Metrics: options.Outcomes,
@@ -110,7 +114,8 @@ func (h *handler) whenIntegrationGoes() watch.EventHandler {
 	}}
 }
 
-// whenMappingsChange asks for a pass when a mapping may replace a discovered one, and for a new list when one has gone.
+// whenMappingsChange asks for a pass when a mapping may replace a discovered one, and for a new
+// list when one has gone.
 func (h *handler) whenMappingsChange(delay time.Duration) watch.EventHandler {
 	enqueue := func(obj client.Object, gone bool, q queue) {
 		mapping, ok := obj.(*v1alpha1.ExtensionMapping)

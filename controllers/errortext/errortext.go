@@ -1,5 +1,6 @@
-// Package errortext makes texts of errors fit for conditions and Events: the same trouble reads the same at every attempt. A text that
-// differed each time, by the port of a connection, the time of day or the id of a request, would be written to a status each time.
+// Package errortext makes texts of errors fit for conditions and Events: the same trouble reads the
+// same at every attempt. A text that differed each time, by the port of a connection, the time of
+// day or the id of a request, would be written to a status each time.
 package errortext
 
 import (
@@ -13,7 +14,8 @@ import (
 	"syscall"
 )
 
-// Network says what went wrong on the way to a server, without addresses that change and without the URL, which may hold credentials.
+// Network says what went wrong on the way to a server, without addresses that change and without
+// the URL, which may hold credentials.
 func Network(err error) string {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok && wrapped.Timeout() || errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
@@ -48,8 +50,8 @@ var (
 // WithoutPorts takes our own side of connections out of a text: its port is another one each time.
 func WithoutPorts(text string) string { return local.ReplaceAllString(text, "") }
 
-// Stable takes out of a text from outside what is likely to differ at the next attempt: our own side of connections, times, ids of
-// requests.
+// Stable takes out of a text from outside what is likely to differ at the next attempt: our own
+// side of connections, times, ids of requests.
 func Stable(text string) string {
 	text = WithoutPorts(text)
 	text = times.ReplaceAllString(text, "(time)")
@@ -62,7 +64,8 @@ func Stable(text string) string {
 	})
 }
 
-// isID reports whether a word looks like the id of a request: ten or more digits, or as many characters with digits among the letters.
+// isID reports whether a word looks like the id of a request: ten or more digits, or as many
+// characters with digits among the letters.
 func isID(word string) bool {
 	const shortest = 10
 	return len(word) >= shortest && strings.ContainsAny(word, "0123456789")

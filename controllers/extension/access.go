@@ -51,7 +51,8 @@ func (h *handler) integrationOf(ctx context.Context, mapping *v1alpha1.Extension
 // errMissing marks that a Secret, or something in it, is not there.
 var errMissing = errors.New("missing")
 
-// access gathers what is needed to work on the PBX. Without a Secret the outcome is Waiting, and is errMissing.
+// access gathers what is needed to work on the PBX. Without a Secret the outcome is Waiting, and is
+// errMissing.
 func (h *handler) access(ctx context.Context, integration *v1alpha1.PBXIntegration, source pbxapi.Source) (access, error) {
 	pbx, err := h.connect(ctx, integration, source)
 	if err != nil {

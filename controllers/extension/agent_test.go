@@ -258,7 +258,8 @@ func (s *site) reportsAgent(ctx context.Context, name string) {
 
 var _ = Describe("Registrations for all phones of the account", func() {
 	wanted := func(i *v1alpha1.PBXIntegration) { i.Spec.PBX.RingMe.Registration = v1alpha1.RegistrationAccount }
-	// inPlace does what the controller of integrations does when they are registered, or not any more.
+	// inPlace does what the controller of integrations does when they are registered, or not any
+	// more.
 	inPlace := func(ctx context.Context, s *site, count int32) {
 		GinkgoHelper()
 		Eventually(func(g Gomega) {

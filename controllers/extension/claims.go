@@ -57,7 +57,8 @@ func IndexClaims(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
-// refuseDuplicate fails when an older mapping of the same integration lays claim to the extension: each call would be counted twice.
+// refuseDuplicate fails when an older mapping of the same integration lays claim to the extension:
+// each call would be counted twice.
 func (h *handler) refuseDuplicate(ctx context.Context, mapping *v1alpha1.ExtensionMapping, extensionID string) error {
 	integration := mapping.Spec.IntegrationRef.Name
 	for _, claim := range []string{numberClaim(integration, mapping.Spec.Extension.Number), idClaim(integration, extensionID)} {
@@ -74,8 +75,8 @@ func (h *handler) refuseDuplicate(ctx context.Context, mapping *v1alpha1.Extensi
 	return nil
 }
 
-// duplicate is the outcome for a mapping whose extension a rival keeps. Discovery deletes its own mapping of a number that a hand-written
-// one names, so that nobody has to do anything then.
+// duplicate is the outcome for a mapping whose extension a rival keeps. Discovery deletes its own
+// mapping of a number that a hand-written one names, so that nobody has to do anything then.
 func (h *handler) duplicate(mapping, rival *v1alpha1.ExtensionMapping) error {
 	number := mapping.Spec.Extension.Number
 	if discovered(rival) && !discovered(mapping) && rival.Spec.Extension.Number == number {
@@ -86,12 +87,13 @@ func (h *handler) duplicate(mapping, rival *v1alpha1.ExtensionMapping) error {
 		"extension %s is mapped already by the older ExtensionMapping %s: delete one of the two, or map another extension", number, rival.Name)
 }
 
-// discovered tells whether discovery made a mapping. A copy of such a mapping has the label, but not the owner.
+// discovered reports whether discovery made a mapping. A copy of such a mapping has the label, but
+// not the owner.
 func discovered(mapping *v1alpha1.ExtensionMapping) bool {
 	return mapping.Labels[v1alpha1.LabelDiscovered] != "" && metav1.GetControllerOf(mapping) != nil
 }
 
-// prevails tells whether rival keeps the extension. One that is being deleted gives it up.
+// prevails reports whether rival keeps the extension. One that is being deleted gives it up.
 func prevails(rival, mapping *v1alpha1.ExtensionMapping) bool {
 	if rival.UID == mapping.UID || !rival.DeletionTimestamp.IsZero() {
 		return false

@@ -16,12 +16,14 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 )
 
-// change is something that a user does, with what has to be there before and what has to come of it.
+// change is something that a user does, with what has to be there before and what has to come of
+// it.
 type change struct {
 	prepare func(context.Context, *site)
 	act     func(context.Context, *site)
 	settle  func(context.Context, *site)
-	// meanwhile is what the user does next, while no operator runs. Without a kill it follows once the mapping is registered.
+	// meanwhile is what the user does next, while no operator runs. Without a kill it follows once
+	// the mapping is registered.
 	meanwhile func(context.Context, *site)
 }
 
@@ -125,7 +127,8 @@ func onEach() []TableEntry {
 	return entries
 }
 
-// annIsRegisteredOn waits until an extension, and the agent at it, carry all registrations of ann's mapping, and nothing else does.
+// annIsRegisteredOn waits until an extension, and the agent at it, carry all registrations of ann's
+// mapping, and nothing else does.
 func annIsRegisteredOn(short string) func(context.Context, *site) {
 	return func(ctx context.Context, s *site) {
 		GinkgoHelper()
@@ -158,8 +161,9 @@ func annIsRegistered(ctx context.Context, s *site) {
 	s.becomesRegistered(ctx, "ann")
 }
 
-// run makes the change with an operator that is killed after some of its writes, and lets another one finish. A negative number
-// kills nobody. It returns the outcome and how many writes there were.
+// run makes the change with an operator that is killed after some of its writes, and lets another
+// one finish. A negative number kills nobody. It returns the outcome and how many writes there
+// were.
 func (c change) run(ctx context.Context, of system, kill int) (outcome string, writes int) {
 	GinkgoHelper()
 	s := newSiteOf(ctx, of)

@@ -1,8 +1,9 @@
 // Package extension keeps the event registrations on a PBX in step with the ExtensionMappings.
 //
-// Before the first registration is made on an extension, or on the queue agent at it, its id is written to the status of the mapping, so
-// that a crash at any moment leaves nothing behind that nobody knows of. Everything else is decided anew in each pass, from what the PBX
-// says it has. On a PBX that is configured by hand a mapping only says whose an extension is.
+// Before the first registration is made on an extension, or on the queue agent at it, its id is
+// written to the status of the mapping, so that a crash at any moment leaves nothing behind that
+// nobody knows of. Everything else is decided anew in each pass, from what the PBX says it has. On
+// a PBX that is configured by hand a mapping only says whose an extension is.
 package extension
 
 import (
@@ -23,14 +24,17 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
 
-// registrationMethod is how the PBX shall call an event URL. With GET the parameters would be part of the URL.
+// registrationMethod is how the PBX shall call an event URL. With GET the parameters would be part
+// of the URL.
 const registrationMethod = http.MethodPost
 
 const (
-	// nextStep is when to go on after a step that had to be written down first: as soon as the cache has it.
+	// nextStep is when to go on after a step that had to be written down first: as soon as the
+	// cache has it.
 	nextStep = 50 * time.Millisecond
-	// secondLook follows a pass that corrected something, or whose predecessor got no answer: a request may be carried out late, and
-	// another controller may have been at work. It is longer than the PBX is waited for.
+	// secondLook follows a pass that corrected something, or whose predecessor got no answer: a
+	// request may be carried out late, and another controller may have been at work. It is longer
+	// than the PBX is waited for.
 	secondLook = 30 * time.Second
 )
 
@@ -50,7 +54,8 @@ type handler struct {
 
 var _ lifecycle.Handler[*v1alpha1.ExtensionMapping] = (*handler)(nil)
 
-// Suspended leaves the decision to Reconcile: the deletion of the integration removes the registrations of a suspended mapping, too.
+// Suspended leaves the decision to Reconcile: the deletion of the integration removes the
+// registrations of a suspended mapping, too.
 func (h *handler) Suspended(*v1alpha1.ExtensionMapping) bool { return false }
 
 // Reconcile makes the extension carry each of the desired registrations exactly once.
@@ -103,7 +108,8 @@ func (h *handler) Reconcile(ctx context.Context, mapping *v1alpha1.ExtensionMapp
 	return done, err
 }
 
-// mapped is the outcome on a PBX that is told by hand where to send its events: nothing is registered for a mapping.
+// mapped is the outcome on a PBX that is told by hand where to send its events: nothing is
+// registered for a mapping.
 func (h *handler) mapped(ctx context.Context, mapping *v1alpha1.ExtensionMapping) (lifecycle.Done, error) {
 	record(mapping, place{})
 	mapping.Status.RegisteredEvents, mapping.Status.ExtensionEvents = new(int32(0)), nil
@@ -119,8 +125,8 @@ func (h *handler) mapped(ctx context.Context, mapping *v1alpha1.ExtensionMapping
 		mapping.Spec.Extension.Number, whose, mapping.Spec.IntegrationRef.Name)}, nil
 }
 
-// target is the id of the extension that the spec names. Once all is registered the recorded id is good until the PBX disowns it, as
-// an id always means one number.
+// target is the id of the extension that the spec names. Once all is registered the recorded id is
+// good until the PBX disowns it, as an id always means one number.
 func (h *handler) target(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) (string, error) {
 	want := mapping.Spec.Extension
 	switch {
@@ -145,8 +151,9 @@ func (h *handler) target(ctx context.Context, to access, mapping *v1alpha1.Exten
 	return found.ID, nil
 }
 
-// lost is the outcome for a number that the PBX does not know. Registrations that the mapping has on the extension it named before
-// have no business there any more; where that one is gone too, so are they.
+// lost is the outcome for a number that the PBX does not know. Registrations that the mapping has
+// on the extension it named before have no business there any more; where that one is gone too, so
+// are they.
 func (h *handler) lost(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, err error) error {
 	outcome := lifecycle.Terminal{Reason: v1alpha1.ReasonExtensionNotFound, Err: err, After: h.retry(mapping)}
 	if to.pbx.HasExtension(mapping.Status.ExtensionID) {
@@ -156,8 +163,8 @@ func (h *handler) lost(ctx context.Context, to access, mapping *v1alpha1.Extensi
 	return outcome
 }
 
-// agent is the id of the queue agent at the extension; empty where there is none, or none is to be followed. Where the PBX does not tell,
-// it is the one so far: call events must not wait for it.
+// agent is the id of the queue agent at the extension; empty where there is none, or none is to be
+// followed. Where the PBX does not tell, it is the one so far: call events must not wait for it.
 func (h *handler) agent(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, extensionID string) (string, error) {
 	if !followsAgents(to.integration) || mapping.Spec.Extension.Type != v1alpha1.ExtensionPhone {
 		return "", nil
@@ -169,7 +176,8 @@ func (h *handler) agent(ctx context.Context, to access, mapping *v1alpha1.Extens
 	return found.ID, err
 }
 
-// optional adds to an error that concerns queue agents that it does, and to a refusal how to do without them.
+// optional adds to an error that concerns queue agents that it does, and to a refusal how to do
+// without them.
 func optional(err error) error {
 	if errors.Is(err, pbxapi.ErrUnreachable) {
 		return fmt.Errorf("cannot see to queue agents: %w", pbxapi.Trouble(err))
@@ -205,8 +213,8 @@ func nothingRegistered(mapping *v1alpha1.ExtensionMapping, to access) {
 	mapping.Status.KeyGeneration = to.ring.Current().Generation
 }
 
-// move removes the registrations from where the mapping had them so far and shall have none any more. What is new has to be written down
-// before anything is registered there.
+// move removes the registrations from where the mapping had them so far and shall have none any
+// more. What is new has to be written down before anything is registered there.
 func (h *handler) move(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, next place) error {
 	from := recorded(mapping)
 	if err := h.vacate(ctx, to, mapping, from.beyond(next)); err != nil {
@@ -241,7 +249,8 @@ func (h *handler) register(ctx context.Context, to access, mapping *v1alpha1.Ext
 	return p.done(before), nil
 }
 
-// gone is the outcome for an extension that the PBX disowns: deleted, or deleted and made anew under another id.
+// gone is the outcome for an extension that the PBX disowns: deleted, or deleted and made anew
+// under another id.
 func (h *handler) gone(to access, mapping *v1alpha1.ExtensionMapping, err error) error {
 	nothingRegistered(mapping, to)
 	field := ""
@@ -268,7 +277,8 @@ func (h *handler) retry(mapping *v1alpha1.ExtensionMapping) time.Duration {
 	return lifecycle.Jitter(h.options.Retry, mapping.UID)
 }
 
-// admit reserves as many requests as a pass is likely to need: one for each owner when everything is expected to be in place.
+// admit reserves as many requests as a pass is likely to need: one for each owner when everything
+// is expected to be in place.
 func admit(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, owners []owner) (context.Context, error) {
 	wanted := 0
 	for _, o := range owners {
@@ -284,8 +294,9 @@ func admit(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, o
 	}
 }
 
-// confirm makes sure that the mapping still is what the cache says before anything is changed on the PBX: what is created for a
-// mapping that has just been moved or deleted would never be found again. A difference is a conflict, which asks for a new pass.
+// confirm makes sure that the mapping still is what the cache says before anything is changed on
+// the PBX: what is created for a mapping that has just been moved or deleted would never be found
+// again. A difference is a conflict, which asks for a new pass.
 func (h *handler) confirm(ctx context.Context, mapping *v1alpha1.ExtensionMapping) error {
 	fresh := &v1alpha1.ExtensionMapping{}
 	if err := h.live.Get(ctx, client.ObjectKeyFromObject(mapping), fresh); client.IgnoreNotFound(err) != nil {
@@ -300,8 +311,9 @@ func (h *handler) confirm(ctx context.Context, mapping *v1alpha1.ExtensionMappin
 		fmt.Errorf("it has changed meanwhile"))
 }
 
-// removeAll deletes the registrations of a mapping on one owner. One that is gone has none. The mapping is confirmed before the first: another
-// of its name that was made meanwhile has the same event URLs.
+// removeAll deletes the registrations of a mapping on one owner. One that is gone has none. The
+// mapping is confirmed before the first: another of its name that was made meanwhile has the same
+// event URLs.
 func (h *handler) removeAll(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping, ownerID string) error {
 	ctx, err := to.pbx.Admit(ctx, 1+max(len(h.seen.of(mapping.UID)), len(mapping.DesiredEvents())))
 	if err != nil {

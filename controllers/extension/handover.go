@@ -12,8 +12,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// handOver lets a mapping that is being deleted keep its registrations until the one that replaces it has its own, so that no event is
-// lost between the two. What both deliver meanwhile counts once. It returns a Waiting until the registrations may be removed.
+// handOver lets a mapping that is being deleted keep its registrations until the one that replaces
+// it has its own, so that no event is lost between the two. What both deliver meanwhile counts
+// once. It returns a Waiting until the registrations may be removed.
 func (h *handler) handOver(ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration) error {
 	if neverRegistered(mapping) || integration == nil || !integration.DeletionTimestamp.IsZero() ||
 		!pbxapi.HasRegistrations(integration.Spec.PBX) || integration.Spec.DeletionPolicy == v1alpha1.DeletionOrphan {
@@ -31,7 +32,8 @@ func (h *handler) handOver(ctx context.Context, mapping *v1alpha1.ExtensionMappi
 		"ExtensionMapping %s takes over %s: the registrations of this one stay until it is Ready", next[0].Name, extensionName(mapping))
 }
 
-// successors are the mappings that replace one that is being deleted: they claim an extension on which it has registrations.
+// successors are the mappings that replace one that is being deleted: they claim an extension on
+// which it has registrations.
 func (h *handler) successors(
 	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration,
 ) ([]v1alpha1.ExtensionMapping, error) {
@@ -54,9 +56,10 @@ func (h *handler) successors(
 	return found, nil
 }
 
-// patience is for how long to wait for one of the successors, when so much is left until the deadline; not positive when there is no need
-// any more. The time that one waits for its turn does not count, be it at the PBX or to be looked at for the first time: that is sure to come,
-// however many are replaced at once, and however long the operator was away.
+// patience is for how long to wait for one of the successors, when so much is left until the
+// deadline; not positive when there is no need any more. The time that one waits for its turn does
+// not count, be it at the PBX or to be looked at for the first time: that is sure to come, however
+// many are replaced at once, and however long the operator was away.
 func patience(successors []v1alpha1.ExtensionMapping, left time.Duration) time.Duration {
 	for i := range successors {
 		switch {
@@ -69,14 +72,14 @@ func patience(successors []v1alpha1.ExtensionMapping, left time.Duration) time.D
 	return left
 }
 
-// takesOver tells whether the registrations of a predecessor can go: the mapping has its own, or lacks the room for them that those of the
-// predecessor may take.
+// takesOver reports whether the registrations of a predecessor can go: the mapping has its own, or
+// lacks the room for them that those of the predecessor may take.
 func takesOver(obj client.Object) bool {
 	mapping, ok := obj.(*v1alpha1.ExtensionMapping)
 	return ok && (lifecycle.IsReady(mapping) || short(mapping))
 }
 
-// short tells whether an extension has no room for all registrations of a mapping.
+// short reports whether an extension has no room for all registrations of a mapping.
 func short(mapping *v1alpha1.ExtensionMapping) bool {
 	return hasReason(mapping, v1alpha1.ReasonEventLimitReached)
 }

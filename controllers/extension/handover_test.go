@@ -17,8 +17,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 )
 
-// sentry lets one request at a time through to the PBX, and looks after each whether an extension still has a registration of ours for
-// every type of event that it once had one for.
+// sentry lets one request at a time through to the PBX, and looks after each whether an extension
+// still has a registration of ours for every type of event that it once had one for.
 type sentry struct {
 	site *site
 

@@ -59,19 +59,22 @@ func (a access) desired(mapping *v1alpha1.ExtensionMapping, events []pbxapi.Subs
 	return list
 }
 
-// servedByAccount tells whether the registrations on the account bring the events of the mapping: they are those of phones.
+// servedByAccount reports whether the registrations on the account bring the events of the mapping:
+// they are those of phones.
 func (a access) servedByAccount(mapping *v1alpha1.ExtensionMapping) bool {
 	return accountWide(a.integration) && mapping.Spec.Extension.Type == v1alpha1.ExtensionPhone
 }
 
-// accountWide tells whether the registrations on the account are in place. Until then each phone keeps its own, so that no event is lost.
+// accountWide reports whether the registrations on the account are in place. Until then each phone
+// keeps its own, so that no event is lost.
 func accountWide(integration *v1alpha1.PBXIntegration) bool {
 	registered := integration.Status.RegisteredEvents
 	return wantsAccount(integration) && registered != nil && *registered > 0
 }
 
-// accountPending reports whether the registrations on the account may be there in a moment, as after the restore of a backup: a phone that has
-// none of its own so far does not make any meanwhile.
+// accountPending reports whether the registrations on the account may be there in a moment, as
+// after the restore of a backup: a phone that has none of its own so far does not make any
+// meanwhile.
 func accountPending(integration *v1alpha1.PBXIntegration, mapping *v1alpha1.ExtensionMapping) bool {
 	if !wantsAccount(integration) || accountWide(integration) || mapping.Spec.Extension.Type != v1alpha1.ExtensionPhone ||
 		mapping.Status.RegisteredEvents != nil {
@@ -86,7 +89,7 @@ func wantsAccount(integration *v1alpha1.PBXIntegration) bool {
 	return ringMe != nil && ringMe.Registration == v1alpha1.RegistrationAccount
 }
 
-// followsAgents tells whether queue agents are followed.
+// followsAgents reports whether queue agents are followed.
 func followsAgents(integration *v1alpha1.PBXIntegration) bool {
 	ringMe := integration.Spec.PBX.RingMe
 	return ringMe != nil && ringMe.QueueAgents != v1alpha1.QueueAgentsIgnore
@@ -104,7 +107,8 @@ func recorded(mapping *v1alpha1.ExtensionMapping) place {
 	return place{mapping.Status.ExtensionID, mapping.Status.AgentID}
 }
 
-// record writes down a place. What the PBX has said of another agent or phone does not hold for the new one.
+// record writes down a place. What the PBX has said of another agent or phone does not hold for the
+// new one.
 func record(mapping *v1alpha1.ExtensionMapping, at place) {
 	if mapping.Status.AgentID != at.agentID {
 		mapping.Status.AgentID, mapping.Status.Agent = at.agentID, nil
@@ -132,7 +136,8 @@ func (p place) beyond(other place) []string {
 	return slices.DeleteFunc(p.ids(), func(id string) bool { return slices.Contains(kept, id) })
 }
 
-// extensionName names the extension for people. Its id is left out where it is the number (VoipNow) or is not known.
+// extensionName names the extension for people. Its id is left out where it is the number (VoipNow)
+// or is not known.
 func extensionName(mapping *v1alpha1.ExtensionMapping) string {
 	number, id := mapping.Spec.Extension.Number, mapping.Status.ExtensionID
 	if id == "" || id == number {

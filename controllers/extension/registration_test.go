@@ -252,7 +252,8 @@ var _ = Describe("Registration", func() {
 	})
 })
 
-// often makes requests about events fail: the first list, then the first create, a later create, and the first delete.
+// often makes requests about events fail: the first list, then the first create, a later create,
+// and the first delete.
 func often(fault simclient.Fault) []simclient.Fault {
 	var faults []simclient.Fault
 	for _, which := range []struct {
@@ -494,7 +495,8 @@ func (s *site) becomesUnreachable(ctx context.Context) {
 	s.setReachable(ctx, metav1.ConditionFalse, v1alpha1.ReasonCredentialsMissing)
 }
 
-// becomesReachable does what the controller of integrations does when the PBX accepts the credentials.
+// becomesReachable does what the controller of integrations does when the PBX accepts the
+// credentials.
 func (s *site) becomesReachable(ctx context.Context) {
 	GinkgoHelper()
 	s.setReachable(ctx, metav1.ConditionTrue, v1alpha1.ReasonPBXReachable)

@@ -20,8 +20,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// Finalize removes the registrations of a mapping that is being deleted. Where that is impossible, or has failed for as long as
-// Options.DeletionDeadline, it tells in an Event what is left, and lets go.
+// Finalize removes the registrations of a mapping that is being deleted. Where that is impossible,
+// or has failed for as long as Options.DeletionDeadline, it tells in an Event what is left, and
+// lets go.
 func (h *handler) Finalize(ctx context.Context, mapping *v1alpha1.ExtensionMapping) (lifecycle.Done, error) {
 	integration, err := h.integrationOf(ctx, mapping)
 	if err != nil {
@@ -41,8 +42,8 @@ func (h *handler) Finalize(ctx context.Context, mapping *v1alpha1.ExtensionMappi
 	return lifecycle.Done{Notice: notice}, nil
 }
 
-// keepKeys notes on the key ring that registrations are left which only it can recognise, so that it
-// outlives the integration.
+// keepKeys notes on the key ring that registrations are left which only it can recognise, so that
+// it outlives the integration.
 func (h *handler) keepKeys(ctx context.Context, integration *v1alpha1.PBXIntegration, notice lifecycle.Notice) error {
 	if integration == nil || !notice.Warning {
 		return nil
@@ -62,7 +63,8 @@ func (h *handler) keepKeys(ctx context.Context, integration *v1alpha1.PBXIntegra
 	return nil
 }
 
-// release removes the registrations of a mapping whose integration is being deleted. The integration waits for it.
+// release removes the registrations of a mapping whose integration is being deleted. The
+// integration waits for it.
 func (h *handler) release(
 	ctx context.Context, mapping *v1alpha1.ExtensionMapping, integration *v1alpha1.PBXIntegration,
 ) (lifecycle.Done, error) {
@@ -110,7 +112,8 @@ func (h *handler) withdraw(
 	return h.tryToRemove(ctx, to, mapping)
 }
 
-// tryToRemove removes the registrations, or gives up when that has failed for as long as the deadline says.
+// tryToRemove removes the registrations, or gives up when that has failed for as long as the
+// deadline says.
 func (h *handler) tryToRemove(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) (lifecycle.Notice, error) {
 	err := h.removeEverywhere(ctx, to, mapping)
 	_, atPBX := errors.AsType[*pbxapi.Error](err)
@@ -128,7 +131,8 @@ func (h *handler) tryToRemove(ctx context.Context, to access, mapping *v1alpha1.
 	}
 }
 
-// neverRegistered tells that nothing was ever created for the mapping: it has a status, and no extension in it.
+// neverRegistered tells that nothing was ever created for the mapping: it has a status, and no
+// extension in it.
 func neverRegistered(mapping *v1alpha1.ExtensionMapping) bool {
 	return mapping.Status.ExtensionID == "" && lifecycle.Ready(mapping) != nil
 }
@@ -139,7 +143,8 @@ func (h *handler) forget(mapping types.UID) {
 	h.failures.Forget(mapping)
 }
 
-// removeEverywhere removes the registrations from every owner that may have them: the recorded ones and the extension of the spec.
+// removeEverywhere removes the registrations from every owner that may have them: the recorded ones
+// and the extension of the spec.
 func (h *handler) removeEverywhere(ctx context.Context, to access, mapping *v1alpha1.ExtensionMapping) error {
 	owners := recorded(mapping).ids()
 	if len(owners) == 0 {
@@ -207,7 +212,8 @@ func (h *handler) remains(mapping *v1alpha1.ExtensionMapping, why string) lifecy
 	}
 }
 
-// sightings remembers the ids of the registrations of each mapping by owner, to be able to name them when the PBX cannot be asked any more.
+// sightings remembers the ids of the registrations of each mapping by owner, to be able to name
+// them when the PBX cannot be asked any more.
 type sightings struct {
 	mu  sync.Mutex
 	ids map[types.UID]map[string][]string

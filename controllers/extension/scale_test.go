@@ -16,7 +16,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 )
 
-// scale is the number of mappings; PBX_OPERATOR_SCALE=10000 is the size that the operator is made for.
+// scale is the number of mappings; PBX_OPERATOR_SCALE=10000 is the size that the operator is made
+// for.
 func scale() int {
 	if n, err := strconv.Atoi(os.Getenv("PBX_OPERATOR_SCALE")); err == nil && n > 0 {
 		return n

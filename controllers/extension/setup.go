@@ -34,26 +34,32 @@ import (
 type Options struct {
 	// Workers is how many mappings are worked on at once. Default: 32.
 	Workers int
-	// PerIntegration is how many of the workers may be busy with mappings of one integration. Default: 8.
+	// PerIntegration is how many of the workers may be busy with mappings of one integration.
+	// Default: 8.
 	PerIntegration int
-	// Interval at which the registrations of a mapping are compared with the PBX; jittered by 10 %. Default: 10 min.
+	// Interval at which the registrations of a mapping are compared with the PBX; jittered by 10 %.
+	// Default: 10 min.
 	Interval time.Duration
-	// Retry is when to look again at what somebody has to change on the PBX: an event limit, a missing extension; jittered. Default: 2 min.
+	// Retry is when to look again at what somebody has to change on the PBX: an event limit, a
+	// missing extension; jittered. Default: 2 min.
 	Retry time.Duration
-	// DeletionDeadline is for how long the removal of registrations may fail after a deletion. Then the object is let go, and an Event names
-	// what is left. Waiting for a turn at the PBX does not count; see registration.Failures. A mapping that another one takes over from waits
-	// for it first, for as long again at most. Default: 2 min.
+	// DeletionDeadline is for how long the removal of registrations may fail after a deletion. Then
+	// the object is let go, and an Event names what is left. Waiting for a turn at the PBX does not
+	// count; see registration.Failures. A mapping that another one takes over from waits for it
+	// first, for as long again at most. Default: 2 min.
 	DeletionDeadline time.Duration
 	// CleanUpRetry is how often the removal is tried until then. Default: 10 s.
 	CleanUpRetry time.Duration
-	// BackoffBase and BackoffLimit bound the wait after failures: 1 s, doubled up to 5 min by default.
+	// BackoffBase and BackoffLimit bound the wait after failures: 1 s, doubled up to 5 min by
+	// default.
 	BackoffBase, BackoffLimit time.Duration
 	// Metrics and Outcomes may be nil.
 	Metrics  *registration.Metrics
 	Outcomes *lifecycle.Metrics
 	// Clock defaults to the real one.
 	Clock clock.PassiveClock
-	// Client and Reader default to those of the manager: the cached client, and the one that reads from the API server.
+	// Client and Reader default to those of the manager: the cached client, and the one that reads
+	// from the API server.
 	Client client.Client
 	Reader client.Reader
 	// Secrets defaults to a reader by Client and Reader. It may be shared with other controllers.
@@ -81,8 +87,8 @@ func (o Options) withDefaults() Options {
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;update
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// SetupWithManager adds the controller to a manager, on which lifecycle.IndexMappings has been called. The pool is shared with the
-// other controllers.
+// SetupWithManager adds the controller to a manager, on which lifecycle.IndexMappings has been
+// called. The pool is shared with the other controllers.
 func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, options Options) error {
 	options.Client = cmp.Or(options.Client, mgr.GetClient())
 	options.Reader = cmp.Or(options.Reader, mgr.GetAPIReader())
@@ -114,8 +120,9 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, pool *pbxapi.Pool, 
 
 const controllerName = "extensionmapping"
 
-// NewReconciler makes the passes of the controller without a manager. Options.Client and Options.Reader must be given, and the client must
-// know the indexes of IndexClaims and lifecycle.IndexMappings.
+// NewReconciler makes the passes of the controller without a manager. Options.Client and
+// Options.Reader must be given, and the client must know the indexes of IndexClaims and
+// lifecycle.IndexMappings.
 func NewReconciler(pool *pbxapi.Pool, recorder lifecycle.Recorder, options Options) *lifecycle.Reconciler[*v1alpha1.ExtensionMapping] {
 	return newHandler(pool, options.withDefaults()).reconciler(recorder)
 }
@@ -136,7 +143,8 @@ func (h *handler) reconciler(recorder lifecycle.Recorder) *lifecycle.Reconciler[
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
-// whenIntegrationChanges asks for a pass over the mappings of an integration when something changed that matters to them.
+// whenIntegrationChanges asks for a pass over the mappings of an integration when something changed
+// that matters to them.
 func (h *handler) whenIntegrationChanges() watch.EventHandler {
 	return watch.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { h.enqueue(ctx, e.Object, q, everyone) },
@@ -160,8 +168,8 @@ func (h *handler) whenIntegrationChanges() watch.EventHandler {
 	}
 }
 
-// concernsAll tells whether a change of an integration concerns all its mappings: a change of counts, or of how calls are published,
-// must not make them all ask the PBX.
+// concernsAll reports whether a change of an integration concerns all its mappings: a change of
+// counts, or of how calls are published, must not make them all ask the PBX.
 func concernsAll(was, is *v1alpha1.PBXIntegration) bool {
 	return was.UID != is.UID ||
 		was.DeletionTimestamp.IsZero() != is.DeletionTimestamp.IsZero() ||
@@ -235,9 +243,9 @@ func (h *handler) mappingsOfKeys(ctx context.Context, secret client.Object) []re
 	return h.mappingsOf(ctx, secret.GetNamespace(), strings.TrimSuffix(secret.GetName(), keyRingSuffix), everyone)
 }
 
-// whenClaimsChange asks for a pass over those that a change of another mapping's claims concerns: rivals for an extension that it now
-// wants; when it gave one up, those that were refused; those being deleted that it takes over from; and, when it is gone, those that it
-// has left room for.
+// whenClaimsChange asks for a pass over those that a change of another mapping's claims concerns:
+// rivals for an extension that it now wants; when it gave one up, those that were refused; those
+// being deleted that it takes over from; and, when it is gone, those that it has left room for.
 func (h *handler) whenClaimsChange() watch.EventHandler {
 	return watch.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {

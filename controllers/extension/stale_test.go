@@ -13,7 +13,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// frozen serves one mapping as it once was, as a cache does that lags behind or was filled by an outdated API server.
+// frozen serves one mapping as it once was, as a cache does that lags behind or was filled by an
+// outdated API server.
 func frozen(snapshot *v1alpha1.ExtensionMapping) client.NewClientFunc {
 	return func(config *rest.Config, options client.Options) (client.Client, error) {
 		current, err := client.NewWithWatch(config, options)

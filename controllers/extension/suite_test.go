@@ -163,8 +163,8 @@ func newSite(ctx context.Context, change ...func(*v1alpha1.PBXIntegration)) *sit
 	return newSiteOf(ctx, ringMe, change...)
 }
 
-// newSiteOf sets up the PBX, the integration "head-office", its credentials and its key ring. At the end of the test everything is
-// checked that holds for every test.
+// newSiteOf sets up the PBX, the integration "head-office", its credentials and its key ring. At
+// the end of the test everything is checked that holds for every test.
 func newSiteOf(ctx context.Context, of system, change ...func(*v1alpha1.PBXIntegration)) *site {
 	GinkgoHelper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "site-"}}
@@ -310,7 +310,8 @@ func (s *site) disappears(ctx context.Context, obj client.Object) {
 	}).Should(Succeed())
 }
 
-// held is what one extension carries: ours by mapping UID and event, and those of others as they are.
+// held is what one extension carries: ours by mapping UID and event, and those of others as they
+// are.
 func (s *site) held(ctx context.Context, g Gomega, extensionID int) (ours, foreign []string) {
 	return s.heldBy(ctx, g, exchange.Owner{Scope: exchange.OnExtension, ID: extensionID})
 }
@@ -467,7 +468,8 @@ func throughClient(newClient client.NewClientFunc) setting {
 	return func(s *settings) { s.newClient = newClient }
 }
 
-// start runs an operator on the site's namespace until the end of the test. Unless told otherwise it acts on changes only.
+// start runs an operator on the site's namespace until the end of the test. Unless told otherwise
+// it acts on changes only.
 func (s *site) start(ctx context.Context, with ...setting) *operator {
 	GinkgoHelper()
 	how := settings{

@@ -17,8 +17,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 )
 
-// tamper changes our registrations on extension 101 as an administrator may: one is deleted, others get another method or are, where the
-// PBX knows that (VoipNow), disabled.
+// tamper changes our registrations on extension 101 as an administrator may: one is deleted, others
+// get another method or are, where the PBX knows that (VoipNow), disabled.
 func (s *site) tamper(ctx context.Context) {
 	GinkgoHelper()
 	extension := s.number("101")

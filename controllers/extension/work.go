@@ -45,7 +45,8 @@ func (p *pass) settle(ctx context.Context, owners []owner) error {
 	return outcomeOf(p.mapping, err)
 }
 
-// agentGone is when to look again at an agent that the PBX disowns: deleted, or deleted and made anew under another id.
+// agentGone is when to look again at an agent that the PBX disowns: deleted, or deleted and made
+// anew under another id.
 func (h *handler) agentGone(to access, mapping *v1alpha1.ExtensionMapping) time.Duration {
 	if to.pbx.ForgetAgents() {
 		return nextStep
@@ -53,7 +54,8 @@ func (h *handler) agentGone(to access, mapping *v1alpha1.ExtensionMapping) time.
 	return h.retry(mapping)
 }
 
-// report writes down how many registrations the mapping has. After an error some may not have been counted.
+// report writes down how many registrations the mapping has. After an error some may not have been
+// counted.
 func (p *pass) report(err error) {
 	if before := p.mapping.Status.RegisteredEvents; err != nil && before != nil {
 		p.registered = max(p.registered, int(*before))

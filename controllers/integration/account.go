@@ -18,15 +18,17 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// Account-wide registrations stand for those of all phones (RingMe: Global events of all telephone terminals in PBX). That there may be any
-// is written to status.registeredEvents before the first one is made, so that a crash at any moment leaves nothing behind that nobody looks
-// for; an integration without that number never asks.
+// Account-wide registrations stand for those of all phones (RingMe: Global events of all telephone
+// terminals in PBX). That there may be any is written to status.registeredEvents before the first
+// one is made, so that a crash at any moment leaves nothing behind that nobody looks for; an
+// integration without that number never asks.
 
 const (
-	// nextStep is when to go on after a step that had to be written down first: as soon as the cache has it.
+	// nextStep is when to go on after a step that had to be written down first: as soon as the
+	// cache has it.
 	nextStep = 50 * time.Millisecond
-	// secondLook follows a pass that corrected something, or whose predecessor got no answer: a request may be carried out late. It is
-	// longer than the PBX is waited for.
+	// secondLook follows a pass that corrected something, or whose predecessor got no answer: a
+	// request may be carried out late. It is longer than the PBX is waited for.
 	secondLook = 30 * time.Second
 )
 
@@ -40,7 +42,8 @@ type accountState struct {
 	// basis is what was wanted, question all that the answer may depend on.
 	basis, question string
 	at              time.Time
-	// changed is when something was last put right, or may have been put right by a request that got no answer.
+	// changed is when something was last put right, or may have been put right by a request that
+	// got no answer.
 	changed time.Time
 	// generation of the key that all registrations carry.
 	generation int64
@@ -66,13 +69,14 @@ func (s accountState) recheckAt() time.Time {
 	return s.changed.Add(secondLook)
 }
 
-// accountScope tells whether the spec asks for account-wide registrations.
+// accountScope reports whether the spec asks for account-wide registrations.
 func accountScope(p *v1alpha1.PBXIntegration) bool {
 	ringMe := p.Spec.PBX.RingMe
 	return ringMe != nil && ringMe.Registration == v1alpha1.RegistrationAccount
 }
 
-// accountNeeded tells whether there are to be account-wide registrations: as the spec says, and as long as a phone still depends on them.
+// accountNeeded reports whether there are to be account-wide registrations: as the spec says, and
+// as long as a phone still depends on them.
 func accountNeeded(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) bool {
 	if accountScope(p) {
 		return true
@@ -90,10 +94,11 @@ func accountNeeded(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapp
 	return false
 }
 
-// agentEvents is how many registrations there are on the queue agent of a phone, beside those on the phone itself.
+// agentEvents is how many registrations there are on the queue agent of a phone, beside those on
+// the phone itself.
 const agentEvents = 2
 
-// registered tells whether a mapping has all the registrations of its own that it asks for.
+// registered reports whether a mapping has all the registrations of its own that it asks for.
 func registered(mapping *v1alpha1.ExtensionMapping) bool {
 	wanted := len(mapping.DesiredEvents())
 	if mapping.Status.AgentID != "" {
@@ -102,8 +107,9 @@ func registered(mapping *v1alpha1.ExtensionMapping) bool {
 	return lifecycle.IsReady(mapping) && mapping.Status.RegisteredEvents != nil && int(*mapping.Status.RegisteredEvents) >= wanted
 }
 
-// accountSettled tells whether nothing may be registered on the account under an older key than the given one. What was found out before
-// the manager started is not known any more: then an old key stays until the PBX was looked at.
+// accountSettled reports whether nothing may be registered on the account under an older key than
+// the given one. What was found out before the manager started is not known any more: then an old
+// key stays until the PBX was looked at.
 func (c *Controller) accountSettled(p *v1alpha1.PBXIntegration, newest int64) bool {
 	if p.Status.RegisteredEvents == nil && !accountScope(p) {
 		return true
@@ -160,7 +166,8 @@ func accountRegistrations(p *v1alpha1.PBXIntegration, ring eventurl.Ring) []pbxa
 	return list
 }
 
-// accountWork is a pass over the account-wide registrations. Of their limit the documents say nothing.
+// accountWork is a pass over the account-wide registrations. Of their limit the documents say
+// nothing.
 func (c *Controller) accountWork(own registration.Tokens, confirm func(context.Context) error) registration.Work {
 	return registration.Work{
 		Owner: pbxapi.AccountOwner, Own: own, Limit: registration.NoLimit, Confirm: confirm, Metrics: c.Registrations,
@@ -187,7 +194,8 @@ func (c *Controller) converge(
 	return work.Apply(ctx)
 }
 
-// idsAfter are the ids of the registrations that are ours, or those known before where nothing new came out.
+// idsAfter are the ids of the registrations that are ours, or those known before where nothing new
+// came out.
 func idsAfter(result registration.Result, own registration.Tokens, before []string) []string {
 	if !result.Listed {
 		return before
@@ -195,7 +203,8 @@ func idsAfter(result registration.Result, own registration.Tokens, before []stri
 	return registration.IDs(result.Ours(own))
 }
 
-// remember notes what a look at the account has shown. Drift, which is a change that nothing here asked for, it tells.
+// remember notes what a look at the account has shown. Drift, which is a change that nothing here
+// asked for, it tells.
 func (c *Controller) remember(
 	ctx context.Context, p *v1alpha1.PBXIntegration, result registration.Result, ids []string, made accountState, done *lifecycle.Done,
 ) accountState {
@@ -218,7 +227,8 @@ func (c *Controller) remember(
 	return made
 }
 
-// reportAccount writes down what the account carries. The number grows only when all registrations exist.
+// reportAccount writes down what the account carries. The number grows only when all registrations
+// exist.
 func (c *Controller) reportAccount(p *v1alpha1.PBXIntegration, found accountState, needed bool, done *lifecycle.Done) error {
 	count := int32(len(found.ids))
 	switch {
@@ -261,8 +271,8 @@ func accountOutcome(err error) error {
 	}
 }
 
-// confirm makes sure that the integration still is what the cache says before anything is changed on the PBX. A difference is a conflict,
-// which asks for a new pass.
+// confirm makes sure that the integration still is what the cache says before anything is changed
+// on the PBX. A difference is a conflict, which asks for a new pass.
 func (c *Controller) confirm(ctx context.Context, p *v1alpha1.PBXIntegration) error {
 	fresh := &v1alpha1.PBXIntegration{}
 	if err := c.Live.Get(ctx, client.ObjectKeyFromObject(p), fresh); client.IgnoreNotFound(err) != nil {
@@ -281,8 +291,8 @@ func changedMeanwhile(p *v1alpha1.PBXIntegration) error {
 		errors.New("it has changed meanwhile"))
 }
 
-// releaseAccount removes the account-wide registrations of an integration that is being deleted. It returns what there is to say of those
-// that stay for good.
+// releaseAccount removes the account-wide registrations of an integration that is being deleted. It
+// returns what there is to say of those that stay for good.
 func (c *Controller) releaseAccount(ctx context.Context, p *v1alpha1.PBXIntegration) (left string, err error) {
 	if p.Status.RegisteredEvents == nil {
 		return "", nil
@@ -322,8 +332,8 @@ func (c *Controller) releaseAccount(ctx context.Context, p *v1alpha1.PBXIntegrat
 	return "", lifecycle.Waiting{Reason: v1alpha1.ReasonDeleting, After: min(remaining, deletionRetry), Err: pbxapi.Trouble(err)}
 }
 
-// confirmDeletion makes sure that the integration which is being deleted is still there: one of its name that was made meanwhile has the same
-// event URLs.
+// confirmDeletion makes sure that the integration which is being deleted is still there: one of its
+// name that was made meanwhile has the same event URLs.
 func (c *Controller) confirmDeletion(ctx context.Context, p *v1alpha1.PBXIntegration) error {
 	fresh := &v1alpha1.PBXIntegration{}
 	if err := c.Live.Get(ctx, client.ObjectKeyFromObject(p), fresh); client.IgnoreNotFound(err) != nil {

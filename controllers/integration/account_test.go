@@ -124,7 +124,8 @@ func (a account) fault(ctx context.Context, faults ...simclient.Fault) {
 	Expect(err).NotTo(HaveOccurred())
 }
 
-// looks is how often the account was asked what it carries, and changes how often it was asked to carry something else.
+// looks is how often the account was asked what it carries, and changes how often it was asked to
+// carry something else.
 func (a account) looks(ctx context.Context) (looks, changes int) {
 	GinkgoHelper()
 	requests, err := a.Sim.Requests(ctx)

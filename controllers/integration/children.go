@@ -42,8 +42,8 @@ func newMetadata(kind string) *metav1.PartialObjectMetadata {
 	return &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: groupVersions[kind], Kind: kind}}
 }
 
-// children applies and deletes the objects of receivers. It remembers what it applied and what came of it, so that an object that nobody
-// has touched costs no request.
+// children applies and deletes the objects of receivers. It remembers what it applied and what came
+// of it, so that an object that nobody has touched costs no request.
 type children struct {
 	client client.Client
 	live   client.Reader
@@ -62,7 +62,7 @@ func newChildren(cached client.Client, live client.Reader) *children {
 	return &children{client: cached, live: live, applied: map[childKey]string{}}
 }
 
-// discoverRoutes tells whether the cluster has the Gateway API.
+// discoverRoutes reports whether the cluster has the Gateway API.
 func (c *children) discoverRoutes(mapper meta.RESTMapper) bool {
 	kind := schema.FromAPIVersionAndKind(workload.HTTPRouteVersion, "HTTPRoute")
 	_, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
@@ -100,7 +100,8 @@ func (c *children) apply(ctx context.Context, p *v1alpha1.PBXIntegration, child 
 	return nil
 }
 
-// current is the object as it is, or nil. An object that belongs to somebody else is an error: applying would take it over.
+// current is the object as it is, or nil. An object that belongs to somebody else is an error:
+// applying would take it over.
 func (c *children) current(ctx context.Context, p *v1alpha1.PBXIntegration, child workload.Child) (client.Object, error) {
 	obj, err := c.read(ctx, c.client, p.Namespace, child)
 	if obj == nil && err == nil {
@@ -128,8 +129,8 @@ func (c *children) read(ctx context.Context, from client.Reader, namespace strin
 	return obj, nil
 }
 
-// notOurs tells what to do about an object that has the name of one of ours. What an integration of the same name left behind is on its
-// way out.
+// notOurs tells what to do about an object that has the name of one of ours. What an integration of
+// the same name left behind is on its way out.
 func notOurs(p *v1alpha1.PBXIntegration, kind string, obj client.Object) error {
 	if owner := metav1.GetControllerOf(obj); owner != nil && namesIntegration(*owner, p) {
 		return lifecycle.Waitingf(v1alpha1.ReasonProgressing, time.Second,

@@ -18,8 +18,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// KeyEventURL is the key of the event URL in the Secret that status.eventURLSecretRef names. Where a PBX calls one URL for each event, the
-// others have the name of the event as their key.
+// KeyEventURL is the key of the event URL in the Secret that status.eventURLSecretRef names. Where
+// a PBX calls one URL for each event, the others have the name of the event as their key.
 const KeyEventURL = "url"
 
 // pathEvents are the events of LinuxBox that are told apart by the path (LinuxBox: PBX Notifikace).
@@ -28,17 +28,18 @@ var pathEvents = []string{
 	"answered_internal", "answered_external", "hangup_internal", "call_end",
 }
 
-// EventURLSecretName is the name of the Secret with the event URL of a PBX that is configured by hand.
+// EventURLSecretName is the name of the Secret with the event URL of a PBX that is configured by
+// hand.
 func EventURLSecretName(integration string) string { return integration + "-event-url" }
 
 func eventURLSecretKey(p *v1alpha1.PBXIntegration) types.NamespacedName {
 	return types.NamespacedName{Namespace: p.Namespace, Name: EventURLSecretName(p.Name)}
 }
 
-// byHand tells whether an administrator has to enter the event URL on the PBX.
+// byHand reports whether an administrator has to enter the event URL on the PBX.
 func byHand(p *v1alpha1.PBXIntegration) bool { return !pbxapi.HasRegistrations(p.Spec.PBX) }
 
-// perPath tells whether the PBX is given one URL for each event.
+// perPath reports whether the PBX is given one URL for each event.
 func perPath(p *v1alpha1.PBXIntegration) bool {
 	box := p.Spec.PBX.LinuxBox
 	return box != nil && box.Dialect == v1alpha1.LinuxBoxPath
@@ -56,7 +57,8 @@ func eventURLs(p *v1alpha1.PBXIntegration, ring eventurl.Ring) map[string][]byte
 	return data
 }
 
-// reconcileEventURL keeps the Secret with the event URL of a PBX that is configured by hand, and undoes what others do to it.
+// reconcileEventURL keeps the Secret with the event URL of a PBX that is configured by hand, and
+// undoes what others do to it.
 func (c *Controller) reconcileEventURL(ctx context.Context, p *v1alpha1.PBXIntegration, ring eventurl.Ring) error {
 	if !byHand(p) || len(ring) == 0 {
 		return nil
@@ -94,7 +96,8 @@ func toEnter(p *v1alpha1.PBXIntegration) string {
 	return fmt.Sprintf("enter the URL from Secret %s (key %s) on the PBX", EventURLSecretName(p.Name), KeyEventURL)
 }
 
-// replaced tells that the event URL has been another one since the last rotation; empty where it has not.
+// replaced tells that the event URL has been another one since the last rotation; empty where it
+// has not.
 func replaced(p *v1alpha1.PBXIntegration, ring eventurl.Ring) string {
 	if len(ring) < 2 || ring[0].Generation < ring[1].Generation {
 		return "" // the newest key is not in force yet
@@ -102,8 +105,9 @@ func replaced(p *v1alpha1.PBXIntegration, ring eventurl.Ring) string {
 	return fmt.Sprintf("; since the key was rotated there is a new event URL: %s; until the next rotation the old one works, too", toEnter(p))
 }
 
-// reportEvents tells whether events have come from a PBX that is configured by hand, and what there is to do if not. It returns the message
-// of Ready, which does not depend on it: a pipeline that waits for Ready cannot go to the PBX.
+// reportEvents reports whether events have come from a PBX that is configured by hand, and what
+// there is to do if not. It returns the message of Ready, which does not depend on it: a pipeline
+// that waits for Ready cannot go to the PBX.
 func (c *Controller) reportEvents(p *v1alpha1.PBXIntegration, ring eventurl.Ring, done *lifecycle.Done) string {
 	message := "the receiver takes events"
 	if answers(p.Spec.PBX) {
@@ -126,7 +130,7 @@ func (c *Controller) reportEvents(p *v1alpha1.PBXIntegration, ring eventurl.Ring
 	return message + replaced(p, ring)
 }
 
-// awaited tells whether the last pass was still waiting for the first event.
+// awaited reports whether the last pass was still waiting for the first event.
 func awaited(p *v1alpha1.PBXIntegration) bool {
 	for _, condition := range p.Status.Conditions {
 		if condition.Type == v1alpha1.ConditionEventsReceived {

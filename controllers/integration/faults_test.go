@@ -36,7 +36,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// byHand labels integrations that the manager of the suite leaves alone, so that a test can make every pass itself.
+// byHand labels integrations that the manager of the suite leaves alone, so that a test can make
+// every pass itself.
 const byHand = "by-hand"
 
 // controllerOn is a controller as after a start: without any memory, on the given client.
@@ -58,7 +59,8 @@ func pass(ctx context.Context, r *lifecycle.Reconciler[*v1alpha1.PBXIntegration]
 	return err
 }
 
-// converge makes passes, and plays the controllers that envtest has not, until the integration is Ready.
+// converge makes passes, and plays the controllers that envtest has not, until the integration is
+// Ready.
 func converge(ctx context.Context, r *lifecycle.Reconciler[*v1alpha1.PBXIntegration], p *v1alpha1.PBXIntegration) {
 	GinkgoHelper()
 	for range 10 {
@@ -100,10 +102,12 @@ func started(ctx context.Context, change ...func(*v1alpha1.PBXIntegration)) *v1a
 
 var errKilled = errors.New("the manager was killed")
 
-// firstPass is how many writes the first pass over a new integration makes: finalizer, key ring, seven objects, status.
+// firstPass is how many writes the first pass over a new integration makes: finalizer, key ring,
+// seven objects, status.
 const firstPass = 10
 
-// process is a client that makes so many writes. With the next one it dies: either before or after the API server has done it.
+// process is a client that makes so many writes. With the next one it dies: either before or after
+// the API server has done it.
 type process struct {
 	client.Client
 	writes      int
@@ -154,7 +158,8 @@ func mortal(writes int, after bool) *process {
 	return p
 }
 
-// portrait is everything that an integration consists of, without what differs from one object to the next.
+// portrait is everything that an integration consists of, without what differs from one object to
+// the next.
 func portrait(ctx context.Context, p *v1alpha1.PBXIntegration) map[string]any {
 	GinkgoHelper()
 	picture := map[string]any{"status": conditionsOf(p), "keys": p.Status.KeyGeneration}
@@ -327,7 +332,8 @@ func quantity(text string) *resource.Quantity {
 	return &parsed
 }
 
-// dead is a way to a PBX on which every connection breaks, each time with another port of ours, at another time, and in another manner.
+// dead is a way to a PBX on which every connection breaks, each time with another port of ours, at
+// another time, and in another manner.
 type dead struct{ attempts atomic.Int64 }
 
 func (d *dead) RoundTrip(*http.Request) (*http.Response, error) {

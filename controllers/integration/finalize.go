@@ -15,8 +15,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// DeletionDeadline is for how long the removal of the account-wide registrations of a deleted integration may fail. Waiting for a turn at the
-// PBX does not count; see registration.Failures. Mappings have a deadline of their own.
+// DeletionDeadline is for how long the removal of the account-wide registrations of a deleted
+// integration may fail. Waiting for a turn at the PBX does not count; see registration.Failures.
+// Mappings have a deadline of their own.
 const DeletionDeadline = 5 * time.Minute
 
 // deletionRetry is how often to try, or to look, meanwhile.
@@ -25,9 +26,10 @@ const deletionRetry = 10 * time.Second
 // named is how many mappings the Event about what is left names.
 const named = 10
 
-// Finalize keeps a deleted integration, and with it its keys and its receiver, until its own registrations and those of its mappings,
-// which are the work of their own controller, are gone from the PBX, or given up. It lets go at once when they are to stay. As long as any
-// stay the key ring does, too: an integration of the same name recognises them by it.
+// Finalize keeps a deleted integration, and with it its keys and its receiver, until its own
+// registrations and those of its mappings, which are the work of their own controller, are gone
+// from the PBX, or given up. It lets go at once when they are to stay. As long as any stay the key
+// ring does, too: an integration of the same name recognises them by it.
 func (c *Controller) Finalize(ctx context.Context, p *v1alpha1.PBXIntegration) (lifecycle.Done, error) {
 	if p.Spec.DeletionPolicy == v1alpha1.DeletionOrphan {
 		notice := remains(p, c.orphaned(p))
@@ -61,8 +63,8 @@ func (c *Controller) orphaned(p *v1alpha1.PBXIntegration) string {
 	return leftOnAccount(c.accounts.get(p.UID).ids, errors.New("deletionPolicy is Orphan"))
 }
 
-// awaitMappings waits until the mappings of a deleted integration have let go, each at its own deadline at the latest. It returns what there
-// is to say of registrations that are left.
+// awaitMappings waits until the mappings of a deleted integration have let go, each at its own
+// deadline at the latest. It returns what there is to say of registrations that are left.
 func (c *Controller) awaitMappings(ctx context.Context, p *v1alpha1.PBXIntegration) (left string, err error) {
 	mappings, err := c.mappings(ctx, p)
 	if err != nil {
@@ -105,7 +107,8 @@ func (c *Controller) forget(p *v1alpha1.PBXIntegration) {
 	c.Secrets.Forget(keySecretKey(p), eventURLSecretKey(p))
 }
 
-// released tells whether the controller of a mapping has done what it can about the registrations of a deleted integration.
+// released reports whether the controller of a mapping has done what it can about the registrations
+// of a deleted integration.
 func released(mapping *v1alpha1.ExtensionMapping) bool {
 	ready := lifecycle.Ready(mapping)
 	if ready == nil || ready.Status != metav1.ConditionFalse || ready.ObservedGeneration != mapping.Generation {

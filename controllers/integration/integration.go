@@ -1,5 +1,5 @@
-// Package integration reconciles PBXIntegrations: it checks the credentials and the PBX, keeps the keys of the event URLs, runs the
-// receiver, and sums up what there is to say about all of it.
+// Package integration reconciles PBXIntegrations: it checks the credentials and the PBX, keeps the
+// keys of the event URLs, runs the receiver, and sums up what there is to say about all of it.
 package integration
 
 import (
@@ -28,7 +28,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
 
-// The manager holds whatever it grants to receivers: nobody can give permissions that they do not have.
+// The manager holds whatever it grants to receivers: nobody can give permissions that they do not
+// have.
 //
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=pbxintegrations,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=pbx-operator.io,resources=pbxintegrations/status,verbs=get;patch
@@ -122,7 +123,8 @@ func New(config Config) *Controller {
 	}
 }
 
-// SetupWithManager registers the controller, its index and its watches. lifecycle.IndexMappings must have been called.
+// SetupWithManager registers the controller, its index and its watches. lifecycle.IndexMappings
+// must have been called.
 func (c *Controller) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
 	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.PBXIntegration{}, indexSecrets, referredSecrets)
 	if err != nil {
@@ -161,7 +163,7 @@ func (c *Controller) Reconciler() *lifecycle.Reconciler[*v1alpha1.PBXIntegration
 	}
 }
 
-// Suspended tells whether the integration is to be left alone.
+// Suspended reports whether the integration is to be left alone.
 func (c *Controller) Suspended(p *v1alpha1.PBXIntegration) bool { return p.Spec.Suspend }
 
 func (c *Controller) coalesce() time.Duration {

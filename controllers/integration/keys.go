@@ -26,8 +26,8 @@ const kindIntegration = "PBXIntegration"
 // annotationKeyMade on a key ring Secret is when its newest key was made (RFC 3339).
 const annotationKeyMade = "pbx-operator.io/key-made"
 
-// reconcileKeys keeps the key ring: makes it, rotates it when asked to, drops older keys once no registration needs them. It returns the
-// ring with the key in force first.
+// reconcileKeys keeps the key ring: makes it, rotates it when asked to, drops older keys once no
+// registration needs them. It returns the ring with the key in force first.
 func (c *Controller) reconcileKeys(
 	ctx context.Context, p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping, done *lifecycle.Done,
 ) (eventurl.Ring, error) {
@@ -64,7 +64,8 @@ func (c *Controller) reconcileKeys(
 	return c.reportKeys(p, plan, done), nil
 }
 
-// reportKeys writes down which key is in force, and tells of a change. It returns the ring with that key first.
+// reportKeys writes down which key is in force, and tells of a change. It returns the ring with
+// that key first.
 func (c *Controller) reportKeys(p *v1alpha1.PBXIntegration, plan keyring.Plan, done *lifecycle.Done) eventurl.Ring {
 	before := p.Status.KeyGeneration
 	inForce, again := plan.InForce(before, c.Clock.Now())
@@ -82,8 +83,8 @@ func (c *Controller) reportKeys(p *v1alpha1.PBXIntegration, plan keyring.Plan, d
 	return plan.Ring.InForce(inForce)
 }
 
-// namesKnown reports whether all receivers know tokens that are made from names: they run the image that came with this manager. What an
-// image knows that somebody has pinned, nobody here can tell.
+// namesKnown reports whether all receivers know tokens that are made from names: they run the image
+// that came with this manager. What an image knows that somebody has pinned, nobody here can tell.
 func (c *Controller) namesKnown(ctx context.Context, p *v1alpha1.PBXIntegration) (bool, error) {
 	if p.Spec.Receiver.Image != "" {
 		return false, nil
@@ -107,7 +108,8 @@ func loss(p *v1alpha1.PBXIntegration) string {
 		"spec.receiver.publicURL and that no mapping has made since, or restore the Secret from a backup"
 }
 
-// settled tells whether nothing may be registered under an older key than the newest one any more.
+// settled reports whether nothing may be registered under an older key than the newest one any
+// more.
 func (c *Controller) settled(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping, newest int64) bool {
 	return keyring.Settled(mappings, newest) && c.accountSettled(p, newest)
 }
@@ -144,9 +146,10 @@ func (c *Controller) ownSecret(ctx context.Context, p *v1alpha1.PBXIntegration, 
 	return secret, nil
 }
 
-// keySecret is the Secret with the key ring, or nil. It has no owner, so that it outlives the integration where registrations stay on the
-// PBX, and is not collected as garbage when a backup is restored in which its owner has another UID. Whoever finds it under the name goes on
-// with it, unless it belongs to something else.
+// keySecret is the Secret with the key ring, or nil. It has no owner, so that it outlives the
+// integration where registrations stay on the PBX, and is not collected as garbage when a backup is
+// restored in which its owner has another UID. Whoever finds it under the name goes on with it,
+// unless it belongs to something else.
 func (c *Controller) keySecret(ctx context.Context, p *v1alpha1.PBXIntegration) (*corev1.Secret, error) {
 	secret, err := c.secret(ctx, keySecretKey(p))
 	if err != nil || secret == nil {
@@ -194,9 +197,10 @@ func (c *Controller) lastRing(ctx context.Context, p *v1alpha1.PBXIntegration) (
 	return ring, nil
 }
 
-// ringState reads the Secret. One that was deleted is restored from memory, because the registrations on the PBX can only be recognised
-// by their key; where memory has none, there is nothing to restore. One that cannot be read is left as it is: it may be all that is left of
-// the keys.
+// ringState reads the Secret. One that was deleted is restored from memory, because the
+// registrations on the PBX can only be recognised by their key; where memory has none, there is
+// nothing to restore. One that cannot be read is left as it is: it may be all that is left of the
+// keys.
 func (c *Controller) ringState(p *v1alpha1.PBXIntegration, secret *corev1.Secret) (keyring.State, error) {
 	if secret == nil {
 		secret = c.Secrets.Last(keySecretKey(p))
@@ -224,8 +228,8 @@ func keptAs(secret *corev1.Secret, p *v1alpha1.PBXIntegration) bool {
 	})
 }
 
-// writeKeys creates or updates the Secret. An update fails with a conflict when the Secret has changed meanwhile. What others have put into
-// it stays.
+// writeKeys creates or updates the Secret. An update fails with a conflict when the Secret has
+// changed meanwhile. What others have put into it stays.
 func (c *Controller) writeKeys(ctx context.Context, p *v1alpha1.PBXIntegration, secret *corev1.Secret, state keyring.State) error {
 	wanted := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: eventurl.SecretName(p.Name)}}
 	if secret != nil {
@@ -239,8 +243,9 @@ func (c *Controller) writeKeys(ctx context.Context, p *v1alpha1.PBXIntegration, 
 	return c.writeSecret(ctx, wanted, "the key ring")
 }
 
-// releaseKeys hands the key ring of an integration that is being deleted, and has left nothing on the PBX, to the garbage collector. It
-// returns what there is to say of registrations that mappings have left which are gone themselves: then the key ring stays.
+// releaseKeys hands the key ring of an integration that is being deleted, and has left nothing on
+// the PBX, to the garbage collector. It returns what there is to say of registrations that mappings
+// have left which are gone themselves: then the key ring stays.
 func (c *Controller) releaseKeys(ctx context.Context, p *v1alpha1.PBXIntegration) (left string, err error) {
 	secret, err := c.keySecret(ctx, p)
 	switch {
@@ -282,8 +287,8 @@ func labelled(obj metav1.Object, p *v1alpha1.PBXIntegration) bool {
 	return true
 }
 
-// belongs reports whether an object is the integration's: controlled by it or, as after the restore of a backup, by nobody, and with its
-// labels.
+// belongs reports whether an object is the integration's: controlled by it or, as after the restore
+// of a backup, by nobody, and with its labels.
 func belongs(p *v1alpha1.PBXIntegration, obj metav1.Object) bool {
 	if owner := metav1.GetControllerOf(obj); owner != nil {
 		return owner.UID == p.UID

@@ -136,7 +136,8 @@ var _ = Describe("The Secret of the key ring", func() {
 	)
 })
 
-// restore copies what belongs to an integration into another namespace, as a backup does: without owners and without status.
+// restore copies what belongs to an integration into another namespace, as a backup does: without
+// owners and without status.
 func restore(ctx context.Context, p *v1alpha1.PBXIntegration, children bool) *v1alpha1.PBXIntegration {
 	GinkgoHelper()
 	namespace := newNamespace(ctx)

@@ -6,7 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// memory keeps what the PBX of each integration said last, so that passes for other reasons cost the PBX nothing.
+// memory keeps what the PBX of each integration said last, so that passes for other reasons cost
+// the PBX nothing.
 type memory[T any] struct {
 	mu   sync.Mutex
 	last map[types.UID]T

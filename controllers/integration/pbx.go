@@ -24,7 +24,8 @@ type check struct {
 	err      error
 }
 
-// answers tells whether the PBX has anything that could be asked: a management API, commands, or a database.
+// answers reports whether the PBX has anything that could be asked: a management API, commands, or
+// a database.
 func answers(pbx v1alpha1.PBX) bool {
 	box := pbx.LinuxBox
 	return pbxapi.HasRegistrations(pbx) || box != nil && (box.URL != "" || box.Database != nil)
@@ -72,7 +73,8 @@ func (c *Controller) ask(ctx context.Context, p *v1alpha1.PBXIntegration, questi
 	return err
 }
 
-// freshness of a good answer is a bit less than the shortest interval between two passes that nobody asked for.
+// freshness of a good answer is a bit less than the shortest interval between two passes that
+// nobody asked for.
 func (c *Controller) freshness(err error) time.Duration {
 	if err == nil {
 		return c.Interval * 8 / 10

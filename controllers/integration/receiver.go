@@ -21,7 +21,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// reconcileWorkload brings the objects of the receiver to what the spec asks for. One that cannot be applied does not hold up the others.
+// reconcileWorkload brings the objects of the receiver to what the spec asks for. One that cannot
+// be applied does not hold up the others.
 func (c *Controller) reconcileWorkload(ctx context.Context, p *v1alpha1.PBXIntegration) error {
 	size, sizeErr := c.volumeSize(ctx, p)
 	wanted, err := workload.Children(p, c.Workload, size)
@@ -44,7 +45,8 @@ func (c *Controller) reconcileWorkload(ctx context.Context, p *v1alpha1.PBXInteg
 	return worst(errs...)
 }
 
-// takeTurn returns an error where the receiver has to wait before it may restart; see workload.Rollouts.
+// takeTurn returns an error where the receiver has to wait before it may restart; see
+// workload.Rollouts.
 func (c *Controller) takeTurn(ctx context.Context, p *v1alpha1.PBXIntegration, child workload.Child) error {
 	set, ok := child.Apply.(*appsac.StatefulSetApplyConfiguration)
 	if !ok || c.Rollouts == nil {
@@ -63,9 +65,10 @@ func (c *Controller) takeTurn(ctx context.Context, p *v1alpha1.PBXIntegration, c
 	return nil
 }
 
-// volumeSize is the size that the volumes can have. The claim templates of a StatefulSet cannot be changed, so a volume grows in three
-// steps: the claims are patched, the StatefulSet is deleted without its pods, and the next pass makes it anew around them. Where the
-// storage class cannot expand volumes, everything stays as large as it is.
+// volumeSize is the size that the volumes can have. The claim templates of a StatefulSet cannot be
+// changed, so a volume grows in three steps: the claims are patched, the StatefulSet is deleted
+// without its pods, and the next pass makes it anew around them. Where the storage class cannot
+// expand volumes, everything stays as large as it is.
 func (c *Controller) volumeSize(ctx context.Context, p *v1alpha1.PBXIntegration) (workload.Size, error) {
 	wanted := p.Spec.Receiver.Storage.Size
 	set, err := c.statefulSet(ctx, p)

@@ -22,8 +22,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 )
 
-// Reconcile runs the steps. A step that fails does not keep the others from their work: a dead PBX is no reason to leave a receiver
-// down. Only a spec that makes no sense stops everything, and leaves what is running as it is.
+// Reconcile runs the steps. A step that fails does not keep the others from their work: a dead PBX
+// is no reason to leave a receiver down. Only a spec that makes no sense stops everything, and
+// leaves what is running as it is.
 func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) (lifecycle.Done, error) {
 	if err := workload.Validate(p); err != nil {
 		return lifecycle.Done{}, lifecycle.Terminal{Reason: v1alpha1.ReasonInvalidSpec, Err: err}
@@ -51,7 +52,8 @@ func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) 
 	return done, worst(errs...)
 }
 
-// next is when to look again, zero for the ordinary interval: as soon as any part of the pass wants that, whichever outcome Ready speaks of.
+// next is when to look again, zero for the ordinary interval: as soon as any part of the pass wants
+// that, whichever outcome Ready speaks of.
 func (c *Controller) next(after time.Duration, errs []error) time.Duration {
 	for _, err := range errs {
 		if waiting, ok := errors.AsType[lifecycle.Waiting](err); ok {
@@ -67,8 +69,8 @@ func (c *Controller) next(after time.Duration, errs []error) time.Duration {
 	return after
 }
 
-// reportExtensions tells how many mappings there are, how many of them are Ready, and what is the matter with the others. Ready of the
-// integration does not depend on them.
+// reportExtensions tells how many mappings there are, how many of them are Ready, and what is the
+// matter with the others. Ready of the integration does not depend on them.
 func (c *Controller) reportExtensions(p *v1alpha1.PBXIntegration, mappings []v1alpha1.ExtensionMapping) {
 	unready := map[string][]string{} // names by reason
 	counts := &v1alpha1.ExtensionCounts{Total: int32(len(mappings))}
@@ -96,7 +98,8 @@ func (c *Controller) reportExtensions(p *v1alpha1.PBXIntegration, mappings []v1a
 	}
 }
 
-// listByReason names some of the mappings for each reason, in an order that does not change by itself.
+// listByReason names some of the mappings for each reason, in an order that does not change by
+// itself.
 func listByReason(names map[string][]string) string {
 	const most = 3
 	parts := make([]string, 0, len(names))
@@ -111,8 +114,9 @@ func listByReason(names map[string][]string) string {
 	return strings.Join(parts, "; ")
 }
 
-// worst picks the error that Ready should speak of: what only a user can mend, then what failed, then what takes its time, and last that
-// the PBX wants us to wait, which need not mean that anything is amiss. Among equals the first one counts.
+// worst picks the error that Ready should speak of: what only a user can mend, then what failed,
+// then what takes its time, and last that the PBX wants us to wait, which need not mean that
+// anything is amiss. Among equals the first one counts.
 func worst(errs ...error) error {
 	var found error
 	for _, err := range errs {

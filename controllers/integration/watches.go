@@ -63,8 +63,8 @@ func reported() predicate.Predicate {
 	}}
 }
 
-// coalesced asks for a pass over the integration of a mapping that changed, a little later: thousands of mappings that become Ready at
-// once cost a few passes, not thousands.
+// coalesced asks for a pass over the integration of a mapping that changed, a little later:
+// thousands of mappings that become Ready at once cost a few passes, not thousands.
 func coalesced(delay time.Duration) handler.EventHandler {
 	enqueue := func(obj client.Object, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 		mapping, ok := obj.(*v1alpha1.ExtensionMapping)

@@ -37,14 +37,14 @@ func Ready(obj Object) *metav1.Condition {
 	return meta.FindStatusCondition(*obj.GetConditions(), v1alpha1.ConditionReady)
 }
 
-// IsReady tells whether the object is Ready at its present generation.
+// IsReady reports whether the object is Ready at its present generation.
 func IsReady(obj Object) bool {
 	ready := Ready(obj)
 	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == obj.GetGeneration()
 }
 
-// settle writes an outcome into the conditions, in the manner of kstatus: Ready always; Reconciling and Stalled only while they are
-// True, never both.
+// settle writes an outcome into the conditions, in the manner of kstatus: Ready always; Reconciling
+// and Stalled only while they are True, never both.
 func settle(obj Object, now time.Time, result outcome) {
 	if result.kind == kindRateLimited && IsReady(obj) {
 		return
@@ -57,8 +57,9 @@ func settle(obj Object, now time.Time, result outcome) {
 	keep(obj, now, v1alpha1.ConditionStalled, result.kind == kindTerminal, result)
 }
 
-// appliedBy is the generation that the conditions speak of after a pass. A suspended object is not looked at: an edit of its spec stays
-// unobserved, so that nobody takes it for applied. The edit that suspends it is an exception, because nothing else is to be done about it.
+// appliedBy is the generation that the conditions speak of after a pass. A suspended object is not
+// looked at: an edit of its spec stays unobserved, so that nobody takes it for applied. The edit
+// that suspends it is an exception, because nothing else is to be done about it.
 func appliedBy(obj Object, result outcome) int64 {
 	ready := Ready(obj)
 	if result.kind != kindSuspended || ready == nil {
@@ -80,7 +81,8 @@ func keep(obj Object, now time.Time, conditionType string, holds bool, result ou
 	SetCondition(obj, now, conditionType, metav1.ConditionTrue, result.reason, result.message)
 }
 
-// readiness of a suspended object is what it was when it was suspended: nobody looks, so nobody knows better.
+// readiness of a suspended object is what it was when it was suspended: nobody looks, so nobody
+// knows better.
 func readiness(obj Object, result kind) metav1.ConditionStatus {
 	switch result {
 	case kindDone:

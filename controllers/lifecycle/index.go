@@ -10,8 +10,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// IndexIntegration is the cache index of ExtensionMappings by the name of their integration. It has the name of the selectable field,
-// so that the same selector works against the API server.
+// IndexIntegration is the cache index of ExtensionMappings by the name of their integration. It has
+// the name of the selectable field, so that the same selector works against the API server.
 const IndexIntegration = "spec.integrationRef.name"
 
 // IndexMappings registers IndexIntegration. Call it once per manager.

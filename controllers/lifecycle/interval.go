@@ -9,8 +9,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// RateLimiter spaces the retries after Transient failures: half a second at first, two minutes at most, so that a PBX that comes back
-// is not kept waiting for long.
+// RateLimiter spaces the retries after Transient failures: half a second at first, two minutes at
+// most, so that a PBX that comes back is not kept waiting for long.
 func RateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
 	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, 2*time.Minute)
 }
@@ -18,8 +18,8 @@ func RateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
 // jitterPercent is how far an interval may be stretched or shortened.
 const jitterPercent = 10
 
-// Jitter spreads an interval by up to ±10 %. The share of an object follows from its UID: objects that were looked at together drift
-// apart, and a test can tell what to expect.
+// Jitter spreads an interval by up to ±10 %. The share of an object follows from its UID: objects
+// that were looked at together drift apart, and a test can tell what to expect.
 func Jitter(interval time.Duration, uid types.UID) time.Duration {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(uid))

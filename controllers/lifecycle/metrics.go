@@ -7,8 +7,9 @@ type Metrics struct {
 	outcomes *prometheus.CounterVec
 }
 
-// NewMetrics registers pbx_operator_reconcile_outcomes_total{controller, outcome, reason}. Outcome is one of done, terminal, waiting,
-// transient, rate_limited, suspended, deleted and conflict; reason is that of the Ready condition.
+// NewMetrics registers pbx_operator_reconcile_outcomes_total{controller, outcome, reason}. Outcome
+// is one of done, terminal, waiting, transient, rate_limited, suspended, deleted and conflict;
+// reason is that of the Ready condition.
 func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	metrics := &Metrics{outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "pbx_operator_reconcile_outcomes_total",

@@ -13,11 +13,12 @@ import (
 type Done struct {
 	// Reason and Message of Ready=True. Default: Reconciled, and a sentence that says so.
 	Reason, Message string
-	// After is when to look again. Default: the interval of the Reconciler, jittered. Beside an error it is when to look again at the
-	// latest, because a part of the pass may have come to its end; only a Transient failure leaves that to the backoff.
+	// After is when to look again. Default: the interval of the Reconciler, jittered. Beside an
+	// error it is when to look again at the latest, because a part of the pass may have come to its
+	// end; only a Transient failure leaves that to the backoff.
 	After time.Duration
-	// Notice is something worth telling although Ready did not change, such as corrected drift. It becomes the Event of this pass
-	// unless Ready changed too.
+	// Notice is something worth telling although Ready did not change, such as corrected drift. It
+	// becomes the Event of this pass unless Ready changed too.
 	Notice Notice
 }
 
@@ -27,8 +28,9 @@ type Notice struct {
 	Warning         bool
 }
 
-// Terminal is the outcome that only a change by a user can better. Ready=False, Stalled=True, a Warning Event on transition. The
-// object is looked at again when it or something it refers to changes, and at the ordinary interval.
+// Terminal is the outcome that only a change by a user can better. Ready=False, Stalled=True, a
+// Warning Event on transition. The object is looked at again when it or something it refers to
+// changes, and at the ordinary interval.
 type Terminal struct { //nolint:errname // it is read as an outcome
 	Reason string
 	// After is when to look again. Default: the interval of the Reconciler, jittered.
@@ -36,8 +38,8 @@ type Terminal struct { //nolint:errname // it is read as an outcome
 	Err   error
 }
 
-// Waiting is the outcome of a pass that depends on something that takes its time. Ready=False, Reconciling=True, no Event: what is
-// waited for has its own.
+// Waiting is the outcome of a pass that depends on something that takes its time. Ready=False,
+// Reconciling=True, no Event: what is waited for has its own.
 type Waiting struct { //nolint:errname // it is read as an outcome
 	Reason string
 	// After is when to look again. Default: 10 s. A watch may come first.
@@ -45,15 +47,17 @@ type Waiting struct { //nolint:errname // it is read as an outcome
 	Err   error
 }
 
-// Transient is a failure that is expected to pass. Ready=False, Reconciling=True, a Warning Event on transition, exponential backoff.
-// Errors without a type are taken as Transient with reason InternalError.
+// Transient is a failure that is expected to pass. Ready=False, Reconciling=True, a Warning Event
+// on transition, exponential backoff. Errors without a type are taken as Transient with reason
+// InternalError.
 type Transient struct { //nolint:errname // it is read as an outcome
 	Reason string
 	Err    error
 }
 
-// RateLimited says that the PBX, or our own ceiling for it, allows no request before After has passed. An object that was Ready for
-// this generation stays so: being told to wait says nothing about it. No Event.
+// RateLimited says that the PBX, or our own ceiling for it, allows no request before After has
+// passed. An object that was Ready for this generation stays so: being told to wait says nothing
+// about it. No Event.
 type RateLimited struct { //nolint:errname // it is read as an outcome
 	// Reason defaults to RateLimited.
 	Reason string
@@ -61,21 +65,24 @@ type RateLimited struct { //nolint:errname // it is read as an outcome
 	Err    error
 }
 
-// Suspended is the outcome of a pass that leaves an object alone. Ready keeps the status it had, and edits of the spec stay unobserved. It is
-// looked at again when a watch asks for it.
+// Suspended is the outcome of a pass that leaves an object alone. Ready keeps the status it had,
+// and edits of the spec stay unobserved. It is looked at again when a watch asks for it.
 type Suspended struct { //nolint:errname // it is read as an outcome
 	// Elsewhere tells that another object asks for it: then no edit of this one does.
 	Elsewhere bool
 	Err       error
 }
 
-// Intent is the outcome of a pass that is about to do something that must not be done twice. The status is written first, under a
-// lock, with the conditions of a Waiting: of several passes, managers and outdated caches one succeeds at most. Only the pass that has
-// written it runs Then, whose outcome takes the place of the Intent. A pass that finds the intent in the status has to take it for done.
+// Intent is the outcome of a pass that is about to do something that must not be done twice. The
+// status is written first, under a lock, with the conditions of a Waiting: of several passes,
+// managers and outdated caches one succeeds at most. Only the pass that has written it runs Then,
+// whose outcome takes the place of the Intent. A pass that finds the intent in the status has to
+// take it for done.
 type Intent struct { //nolint:errname // it is read as an outcome
 	Reason string
 	Err    error
-	// Then may change the status. What it changed is written whatever else has changed meanwhile: nobody can know better.
+	// Then may change the status. What it changed is written whatever else has changed meanwhile:
+	// nobody can know better.
 	Then func() (Done, error)
 }
 

@@ -15,17 +15,20 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// Part makes a controller one of several that work on the same objects. It writes one condition and some fields of the status, by
-// server-side apply under its own name, so that it neither overwrites the others nor meets their changes as conflicts. Ready,
-// Reconciling, Stalled and observedGeneration belong to the controller without a Part, and the finalizer does too.
+// Part makes a controller one of several that work on the same objects. It writes one condition and
+// some fields of the status, by server-side apply under its own name, so that it neither overwrites
+// the others nor meets their changes as conflicts. Ready, Reconciling, Stalled and
+// observedGeneration belong to the controller without a Part, and the finalizer does too.
 type Part struct {
-	// Condition says what Ready says elsewhere. A Done without a Reason leaves it to the Handler, which may set or remove it.
+	// Condition says what Ready says elsewhere. A Done without a Reason leaves it to the Handler,
+	// which may set or remove it.
 	Condition string
 	// Fields are the names of the fields of the status, as in JSON.
 	Fields []string
 }
 
-// settle writes an outcome into the condition. Nobody looks at a suspended object, so nobody knows better what to say of it.
+// settle writes an outcome into the condition. Nobody looks at a suspended object, so nobody knows
+// better what to say of it.
 func (p *Part) settle(obj Object, now metav1.Time, result outcome) {
 	status := metav1.ConditionFalse
 	switch {

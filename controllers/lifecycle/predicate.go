@@ -8,8 +8,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// Asked lets through what calls for a pass over an object: its creation, a change of its spec, its deletion, and a change of one of
-// the annotations that ask for something. Changes of status are our own and do not count.
+// Asked lets through what calls for a pass over an object: its creation, a change of its spec, its
+// deletion, and a change of one of the annotations that ask for something. Changes of status are
+// our own and do not count.
 func Asked() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() ||

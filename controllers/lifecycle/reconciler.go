@@ -1,6 +1,7 @@
-// Package lifecycle is the one skeleton that all controllers share: fetch, finalize or add the finalizer, honour suspend, run the
-// controller's own steps, and settle what came of it once: conditions, at most one Event, a metric, one status patch, and when to look
-// again. The outcome alone decides all of these; see Done, Terminal, Waiting, Transient and RateLimited.
+// Package lifecycle is the one skeleton that all controllers share: fetch, finalize or add the
+// finalizer, honour suspend, run the controller's own steps, and settle what came of it once:
+// conditions, at most one Event, a metric, one status patch, and when to look again. The outcome
+// alone decides all of these; see Done, Terminal, Waiting, Transient and RateLimited.
 package lifecycle
 
 import (
@@ -32,15 +33,17 @@ type Object interface {
 	SetObservedGeneration(generation int64)
 }
 
-// Handler is what sets one controller apart from another. It may change the status of the object it is given, in memory; the skeleton
-// writes it. It must change neither spec nor metadata.
+// Handler is what sets one controller apart from another. It may change the status of the object it
+// is given, in memory; the skeleton writes it. It must change neither spec nor metadata.
 type Handler[T Object] interface {
-	// Suspended tells whether the spec asks to leave the object alone. Deletion is not held up by it.
+	// Suspended reports whether the spec asks to leave the object alone. Deletion is not held up by
+	// it.
 	Suspended(obj T) bool
 	// Reconcile runs the steps towards the spec. It returns a Done, or one of the outcome errors.
 	Reconcile(ctx context.Context, obj T) (Done, error)
-	// Finalize cleans up what is outside the cluster. The finalizer is removed when it returns no error; of Done only the Notice
-	// counts. Any error is tried again, a Terminal one too: it is for Finalize to give up at its deadline.
+	// Finalize cleans up what is outside the cluster. The finalizer is removed when it returns no
+	// error; of Done only the Notice counts. Any error is tried again, a Terminal one too: it is
+	// for Finalize to give up at its deadline.
 	Finalize(ctx context.Context, obj T) (Done, error)
 }
 
@@ -60,13 +63,15 @@ type Reconciler[T Object] struct {
 	Clock   clock.PassiveClock
 	// Interval at which an object is looked at although nothing asked for it; jittered.
 	Interval time.Duration
-	// NoFinalizer is for objects that leave nothing behind outside the cluster, or whose finalizer is the business of another
-	// controller. Finalize is never called, and an object that is being deleted is left alone.
+	// NoFinalizer is for objects that leave nothing behind outside the cluster, or whose finalizer
+	// is the business of another controller. Finalize is never called, and an object that is being
+	// deleted is left alone.
 	NoFinalizer bool
-	// Part is for a controller that shares its objects with others; it needs NoFinalizer as well. Default: the whole status.
+	// Part is for a controller that shares its objects with others; it needs NoFinalizer as well.
+	// Default: the whole status.
 	Part *Part
-	// Reader reads the object of a pass. One that reads past the cache is for passes that go on where the last one stopped. Default:
-	// Client.
+	// Reader reads the object of a pass. One that reads past the cache is for passes that go on
+	// where the last one stopped. Default: Client.
 	Reader  client.Reader
 	Handler Handler[T]
 }
@@ -185,8 +190,9 @@ func (r *Reconciler[T]) finish(ctx context.Context, before, obj T, result outcom
 	return r.next(obj, result)
 }
 
-// unwritten ends a pass whose result could not be written. A conflict means that the object was read before its last change had
-// reached the cache: a new pass sees it, and nobody needs to hear of it.
+// unwritten ends a pass whose result could not be written. A conflict means that the object was
+// read before its last change had reached the cache: a new pass sees it, and nobody needs to hear
+// of it.
 func (r *Reconciler[T]) unwritten(obj T, err error) (reconcile.Result, error) {
 	if outdated(err) {
 		r.Metrics.observe(r.Name, outcome{kind: kindConflict, reason: string(metav1.StatusReasonConflict)})
@@ -223,8 +229,8 @@ func (r *Reconciler[T]) next(obj T, result outcome) (reconcile.Result, error) {
 	return reconcile.Result{RequeueAfter: Jitter(r.Interval, obj.GetUID())}, nil
 }
 
-// writeStatus patches what changed, and nothing when nothing did. A locked patch keeps a pass over an outdated copy from undoing a newer
-// one.
+// writeStatus patches what changed, and nothing when nothing did. A locked patch keeps a pass over
+// an outdated copy from undoing a newer one.
 func (r *Reconciler[T]) writeStatus(ctx context.Context, before, obj T, patch client.Patch) (changed bool, err error) {
 	if r.Part != nil {
 		return r.Part.write(ctx, r.Client, fieldOwnerPrefix+r.Name, before, obj)
@@ -243,7 +249,8 @@ func lockedPatch[T Object](before T) client.Patch {
 	return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 }
 
-// fieldOwnerPrefix precedes the name of a controller with a Part where the API server notes who owns a field.
+// fieldOwnerPrefix precedes the name of a controller with a Part where the API server notes who
+// owns a field.
 const fieldOwnerPrefix = "pbx-operator-"
 
 // settle writes an outcome into the conditions.
@@ -290,8 +297,8 @@ func (r *Reconciler[T]) announce(obj T, notice Notice) {
 	r.Recorder.Eventf(obj, nil, eventType, notice.Reason, "Reconcile", "%s", Scrub(notice.Message))
 }
 
-// logOutcome tells operators of the operator; users read conditions and Events. The manager logs Transient errors itself, once more
-// at every try.
+// logOutcome tells operators of the operator; users read conditions and Events. The manager logs
+// Transient errors itself, once more at every try.
 func logOutcome(logger logr.Logger, result outcome, moved, written bool) {
 	level := 1
 	if moved {

@@ -402,7 +402,8 @@ func TestStatusOfAnOutdatedCopyIsNotWritten(t *testing.T) {
 	}
 }
 
-// A spec that was edited while the object was suspended is not applied, and nobody may take it for that.
+// A spec that was edited while the object was suspended is not applied, and nobody may take it for
+// that.
 func TestEditsWhileSuspendedStayUnobserved(t *testing.T) {
 	for name, tc := range map[string]struct {
 		was        string // reason of Ready, of the generation before

@@ -13,9 +13,10 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 )
 
-// Shares bounds how many workers of a controller are busy with objects of one integration: a PBX that does not answer, or a slow database,
-// holds up nobody but its own tenant. Requests over the share leave their worker at once, wait in order, and return to the work queue one
-// by one as others end.
+// Shares bounds how many workers of a controller are busy with objects of one integration: a PBX
+// that does not answer, or a slow database, holds up nobody but its own tenant. Requests over the
+// share leave their worker at once, wait in order, and return to the work queue one by one as
+// others end.
 type Shares struct {
 	most          int
 	integrationOf func(context.Context, reconcile.Request) types.NamespacedName
@@ -33,7 +34,8 @@ type Shares struct {
 	queue      workqueue.TypedRateLimitingInterface[reconcile.Request]
 }
 
-// NewShares makes shares of so many workers of a controller that runs next. Add Source to the controller as a raw source.
+// NewShares makes shares of so many workers of a controller that runs next. Add Source to the
+// controller as a raw source.
 func NewShares(
 	most int, next reconcile.Reconciler, integrationOf func(context.Context, reconcile.Request) types.NamespacedName,
 ) *Shares {
@@ -45,8 +47,8 @@ func NewShares(
 	}
 }
 
-// Limiter returns the rate limiter that the controller has to use in place of one. To wait for a worker is
-// no success: it does not end the backoff of a request that has failed before.
+// Limiter returns the rate limiter that the controller has to use in place of one. To wait for a
+// worker is no success: it does not end the backoff of a request that has failed before.
 func (s *Shares) Limiter(limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimiter[reconcile.Request] {
 	return backoffs{TypedRateLimiter: limiter, shares: s}
 }
@@ -87,7 +89,8 @@ func (s *Shares) Reconcile(ctx context.Context, request reconcile.Request) (reco
 	return s.next.Reconcile(ctx, request)
 }
 
-// enter takes a worker for the integration. It reports false, and lets the request wait, where its share is in use.
+// enter takes a worker for the integration. It reports false, and lets the request wait, where its
+// share is in use.
 func (s *Shares) enter(integration types.NamespacedName, request reconcile.Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +136,8 @@ func (s *Shares) offer(integration types.NamespacedName) {
 	}
 }
 
-// IntegrationOfMapping returns a function that names the integration of a mapping. A mapping that is gone stands for itself.
+// IntegrationOfMapping returns a function that names the integration of a mapping. A mapping that
+// is gone stands for itself.
 func IntegrationOfMapping(reader client.Reader) func(context.Context, reconcile.Request) types.NamespacedName {
 	return func(ctx context.Context, request reconcile.Request) types.NamespacedName {
 		mapping := &v1alpha1.ExtensionMapping{}
@@ -144,7 +148,8 @@ func IntegrationOfMapping(reader client.Reader) func(context.Context, reconcile.
 	}
 }
 
-// IntegrationOfCommand returns a function that names the integration of a command. A command that is gone stands for itself.
+// IntegrationOfCommand returns a function that names the integration of a command. A command that
+// is gone stands for itself.
 func IntegrationOfCommand(reader client.Reader) func(context.Context, reconcile.Request) types.NamespacedName {
 	return func(ctx context.Context, request reconcile.Request) types.NamespacedName {
 		command := &v1alpha1.CallCommand{}

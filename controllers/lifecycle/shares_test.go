@@ -123,7 +123,8 @@ func requested(name string) reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}
 }
 
-// TestAnObjectThatIsGoneKeepsNobodyWaiting has the one that waits longest vanish before its turn comes.
+// TestAnObjectThatIsGoneKeepsNobodyWaiting has the one that waits longest vanish before its turn
+// comes.
 func TestAnObjectThatIsGoneKeepsNobodyWaiting(t *testing.T) {
 	c := &tenants{released: make(chan struct{}), done: map[string]int{}, busy: map[string]int{}}
 	var gone sync.Map

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// agentDirectory is the list of queue agents of one PBX. Most extensions have no agent, so that one that is not in the list is no reason
-// to read it again before its time.
+// agentDirectory is the list of queue agents of one PBX. Most extensions have no agent, so that one
+// that is not in the list is no reason to read it again before its time.
 type agentDirectory struct {
 	roster[Agent]
 
@@ -31,7 +31,8 @@ func newAgentDirectory(list func(context.Context) ([]Agent, error), options Opti
 	return d
 }
 
-// withoutAgents takes a PBX, or an account, that has no such thing as queue agents for one without any.
+// withoutAgents takes a PBX, or an account, that has no such thing as queue agents for one without
+// any.
 func withoutAgents(agents []Agent, err error) ([]Agent, error) {
 	if errors.Is(err, ErrForbidden) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrNotSupported) {
 		return nil, nil
@@ -39,8 +40,8 @@ func withoutAgents(agents []Agent, err error) ([]Agent, error) {
 	return agents, err
 }
 
-// lookup finds the agent at an extension. It asks the PBX when the list is old, unless that failed just now: nobody's work depends on it
-// so much that each should try.
+// lookup finds the agent at an extension. It asks the PBX when the list is old, unless that failed
+// just now: nobody's work depends on it so much that each should try.
 func (d *agentDirectory) lookup(ctx context.Context, number string) (Agent, bool, error) {
 	agent, ok, age := d.cached(number)
 	if age < d.ttl {

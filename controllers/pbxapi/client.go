@@ -12,8 +12,9 @@ import (
 // deafAfter is how many calls in a row must get no answer before the PBX is left alone for a while.
 const deafAfter = 3
 
-// Client is the access to one PBX that everybody who works on one integration shares. It fails fast where a request would be in
-// vain: with credentials that the PBX has refused, and for some seconds after several requests without an answer.
+// Client is the access to one PBX that everybody who works on one integration shares. It fails fast
+// where a request would be in vain: with credentials that the PBX has refused, and for some seconds
+// after several requests without an answer.
 type Client struct {
 	api       API
 	throttle  *throttle
@@ -35,14 +36,15 @@ func newClient(api API, throttle *throttle, options Options) *Client {
 	return c
 }
 
-// Admit reserves n requests for one pass, so that it is not cut short half-way. It waits for a second at most, and returns a
-// RateLimitedError where that is not enough. Use the returned context for the calls of the pass.
+// Admit reserves n requests for one pass, so that it is not cut short half-way. It waits for a
+// second at most, and returns a RateLimitedError where that is not enough. Use the returned context
+// for the calls of the pass.
 func (c *Client) Admit(ctx context.Context, n int) (context.Context, error) {
 	return c.admit(ctx, n, false)
 }
 
-// AdmitRoutine is Admit for work that can wait, such as a check that is expected to find nothing. It does not wait, and leaves room
-// for what is more urgent.
+// AdmitRoutine is Admit for work that can wait, such as a check that is expected to find nothing.
+// It does not wait, and leaves room for what is more urgent.
 func (c *Client) AdmitRoutine(ctx context.Context, n int) (context.Context, error) {
 	return c.admit(ctx, n, true)
 }
@@ -54,26 +56,28 @@ func (c *Client) admit(ctx context.Context, n int, routine bool) (context.Contex
 	return c.throttle.admit(ctx, n, routine)
 }
 
-// Extension finds an extension by number in a list that all callers share. It returns ErrNotFound for an unknown number.
+// Extension finds an extension by number in a list that all callers share. It returns ErrNotFound
+// for an unknown number.
 func (c *Client) Extension(ctx context.Context, number string) (Extension, error) {
 	return c.directory.lookup(ctx, number)
 }
 
-// HasExtension tells whether an id was in the list of extensions when it was last read. It does not ask the PBX.
+// HasExtension reports whether an id was in the list of extensions when it was last read. It does
+// not ask the PBX.
 func (c *Client) HasExtension(id string) bool { return c.directory.has(id) }
 
-// ForgetExtensions makes the next lookup ask the PBX, because an extension turned out to be gone. It returns false, and does
-// nothing, when the list was read only just now.
+// ForgetExtensions makes the next lookup ask the PBX, because an extension turned out to be gone.
+// It returns false, and does nothing, when the list was read only just now.
 func (c *Client) ForgetExtensions() bool { return c.directory.forget() }
 
-// Agent finds the queue agent at an extension in a list that all callers share; false where there is none. The list is read again when
-// it is as old as Options.DirectoryTTL.
+// Agent finds the queue agent at an extension in a list that all callers share; false where there
+// is none. The list is read again when it is as old as Options.DirectoryTTL.
 func (c *Client) Agent(ctx context.Context, number string) (Agent, bool, error) {
 	return c.agents.lookup(ctx, number)
 }
 
-// ForgetAgents makes the next lookup ask the PBX, because an agent turned out to be gone. It returns false, and does nothing, when the
-// list was read only just now.
+// ForgetAgents makes the next lookup ask the PBX, because an agent turned out to be gone. It
+// returns false, and does nothing, when the list was read only just now.
 func (c *Client) ForgetAgents() bool { return c.agents.forget() }
 
 // Check makes one cheap authenticated request.
@@ -147,7 +151,8 @@ func (c *Client) Hangup(ctx context.Context, hangup Hangup) error {
 	return c.call(func() error { return commander.Hangup(ctx, hangup) })
 }
 
-// RecordingURL is where a recording can be fetched. It returns ErrNotSupported for a PBX that does not tell.
+// RecordingURL is where a recording can be fetched. It returns ErrNotSupported for a PBX that does
+// not tell.
 func (c *Client) RecordingURL(ctx context.Context, recordingID string) (string, error) {
 	recordings, ok := c.api.(Recordings)
 	if !ok {
@@ -156,7 +161,8 @@ func (c *Client) RecordingURL(ctx context.Context, recordingID string) (string, 
 	return ask(c, func() (string, error) { return recordings.RecordingURL(ctx, recordingID) })
 }
 
-// ReadHistory reads one page of finished legs. It returns ErrNotSupported for a PBX without a history.
+// ReadHistory reads one page of finished legs. It returns ErrNotSupported for a PBX without a
+// history.
 func (c *Client) ReadHistory(ctx context.Context, query HistoryQuery, yield func(callhistory.Record) error) (HistoryPage, error) {
 	historian, ok := c.api.(Historian)
 	if !ok {
@@ -195,7 +201,8 @@ func (c *Client) paused() error {
 	return nil
 }
 
-// begin is paused, but lets only one caller through when the pause is over. The others keep failing until that one has an answer.
+// begin is paused, but lets only one caller through when the pause is over. The others keep failing
+// until that one has an answer.
 func (c *Client) begin() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -19,15 +19,15 @@ import (
 // ErrCredentialsMissing tells that a Secret with credentials is not there, or lacks a key.
 var ErrCredentialsMissing = errors.New("the credentials are missing")
 
-// Source reads Secrets and ConfigMaps, or returns the NotFound error of the API server: secrets.Reader, or
-// what its Lasting returns for a clean-up.
+// Source reads Secrets and ConfigMaps, or returns the NotFound error of the API server:
+// secrets.Reader, or what its Lasting returns for a clean-up.
 type Source interface {
 	Get(ctx context.Context, key types.NamespacedName) (*corev1.Secret, error)
 	ConfigMap(ctx context.Context, key types.NamespacedName) (*corev1.ConfigMap, error)
 }
 
-// CredentialSecrets returns the names of all Secrets with credentials for the PBX; none for a PBX that
-// needs none.
+// CredentialSecrets returns the names of all Secrets with credentials for the PBX; none for a PBX
+// that needs none.
 func CredentialSecrets(pbx v1alpha1.PBX) []string {
 	return slices.DeleteFunc([]string{CredentialsSecret(pbx), DatabaseSecret(pbx)}, func(name string) bool { return name == "" })
 }
@@ -41,10 +41,11 @@ func ReferredSecrets(pbx v1alpha1.PBX) []string {
 	return names
 }
 
-// Credentials returns what a Pool makes the client of an integration from: the data of the Secret that
-// CredentialsSecret names, the address of the database under KeyDatabaseURL, and the certificates to trust
-// under KeyCABundle. They are nil for a PBX that needs none. The error is ErrCredentialsMissing, and names
-// the object and its keys, when there is something for a user to create. The map must not be changed.
+// Credentials returns what a Pool makes the client of an integration from: the data of the Secret
+// that CredentialsSecret names, the address of the database under KeyDatabaseURL, and the
+// certificates to trust under KeyCABundle. They are nil for a PBX that needs none. The error is
+// ErrCredentialsMissing, and names the object and its keys, when there is something for a user to
+// create. The map must not be changed.
 func Credentials(ctx context.Context, source Source, integration *v1alpha1.PBXIntegration) (map[string][]byte, error) {
 	pbx := integration.Spec.PBX
 	var credentials map[string][]byte
@@ -75,7 +76,8 @@ func Credentials(ctx context.Context, source Source, integration *v1alpha1.PBXIn
 	return credentials, nil
 }
 
-// with returns credentials with one more entry. They are shared with the source, so this makes a copy.
+// with returns credentials with one more entry. They are shared with the source, so this makes a
+// copy.
 func with(credentials map[string][]byte, key string, value []byte) map[string][]byte {
 	credentials = maps.Clone(credentials)
 	if credentials == nil {
@@ -85,8 +87,8 @@ func with(credentials map[string][]byte, key string, value []byte) map[string][]
 	return credentials
 }
 
-// Bundle returns the certificates in PEM that a reference leads to. The error is ErrCredentialsMissing
-// where there are none.
+// Bundle returns the certificates in PEM that a reference leads to. The error is
+// ErrCredentialsMissing where there are none.
 func Bundle(ctx context.Context, source Source, namespace string, ref v1alpha1.BundleReference) ([]byte, error) {
 	key := cmp.Or(ref.Key, defaultBundleKey)
 	text, err := bundleText(ctx, source, types.NamespacedName{Namespace: namespace, Name: ref.Name}, ref.Kind, key)

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// scanTimeout bounds one list with all its pages. It is long because most of the time may be spent on waiting
-// for a turn: each single request has a timeout of its own, and a list that was cut short would begin anew.
+// scanTimeout bounds one list with all its pages. It is long because most of the time may be spent
+// on waiting for a turn: each single request has a timeout of its own, and a list that was cut
+// short would begin anew.
 const scanTimeout = time.Hour
 
 // roster is a list on one PBX that is read for everybody who looks something up in it by number.
@@ -52,7 +53,8 @@ func (r *roster[T]) cached(number string) (item T, ok bool, age time.Duration) {
 	return item, ok, time.Since(r.at)
 }
 
-// refresh reads the list. While a long one is being read it returns a RateLimitedError rather than hold up its caller.
+// refresh reads the list. While a long one is being read it returns a RateLimitedError rather than
+// hold up its caller.
 func (r *roster[T]) refresh(ctx context.Context) error {
 	result := r.flight.DoChan("", func() (any, error) { return nil, r.scan(ctx) })
 	wait := time.NewTimer(shortWait)
@@ -88,7 +90,8 @@ func (r *roster[T]) scan(ctx context.Context) error {
 
 // directory is the list of extensions of one PBX.
 //
-// An id always means one number, but a number can come back under another id (RingMe: Internal Number), so the list ages.
+// An id always means one number, but a number can come back under another id (RingMe: Internal
+// Number), so the list ages.
 type directory struct{ roster[Extension] }
 
 func newDirectory(list func(context.Context) ([]Extension, error), options Options) *directory {
@@ -98,7 +101,8 @@ func newDirectory(list func(context.Context) ([]Extension, error), options Optio
 	}}
 }
 
-// lookup finds an extension by its number. It asks the PBX when the list is old, or lacks the number and was not read just now.
+// lookup finds an extension by its number. It asks the PBX when the list is old, or lacks the
+// number and was not read just now.
 func (d *directory) lookup(ctx context.Context, number string) (Extension, error) {
 	extension, ok, age := d.cached(number)
 	if ok && age < d.ttl {

@@ -30,7 +30,8 @@ var (
 	ErrInvalid = errors.New("invalid settings")
 )
 
-// Error is a failed call. Its text is fit for conditions, Events and logs: it holds no URL, token or secret.
+// Error is a failed call. Its text is fit for conditions, Events and logs: it holds no URL, token
+// or secret.
 type Error struct {
 	// Kind is one of the Err… values.
 	Kind error
@@ -50,7 +51,8 @@ func NewError(kind error, op, detail string) *Error {
 	return &Error{Kind: kind, Op: op, Detail: Scrub(detail)}
 }
 
-// TransportError describes a call that got no usable answer. The text of an url.Error is left out, because it holds the URL.
+// TransportError describes a call that got no usable answer. The text of an url.Error is left out,
+// because it holds the URL.
 func TransportError(op string, err error) error {
 	if limited, ok := errors.AsType[*RateLimitedError](err); ok {
 		return limited
@@ -74,7 +76,8 @@ func NotSent(err error) bool {
 	return ok && network.Op == "dial"
 }
 
-// Unsent marks a failure that came before the request proper, such as one to get an access token. It returns nil for nil.
+// Unsent marks a failure that came before the request proper, such as one to get an access token.
+// It returns nil for nil.
 func Unsent(err error) error {
 	if err == nil {
 		return nil
@@ -102,8 +105,9 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.cause}
 }
 
-// Trouble describes a failure without what was tried, where that says nothing: a PBX that cannot be reached, or does not accept the
-// credentials, fails whatever is asked of it first. So the text stays the same whichever request finds out.
+// Trouble describes a failure without what was tried, where that says nothing: a PBX that cannot be
+// reached, or does not accept the credentials, fails whatever is asked of it first. So the text
+// stays the same whichever request finds out.
 func Trouble(err error) error {
 	if _, done := errors.AsType[trouble](err); done {
 		return err
@@ -133,11 +137,13 @@ func (t trouble) Unwrap() error { return t.err }
 type RateLimitedError struct {
 	// After is how long to wait.
 	After time.Duration
-	// ByPBX tells that the PBX itself refused (HTTP 429) or asked to be left alone, not the ceiling of the integration.
+	// ByPBX tells that the PBX itself refused (HTTP 429) or asked to be left alone, not the ceiling
+	// of the integration.
 	ByPBX bool
 }
 
-// Error has no number in it: a text that changed with every attempt would be written to a status each time.
+// Error has no number in it: a text that changed with every attempt would be written to a status
+// each time.
 func (e *RateLimitedError) Error() string {
 	if e.ByPBX {
 		return "the PBX takes no more requests for now (HTTP 429 or 503); waiting for it to take more"
@@ -152,8 +158,9 @@ var (
 	secrets = regexp.MustCompile(`[A-Za-z0-9_\-+/=]{24,}`)
 )
 
-// Scrub makes text from outside fit for conditions and logs: one short line without URLs, without anything that could be a token, and
-// without what differs at every attempt. A PBX may well repeat the event URL in its error message.
+// Scrub makes text from outside fit for conditions and logs: one short line without URLs, without
+// anything that could be a token, and without what differs at every attempt. A PBX may well repeat
+// the event URL in its error message.
 func Scrub(text string) string {
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "�")), " ")
 	text = links.ReplaceAllString(text, "(URL)")

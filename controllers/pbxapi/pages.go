@@ -9,8 +9,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
 
-// Lists are read page by page, so that a read which meets the rate limit, or a restart of the manager, goes on where it stopped, and no
-// list has to fit into memory. Cursors are text of at most 256 bytes whose form is the business of the PBX's package.
+// Lists are read page by page, so that a read which meets the rate limit, or a restart of the
+// manager, goes on where it stopped, and no list has to fit into memory. Cursors are text of at
+// most 256 bytes whose form is the business of the PBX's package.
 
 // ExtensionPage is a part of the list of extensions.
 type ExtensionPage struct {
@@ -23,7 +24,8 @@ type ExtensionPage struct {
 
 // ExtensionPager is a PBX that lists its extensions in pages.
 type ExtensionPager interface {
-	// ExtensionPage returns the first page for an empty cursor, and otherwise the one that Next of another page names.
+	// ExtensionPage returns the first page for an empty cursor, and otherwise the one that Next of
+	// another page names.
 	ExtensionPage(ctx context.Context, cursor string) (ExtensionPage, error)
 }
 
@@ -68,11 +70,13 @@ type HistoryPage struct {
 
 // Historian is a PBX that remembers calls.
 type Historian interface {
-	// ReadHistory reads one page of finished legs and hands each of them to yield. It stops at the first error of yield, and returns it.
+	// ReadHistory reads one page of finished legs and hands each of them to yield. It stops at the
+	// first error of yield, and returns it.
 	ReadHistory(ctx context.Context, query HistoryQuery, yield func(callhistory.Record) error) (HistoryPage, error)
 }
 
-// DatabaseHistorian is a Historian that reads a database beside the management API: trouble with the one says nothing of the other.
+// DatabaseHistorian is a Historian that reads a database beside the management API: trouble with
+// the one says nothing of the other.
 type DatabaseHistorian interface {
 	Historian
 	// ChecksDatabase reports whether Check asks the database, for want of anything else.
@@ -99,7 +103,8 @@ func (u *Unusable) Add(problem string) {
 	}
 }
 
-// Item is an item of a JSON list. One that cannot be decoded keeps its error, and does not spoil the list.
+// Item is an item of a JSON list. One that cannot be decoded keeps its error, and does not spoil
+// the list.
 type Item[T any] struct {
 	Value T
 	Err   error

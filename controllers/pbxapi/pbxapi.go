@@ -1,7 +1,9 @@
-// Package pbxapi is the port to the management APIs of the PBXs. Each PBX has a package of its own below this one.
+// Package pbxapi is the port to the management APIs of the PBXs. Each PBX has a package of its own
+// below this one.
 //
-// A Pool holds one Client per integration. Whoever asks something of that PBX does it through this Client, so that all of
-// them share one token, one rate limit, one list of extensions, and the knowledge that a credential is bad.
+// A Pool holds one Client per integration. Whoever asks something of that PBX does it through this
+// Client, so that all of them share one token, one rate limit, one list of extensions, and the
+// knowledge that a credential is bad.
 package pbxapi
 
 import (
@@ -35,7 +37,8 @@ type Registration struct {
 
 // Events that a PBX knows beside those of the API.
 const (
-	// EventAnswerIn and EventAnswerOut are what VoipNow makes of an answer: that of an incoming call, and that of the other party.
+	// EventAnswerIn and EventAnswerOut are what VoipNow makes of an answer: that of an incoming
+	// call, and that of the other party.
 	EventAnswerIn  v1alpha1.EventType = "AnswerIn"
 	EventAnswerOut v1alpha1.EventType = "AnswerOut"
 	// EventAgentLogin and EventAgentLogout are registered on queue agents.
@@ -80,13 +83,15 @@ type Call struct {
 // Hangup says which calls of an extension to end.
 type Hangup struct {
 	Extension Extension
-	// CallID and CallBackID are those of the call; without either all calls of the extension are meant.
+	// CallID and CallBackID are those of the call; without either all calls of the extension are
+	// meant.
 	CallID, CallBackID string
 }
 
 // Commander is a PBX that takes commands.
 type Commander interface {
-	// Dial starts a call. It must not be repeated unless NotSent tells that the PBX cannot have got it.
+	// Dial starts a call. It must not be repeated unless NotSent tells that the PBX cannot have got
+	// it.
 	Dial(ctx context.Context, dial Dial) (Call, error)
 	// Hangup ends calls. It returns ErrNotFound where there are none.
 	Hangup(ctx context.Context, hangup Hangup) error
@@ -94,7 +99,8 @@ type Commander interface {
 
 // Recordings is a PBX that tells where a recording is.
 type Recordings interface {
-	// RecordingURL is an address that works without the credentials of the PBX. It returns ErrNotFound for an unknown recording.
+	// RecordingURL is an address that works without the credentials of the PBX. It returns
+	// ErrNotFound for an unknown recording.
 	RecordingURL(ctx context.Context, recordingID string) (string, error)
 }
 
@@ -104,38 +110,44 @@ type AgentLister interface {
 	Agents(ctx context.Context) ([]Agent, error)
 }
 
-// API is what a PBX offers to the controllers. All calls are idempotent, or safe to repeat after looking again. Their errors
-// are those of this package. There is deliberately no call that deletes more than one registration. The owner of registrations is the id of
-// an extension, AccountOwner or AgentOwner. An API may also be a Commander, Recordings, a Historian or an AgentLister.
+// API is what a PBX offers to the controllers. All calls are idempotent, or safe to repeat after
+// looking again. Their errors are those of this package. There is deliberately no call that deletes
+// more than one registration. The owner of registrations is the id of an extension, AccountOwner or
+// AgentOwner. An API may also be a Commander, Recordings, a Historian or an AgentLister.
 type API interface {
 	// Check makes one cheap authenticated request.
 	Check(ctx context.Context) error
 	// Extensions lists all extensions.
 	Extensions(ctx context.Context) ([]Extension, error)
-	// Registrations lists all registrations on an extension, those of others included. It returns ErrNotFound for an unknown extension.
+	// Registrations lists all registrations on an extension, those of others included. It returns
+	// ErrNotFound for an unknown extension.
 	Registrations(ctx context.Context, extensionID string) ([]Registration, error)
-	// Register creates one registration. It returns ErrLimitReached when the PBX says that the extension takes no more.
+	// Register creates one registration. It returns ErrLimitReached when the PBX says that the
+	// extension takes no more.
 	Register(ctx context.Context, extensionID string, registration Registration) (Registration, error)
-	// Update makes a registration, known by its ID, what it should be. It returns ErrNotFound when that is gone.
+	// Update makes a registration, known by its ID, what it should be. It returns ErrNotFound when
+	// that is gone.
 	Update(ctx context.Context, extensionID string, registration Registration) error
 	// Unregister deletes one registration. A registration that is gone already is no error.
 	Unregister(ctx context.Context, extensionID, registrationID string) error
 }
 
-// HasRegistrations tells whether the PBX can be asked for events. On the others an administrator enters the event URL by hand.
+// HasRegistrations reports whether the PBX can be asked for events. On the others an administrator
+// enters the event URL by hand.
 func HasRegistrations(pbx v1alpha1.PBX) bool {
 	return pbx.Type == v1alpha1.PBXTypeRingMe || pbx.Type == v1alpha1.PBXTypeVoipNow
 }
 
-// KnowsByNumber tells whether the PBX calls extensions by their numbers. Only RingMe has ids of its own for them; to the others an id that was
-// given or found elsewhere means nothing.
+// KnowsByNumber reports whether the PBX calls extensions by their numbers. Only RingMe has ids of
+// its own for them; to the others an id that was given or found elsewhere means nothing.
 func KnowsByNumber(pbx v1alpha1.PBX) bool { return pbx.Type != v1alpha1.PBXTypeRingMe }
 
-// HistoryNamesCalls tells whether the records of the PBX's history have the call ids of its events. Those of VoipNow are single legs (VoipNow:
-// CDR).
+// HistoryNamesCalls reports whether the records of the PBX's history have the call ids of its
+// events. Those of VoipNow are single legs (VoipNow: CDR).
 func HistoryNamesCalls(pbx v1alpha1.PBX) bool { return pbx.Type != v1alpha1.PBXTypeVoipNow }
 
-// CredentialsSecret is the name of the Secret with the credentials for the PBX; empty for a PBX that needs none.
+// CredentialsSecret is the name of the Secret with the credentials for the PBX; empty for a PBX
+// that needs none.
 func CredentialsSecret(pbx v1alpha1.PBX) string {
 	switch {
 	case pbx.RingMe != nil:
@@ -149,14 +161,17 @@ func CredentialsSecret(pbx v1alpha1.PBX) string {
 	}
 }
 
-// KeyDatabaseURL is where Settings.Credentials have the address of the PBX's database: the key url of the Secret that DatabaseSecret names.
-// Whoever reads the Secrets merges it with the data of the one that CredentialsSecret names, if there is one.
+// KeyDatabaseURL is where Settings.Credentials have the address of the PBX's database: the key url
+// of the Secret that DatabaseSecret names. Whoever reads the Secrets merges it with the data of the
+// one that CredentialsSecret names, if there is one.
 const KeyDatabaseURL = "databaseURL"
 
-// KeyCABundle is where Settings.Credentials have the certificates to trust, in PEM, of spec.pbx.tls.
+// KeyCABundle is where Settings.Credentials have the certificates to trust, in PEM, of
+// spec.pbx.tls.
 const KeyCABundle = "caBundle"
 
-// DatabaseSecret is the name of the Secret with the address of the PBX's database; empty for a PBX whose database is not read.
+// DatabaseSecret is the name of the Secret with the address of the PBX's database; empty for a PBX
+// whose database is not read.
 func DatabaseSecret(pbx v1alpha1.PBX) string {
 	if pbx.LinuxBox == nil || pbx.LinuxBox.Database == nil {
 		return ""
@@ -170,8 +185,9 @@ type Subscription struct {
 	Suffix string
 }
 
-// Subscriptions are what a PBX must be asked for to hear of these events. VoipNow's notifications do not say what happened, so that each
-// type needs a URL of its own, and it has two kinds of answers (VoipNow: Call Events).
+// Subscriptions are what a PBX must be asked for to hear of these events. VoipNow's notifications
+// do not say what happened, so that each type needs a URL of its own, and it has two kinds of
+// answers (VoipNow: Call Events).
 func Subscriptions(pbx v1alpha1.PBX, events []v1alpha1.EventType) []Subscription {
 	list := make([]Subscription, 0, len(events)+1)
 	for _, event := range events {

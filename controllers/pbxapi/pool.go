@@ -20,14 +20,16 @@ import (
 // Settings are what the package of a PBX makes its API from.
 type Settings struct {
 	PBX v1alpha1.PBX
-	// Credentials is the data of the Secret that CredentialsSecret names, KeyDatabaseURL where there is a database, and KeyCABundle where
-	// spec.pbx.tls is set. HTTP trusts that bundle already.
+	// Credentials is the data of the Secret that CredentialsSecret names, KeyDatabaseURL where
+	// there is a database, and KeyCABundle where spec.pbx.tls is set. HTTP trusts that bundle
+	// already.
 	Credentials map[string][]byte
 	// HTTP follows no redirect.
 	HTTP *http.Client
 	// Timeout bounds each single request.
 	Timeout time.Duration
-	// Turn is called before every request. It waits as long as the rate limit demands, or fails with a RateLimitedError.
+	// Turn is called before every request. It waits as long as the rate limit demands, or fails
+	// with a RateLimitedError.
 	Turn func(context.Context) error
 }
 
@@ -42,13 +44,17 @@ type Options struct {
 	Metrics *Metrics
 	// Timeout of each single request. Default: 10 s.
 	Timeout time.Duration
-	// DirectoryTTL is the age at which the lists of extensions and of queue agents are read again. Default: 10 min.
+	// DirectoryTTL is the age at which the lists of extensions and of queue agents are read again.
+	// Default: 10 min.
 	DirectoryTTL time.Duration
-	// DirectoryRescan is the least time between two such lists that are made because something was not found. Default: 30 s.
+	// DirectoryRescan is the least time between two such lists that are made because something was
+	// not found. Default: 30 s.
 	DirectoryRescan time.Duration
-	// Pause is how long a PBX is left alone after three requests in a row got no answer. Default: 10 s.
+	// Pause is how long a PBX is left alone after three requests in a row got no answer. Default:
+	// 10 s.
 	Pause time.Duration
-	// BadCredentialRetry is how long refused credentials are not tried again, unless they change. Default: 5 min.
+	// BadCredentialRetry is how long refused credentials are not tried again, unless they change.
+	// Default: 5 min.
 	BadCredentialRetry time.Duration
 }
 
@@ -105,8 +111,9 @@ func NewPool(factories map[v1alpha1.PBXType]Factory, options Options) *Pool {
 	return &Pool{factories: factories, options: options.withDefaults(), entries: map[types.UID]*entry{}}
 }
 
-// Client returns the shared client of an integration. A change of the credentials or of the PBX's settings makes a new
-// one, with a new token and no memory of failures; the rate limit goes on. It returns ErrInvalid when the Secret lacks a key.
+// Client returns the shared client of an integration. A change of the credentials or of the PBX's
+// settings makes a new one, with a new token and no memory of failures; the rate limit goes on. It
+// returns ErrInvalid when the Secret lacks a key.
 func (p *Pool) Client(integration *v1alpha1.PBXIntegration, credentials map[string][]byte) (*Client, error) {
 	fingerprint, err := fingerprintOf(integration.Spec.PBX, credentials)
 	if err != nil {

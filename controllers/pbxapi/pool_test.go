@@ -244,7 +244,8 @@ func TestAnAdmittedPassIsNotCutShort(t *testing.T) {
 	}
 }
 
-// Routine checks of more extensions than the rate allows leave room for a pass that needs several requests.
+// Routine checks of more extensions than the rate allows leave room for a pass that needs several
+// requests.
 func TestRoutineLeavesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pbx := &fake{}
@@ -412,7 +413,8 @@ func TestScrub(t *testing.T) {
 	}
 }
 
-// A PBX that is unavailable says how long, and that concerns all requests; whether it carried out the one is not known.
+// A PBX that is unavailable says how long, and that concerns all requests; whether it carried out
+// the one is not known.
 func TestUnavailablePBXIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pbx := &fake{err: &pbxapi.Error{Kind: pbxapi.ErrUnreachable, Op: "check", After: 40 * time.Second}}

@@ -14,15 +14,15 @@ const (
 	shortWait = time.Second
 	// longestTicket bounds how far in the future a refused caller is asked to come back.
 	longestTicket = 5 * time.Minute
-	// smallestBurst lets one whole pass over an extension through at once, also at the lowest of rates: a pass that were cut short
-	// every time would repeat its first request for ever.
+	// smallestBurst lets one whole pass over an extension through at once, also at the lowest of
+	// rates: a pass that were cut short every time would repeat its first request for ever.
 	smallestBurst = 10
 )
 
 // throttle is the ceiling on the requests of one integration.
 //
-// No minute sees more than requestsPerMinute: the burst is taken out of the sustained rate. Below 20 a minute the
-// ceiling holds on average only, because of smallestBurst.
+// No minute sees more than requestsPerMinute: the burst is taken out of the sustained rate. Below
+// 20 a minute the ceiling holds on average only, because of smallestBurst.
 type throttle struct {
 	limiter *rate.Limiter
 
@@ -79,9 +79,9 @@ const (
 	urgentKey
 )
 
-// admit reserves n requests at once. The calls made with the context that it returns use them up before they queue again. What is
-// not urgent leaves half of the burst to what is: routine checks take one request each, and would never let a place for several
-// come together.
+// admit reserves n requests at once. The calls made with the context that it returns use them up
+// before they queue again. What is not urgent leaves half of the burst to what is: routine checks
+// take one request each, and would never let a place for several come together.
 func (t *throttle) admit(ctx context.Context, n int, routine bool) (context.Context, error) {
 	n = min(n, t.limiter.Burst())
 	now := time.Now()
@@ -100,8 +100,8 @@ func (t *throttle) admit(ctx context.Context, n int, routine bool) (context.Cont
 // patient marks a call that waits for its turn as long as its context lives.
 func patient(ctx context.Context) context.Context { return context.WithValue(ctx, patientKey, true) }
 
-// Urgent marks a call that counts, but does not wait: a token request, and the one repetition after a token died early. It is
-// part of a call that has been admitted already.
+// Urgent marks a call that counts, but does not wait: a token request, and the one repetition after
+// a token died early. It is part of a call that has been admitted already.
 func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgentKey, true) }
 
 // turn waits until one request may be made.
@@ -149,7 +149,8 @@ func (t *throttle) reserve(ctx context.Context, n int, longest time.Duration) er
 	}
 }
 
-// ticket says when to come back. Each refused caller gets a later time, so that they do not all return at once.
+// ticket says when to come back. Each refused caller gets a later time, so that they do not all
+// return at once.
 func (t *throttle) ticket(now time.Time, wait time.Duration, n int) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TimeZone finds a time zone by its IANA name; an empty one is UTC. It returns ErrInvalid, which names the field, for an
-// unknown one.
+// TimeZone finds a time zone by its IANA name; an empty one is UTC. It returns ErrInvalid, which
+// names the field, for an unknown one.
 func TimeZone(field, name string) (*time.Location, error) {
 	zone, err := time.LoadLocation(name)
 	if err != nil || zone == time.Local { // which is that of the manager's machine, not of the PBX

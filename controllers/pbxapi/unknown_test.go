@@ -81,7 +81,8 @@ func breaking(answer string) http.HandlerFunc {
 	}
 }
 
-// repeated reports whether the controller of CallCommands would send a dial that failed like this once more.
+// repeated reports whether the controller of CallCommands would send a dial that failed like this
+// once more.
 func repeated(err error) bool { return err != nil && pbxapi.NotSent(err) }
 
 var dial = pbxapi.Dial{Extension: pbxapi.Extension{ID: "5101", Number: "0007*101"}, Number: "12025550143", Reference: "r"}
@@ -133,7 +134,8 @@ func TestADialThatWasNotCarriedOutMayBeRepeated(t *testing.T) {
 	}
 }
 
-// The dial comes after the access token: without one nothing was sent, whatever happened to that request.
+// The dial comes after the access token: without one nothing was sent, whatever happened to that
+// request.
 func TestADialWithoutAnAccessTokenMayBeRepeated(t *testing.T) {
 	server := httptest.NewServer(breaking("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"))
 	defer server.Close()

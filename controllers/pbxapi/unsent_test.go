@@ -9,7 +9,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// A request without an answer may have been carried out; one that is not even made, because others got no answer, cannot.
+// A request without an answer may have been carried out; one that is not even made, because others
+// got no answer, cannot.
 func TestRequestOfAPauseIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pbx := &fake{err: pbxapi.NewError(pbxapi.ErrUnreachable, "check", "no answer in time")}

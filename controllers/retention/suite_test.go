@@ -125,7 +125,7 @@ func limited(ctx context.Context, namespace string) client.WithWatch {
 	return reader
 }
 
-// request counts a request and tells whether it fails.
+// request counts a request and reports whether it fails.
 func (s *stage) request(verb string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

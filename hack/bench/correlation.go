@@ -15,7 +15,8 @@ const (
 	correlationRate   = "correlation alone, events per second and core"
 	correlationMemory = "correlation alone, memory per open leg"
 
-	// openCalls go on at the same time: what two events of a call need of the processor's caches is long gone.
+	// openCalls go on at the same time: what two events of a call need of the processor's caches is
+	// long gone.
 	openCalls       = 10_000
 	memoryCalls     = 100_000
 	correlationTime = 3 * time.Second
@@ -44,7 +45,8 @@ func measureCorrelation(ctx context.Context, b *bench, s *sheet) error {
 	return nil
 }
 
-// correlate has events given to calls, in steps of one event for each call, and counts them per second of processor time.
+// correlate has events given to calls, in steps of one event for each call, and counts them per
+// second of processor time.
 func correlate(ctx context.Context, give func(calls, []callevent.Event, bool) error) (perSecond float64, err error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	steps := [3][]callevent.Event{}
@@ -83,7 +85,8 @@ func (c calls) add(event callevent.Event) *correlation.Call {
 	return call
 }
 
-// deliver derives the legs after each event, as a receiver does whose calls take longer than its passes.
+// deliver derives the legs after each event, as a receiver does whose calls take longer than its
+// passes.
 func deliver(open calls, events []callevent.Event, _ bool) error {
 	for i := range events {
 		if err := derive(open.add(events[i])); err != nil {

@@ -16,8 +16,8 @@ import (
 //go:embed express/package.json express/package-lock.json express/server.js
 var expressFiles embed.FS
 
-// express is what somebody would write instead of a receiver: an Express server that inserts every event into PostgreSQL, which runs with
-// its default settings, so that a committed row is on disk.
+// express is what somebody would write instead of a receiver: an Express server that inserts every
+// event into PostgreSQL, which runs with its default settings, so that a committed row is on disk.
 type express struct {
 	*server
 	postgres *postgres.Server

@@ -165,7 +165,8 @@ func (c *contest) measureRounds(ctx context.Context, s *sheet) error {
 	return nil
 }
 
-// round loads each server once. The bare handler comes right before the receiver, and before the ingest stage.
+// round loads each server once. The bare handler comes right before the receiver, and before the
+// ingest stage.
 func (c *contest) round(ctx context.Context, r *results) error {
 	bare, err := c.load.run(ctx, c.bare.address, connections, bareTime)
 	if err != nil {
@@ -196,7 +197,8 @@ func (c *contest) round(ctx context.Context, r *results) error {
 	return c.expressRound(ctx, r, product)
 }
 
-// receiverRound loads the receiver and waits until it has caught up, so that it is quiet in the rounds of others.
+// receiverRound loads the receiver and waits until it has caught up, so that it is quiet in the
+// rounds of others.
 func (c *contest) receiverRound(ctx context.Context, r *results) (round, error) {
 	start, err := c.receiver.counts(ctx)
 	if err != nil {

@@ -40,7 +40,8 @@ type round struct {
 
 func (r round) rate() float64 { return float64(r.requests-r.failed) / r.took.Seconds() }
 
-// run sends events over a number of connections, each with one request at a time, for whole seconds.
+// run sends events over a number of connections, each with one request at a time, for whole
+// seconds.
 func (g *generator) run(ctx context.Context, address string, connections int, duration time.Duration) (round, error) {
 	seed := make([]byte, 8)
 	if _, err := rand.Read(seed); err != nil {

@@ -13,7 +13,8 @@ import (
 // moment is how much processor time had been used by then.
 type moment struct {
 	at time.Time
-	// all work on the machine, and that of this process and of those of its descendants that have ended.
+	// all work on the machine, and that of this process and of those of its descendants that have
+	// ended.
 	all, own time.Duration
 }
 
@@ -42,8 +43,8 @@ func busyTime() (time.Duration, error) {
 	return parseBusy(string(text))
 }
 
-// parseBusy adds up the times of the first line of /proc/stat, except those of waiting (idle and iowait) and those that are part of
-// others (guest and guest_nice).
+// parseBusy adds up the times of the first line of /proc/stat, except those of waiting (idle and
+// iowait) and those that are part of others (guest and guest_nice).
 func parseBusy(stat string) (time.Duration, error) {
 	line, _, _ := strings.Cut(stat, "\n")
 	fields := strings.Fields(line)

@@ -1,5 +1,6 @@
-// Command bench measures the numbers that the project promises and prints them as a table, each with its target and a verdict. What is
-// compared runs on the same machine in the same minute, in turn. README.md tells how each number comes about.
+// Command bench measures the numbers that the project promises and prints them as a table, each
+// with its target and a verdict. What is compared runs on the same machine in the same minute, in
+// turn. README.md tells how each number comes about.
 package main
 
 import (
@@ -96,7 +97,8 @@ func (b *bench) measure(ctx context.Context, g group) (rows []row, others float6
 	return s.rows, after.othersSince(before)
 }
 
-// quietLibraries keeps the logs of the Kubernetes libraries out of the progress; what matters comes back as an error.
+// quietLibraries keeps the logs of the Kubernetes libraries out of the progress; what matters comes
+// back as an error.
 func quietLibraries() {
 	ctrllog.SetLogger(logr.Discard())
 	klog.SetLogger(logr.Discard())

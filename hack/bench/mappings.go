@@ -140,7 +140,8 @@ func (s *site) mappings(ctx context.Context) ([]v1alpha1.ExtensionMapping, error
 	return list.Items, nil
 }
 
-// measureSteady restarts the manager, which looks at every extension once, and counts what that costs.
+// measureSteady restarts the manager, which looks at every extension once, and counts what that
+// costs.
 func (s *site) measureSteady(ctx context.Context, to *sheet) error {
 	s.progressf("restarting the manager")
 	s.manager.stop()

@@ -16,7 +16,8 @@ func pipelineGroup() group {
 	}}
 }
 
-// measurePipeline sends events as fast as they are taken, and counts the time until all their legs are in the LEGS log.
+// measurePipeline sends events as fast as they are taken, and counts the time until all their legs
+// are in the LEGS log.
 func measurePipeline(ctx context.Context, b *bench, s *sheet) error {
 	load, err := b.generator(ctx)
 	if err != nil {

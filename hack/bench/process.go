@@ -39,8 +39,8 @@ const (
 	stopTime      = 15 * time.Second
 )
 
-// start runs a command in a process group of its own, so that an interrupt at the terminal reaches this program only, which then stops
-// the others in order.
+// start runs a command in a process group of its own, so that an interrupt at the terminal reaches
+// this program only, which then stops the others in order.
 func (b *bench) start(c command) (*process, error) {
 	p := &process{name: c.name, log: filepath.Join(b.dir, c.name+".log"), exited: make(chan struct{})}
 	log, err := os.Create(p.log)
@@ -150,7 +150,8 @@ func parseCPU(stat string) (time.Duration, error) {
 	return time.Duration(user+system) * time.Second / ticksPerSecond, errors.Join(err, err2)
 }
 
-// memory reads a member of /proc/PID/status: VmRSS, the memory in use, or VmHWM, the most there ever was. MiB.
+// memory reads a member of /proc/PID/status: VmRSS, the memory in use, or VmHWM, the most there
+// ever was. MiB.
 func (p *process) memory(member string) (float64, error) {
 	text, err := os.ReadFile(p.proc("status"))
 	if err != nil {

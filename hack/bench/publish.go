@@ -84,7 +84,8 @@ func finishedLegs(series int) []story {
 	return legs
 }
 
-// createLegs creates the objects of finished legs in the plainest way, and returns how many a second.
+// createLegs creates the objects of finished legs in the plainest way, and returns how many a
+// second.
 func (a *api) createLegs(ctx context.Context, integration string, legs []story) (float64, error) {
 	objects, err := unstructuredLegs(integration, legs)
 	if err != nil {
@@ -124,7 +125,8 @@ func unstructuredLegs(integration string, legs []story) ([]*unstructured.Unstruc
 	return objects, nil
 }
 
-// publishLegs has the legs published as a receiver does it, and returns how many a second, and how many writes that took.
+// publishLegs has the legs published as a receiver does it, and returns how many a second, and how
+// many writes that took.
 func (a *api) publishLegs(ctx context.Context, integration string, legs []story) (perSecond, writes float64, err error) {
 	scheme, err := publish.NewScheme()
 	if err != nil {

@@ -101,7 +101,8 @@ func (b *bench) startReceiver(ctx context.Context, name string) (*server, error)
 	})
 }
 
-// startServer starts a command that takes events at address, and waits until it says at probes that it does.
+// startServer starts a command that takes events at address, and waits until it says at probes that
+// it does.
 func (b *bench) startServer(ctx context.Context, address, probes, ready string, c command) (*server, error) {
 	p, err := b.start(c)
 	if err != nil {

@@ -15,13 +15,15 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/sources"
 )
 
-// What is compared with the receiver runs in a process of its own: this program, called with these arguments.
+// What is compared with the receiver runs in a process of its own: this program, called with these
+// arguments.
 const (
 	serveCommand = "serve"
 	serveBare    = "bare"
 	serveIngest  = "ingest"
 
-	// logSize has room for all events of a run, as nothing is correlated and thereby made superfluous. Bytes.
+	// logSize has room for all events of a run, as nothing is correlated and thereby made
+	// superfluous. Bytes.
 	logSize = 8 << 30
 )
 
@@ -43,7 +45,8 @@ func serve(ctx context.Context, args []string) int {
 	return 0
 }
 
-// bare is the plainest server that Go has, with a handler that does nothing: what everything is measured against.
+// bare is the plainest server that Go has, with a handler that does nothing: what everything is
+// measured against.
 func bare(ctx context.Context, address string) error {
 	server := &http.Server{Addr: address, Handler: http.HandlerFunc(sayYes)}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
@@ -58,7 +61,8 @@ func sayYes(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// ingestOnly is the front door of the receiver with nothing behind it: decoded and durable, not correlated.
+// ingestOnly is the front door of the receiver with nothing behind it: decoded and durable, not
+// correlated.
 func ingestOnly(ctx context.Context, address, file, dir string) error {
 	table := &sources.Table{}
 	if err := table.LoadFile(file); err != nil {

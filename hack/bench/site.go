@@ -25,7 +25,8 @@ const (
 	prefix      = "1234*"
 )
 
-// site is an operator at work, without a cluster around it: an API server, a PBX, the manager and one receiver, each a process.
+// site is an operator at work, without a cluster around it: an API server, a PBX, the manager and
+// one receiver, each a process.
 type site struct {
 	*bench
 	api       *api
@@ -37,7 +38,8 @@ type site struct {
 	publicURL string
 }
 
-// startSite starts all but the manager and the receiver. The PBX has the given number of extensions besides its own ones.
+// startSite starts all but the manager and the receiver. The PBX has the given number of extensions
+// besides its own ones.
 func (b *bench) startSite(ctx context.Context, extensions int) (*site, error) {
 	s := &site{bench: b}
 	if err := s.start(ctx, extensions); err != nil {
@@ -129,7 +131,8 @@ func (s *site) startReceiver(ctx context.Context) error {
 	return err
 }
 
-// integrate creates the integration. Its ceiling on requests is the highest there is, so as not to measure the ceiling.
+// integrate creates the integration. Its ceiling on requests is the highest there is, so as not to
+// measure the ceiling.
 func (s *site) integrate(ctx context.Context) error {
 	credentials := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: integrationName + "-pbx"},
@@ -176,7 +179,8 @@ func (s *site) createMappings(ctx context.Context, count int) error {
 	return group.Wait()
 }
 
-// acceptedAfter creates a mapping and has its extension called until the receiver has accepted an event of a call.
+// acceptedAfter creates a mapping and has its extension called until the receiver has accepted an
+// event of a call.
 func (s *site) acceptedAfter(ctx context.Context, n int) (time.Duration, error) {
 	const limit, interval = 30 * time.Second, 5 * time.Millisecond
 	start := time.Now()

@@ -12,7 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// target is a promise about a number. The zero value promises nothing: the row is there to explain others.
+// target is a promise about a number. The zero value promises nothing: the row is there to explain
+// others.
 type target struct {
 	relation string
 	limit    float64
@@ -179,7 +180,8 @@ func exitCode(rows []row, strict bool) int {
 	return 0
 }
 
-// median of an odd number of values; of an even number the lower one of the two in the middle. 0 of none.
+// median of an odd number of values; of an even number the lower one of the two in the middle. 0 of
+// none.
 func median[T cmp.Ordered](values []T) T {
 	if len(values) == 0 {
 		var none T

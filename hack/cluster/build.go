@@ -60,8 +60,9 @@ func programsNamed(names []string) ([]program, error) {
 	return selected, nil
 }
 
-// build makes the binaries that are missing in the cache or were built from other sources. One run of the compiler makes all of them:
-// their packages are compiled side by side, and one program is linked while the next is still compiled.
+// build makes the binaries that are missing in the cache or were built from other sources. One run
+// of the compiler makes all of them: their packages are compiled side by side, and one program is
+// linked while the next is still compiled.
 func build(ctx context.Context, c config, p progress, list []program) error {
 	release, err := lock(ctx, "build", p)
 	if err != nil {
@@ -135,7 +136,8 @@ func linkerFlags() string {
 	return flags.String()
 }
 
-// compile builds the stale programs of the list beside their targets and renames them, so that running binaries are replaced safely.
+// compile builds the stale programs of the list beside their targets and renames them, so that
+// running binaries are replaced safely.
 func (c config) compile(ctx context.Context, p progress, list []program, stale map[string]string) (err error) {
 	if err := errors.Join(os.MkdirAll(c.binary(""), 0o750), os.MkdirAll(c.digestFile(""), 0o750)); err != nil {
 		return err
@@ -167,7 +169,8 @@ func (prog program) output() string {
 
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
-// goBuild uses the compiler flags that a plain go build uses, so that the operator, its tests and the cluster share compiled packages.
+// goBuild uses the compiler flags that a plain go build uses, so that the operator, its tests and
+// the cluster share compiled packages.
 func (c config) goBuild(ctx context.Context, p progress, dir string, list []program) error {
 	packages := make([]string, 0, len(list))
 	for _, prog := range list {
@@ -206,7 +209,8 @@ func (c config) goCommand(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// compilerOutput counts the packages that go build -v names, one a line, and keeps what else it says but for downloads.
+// compilerOutput counts the packages that go build -v names, one a line, and keeps what else it
+// says but for downloads.
 type compilerOutput struct {
 	compiled atomic.Int64
 	rest     []byte

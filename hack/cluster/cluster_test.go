@@ -345,8 +345,8 @@ func TestCompilerOutputCountsPackagesAndKeepsErrors(t *testing.T) {
 	}
 }
 
-// A module that the operator and the cluster have at two versions is compiled twice, and so is all that imports it: with client-go
-// that costs minutes of a first run.
+// A module that the operator and the cluster have at two versions is compiled twice, and so is all
+// that imports it: with client-go that costs minutes of a first run.
 func TestOperatorAndClusterShareModuleVersions(t *testing.T) {
 	operator, components := requiredVersions(t, "../.."), requiredVersions(t, "components")
 	for module, version := range operator {

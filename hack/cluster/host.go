@@ -157,7 +157,7 @@ func ignoreIf(err error, fine func() bool) error {
 	return err
 }
 
-// leftovers tells whether anything of an earlier cluster is on the machine.
+// leftovers reports whether anything of an earlier cluster is on the machine.
 func leftovers(c config, groups cgroups) bool {
 	return exists(c.StateDir) || exists(c.RunDir) || exists("/sys/class/net/"+bridge) || groups.exist()
 }

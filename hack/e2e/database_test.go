@@ -18,7 +18,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/postgres"
 )
 
-// Only where pods reach the machine that this suite runs on do they reach a database there; hack/cluster is such a cluster.
+// Only where pods reach the machine that this suite runs on do they reach a database there;
+// hack/cluster is such a cluster.
 var _ = Describe("The database of a LinuxBox", func() {
 	if os.Getenv("CLUSTER_COMMAND") == "" {
 		return
@@ -74,7 +75,8 @@ func nodeAddress(ctx context.Context) string {
 	return ""
 }
 
-// forward leads connections to an address of this machine on to another one, and returns where it listens.
+// forward leads connections to an address of this machine on to another one, and returns where it
+// listens.
 func forward(ctx context.Context, host, target string) string {
 	GinkgoHelper()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))

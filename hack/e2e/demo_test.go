@@ -56,7 +56,8 @@ func runDemo(ctx context.Context, script, namespace string) (string, error) {
 	return string(out), err
 }
 
-// state is what must not change when the demo comes and goes: the operator, its definitions, and what the site declared.
+// state is what must not change when the demo comes and goes: the operator, its definitions, and
+// what the site declared.
 func (s *site) state(ctx context.Context) string {
 	GinkgoHelper()
 	const identity = "custom-columns=:.kind,:.metadata.name,:.metadata.uid,:.metadata.generation"

@@ -105,8 +105,9 @@ func (s *site) endOfLoad(ctx context.Context, id string) simclient.Load {
 	return s.loadState(ctx, id)
 }
 
-// expectAcknowledged holds the legs against what the PBX was told: a call whose hangup was acknowledged has exactly one leg, and it
-// is Answered when its answer was acknowledged, too, or when the hangup says so.
+// expectAcknowledged holds the legs against what the PBX was told: a call whose hangup was
+// acknowledged has exactly one leg, and it is Answered when its answer was acknowledged, too, or
+// when the hangup says so.
 func (s *site) expectAcknowledged(ctx context.Context, load simclient.Load) {
 	GinkgoHelper()
 	Expect(load.Acknowledged).NotTo(BeEmpty())

@@ -174,7 +174,8 @@ var _ = Describe("Backfill", func() {
 		system
 		expectation
 	}{
-		// The simulator plays a call fast, but stamps it as one that took its time: the first attempt at the agent ended before the outage.
+		// The simulator plays a call fast, but stamps it as one that took its time: the first
+		// attempt at the agent ended before the outage.
 		"RingMe": {ringMe, expectation{"S3", []string{
 			"Inbound " + customer + " 1234*101 ann Completed Cancelled",
 			"Inbound " + customer + " 1234*900 Completed Missed logged",

@@ -19,7 +19,8 @@ type expectation struct {
 	legs     []string
 }
 
-// systems are the other PBXs with what their calls become. The full tables are those of replay; these show that the whole path works.
+// systems are the other PBXs with what their calls become. The full tables are those of replay;
+// these show that the whole path works.
 var systems = map[string]struct {
 	system
 	calls []expectation
@@ -163,7 +164,8 @@ func (s *site) expectCall(ctx context.Context, expected expectation) {
 	Eventually(func() []string { return s.legs(ctx, call) }).Should(ConsistOf(expected.legs))
 }
 
-// expectRegistered wants each of its extensions registered once for each of its events: VoipNow has two kinds of answers.
+// expectRegistered wants each of its extensions registered once for each of its events: VoipNow has
+// two kinds of answers.
 func (s *site) expectRegistered(ctx context.Context) {
 	GinkgoHelper()
 	registrations, err := s.pbx.Registrations(ctx)

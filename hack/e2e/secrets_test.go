@@ -15,7 +15,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// expectNoSecrets looks for tokens, the client secret and access tokens wherever a reader of the cluster may look.
+// expectNoSecrets looks for tokens, the client secret and access tokens wherever a reader of the
+// cluster may look.
 func (s *site) expectNoSecrets(ctx context.Context) {
 	GinkgoHelper()
 	var visible strings.Builder

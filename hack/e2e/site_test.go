@@ -93,7 +93,8 @@ func (s *site) disconnect(ctx context.Context) {
 	}, "3m").Should(Succeed())
 }
 
-// remove deletes the namespace. One that does not go away, because a finalizer does not complete, fails the test.
+// remove deletes the namespace. One that does not go away, because a finalizer does not complete,
+// fails the test.
 func (s *site) remove(ctx context.Context) {
 	GinkgoHelper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
@@ -146,8 +147,8 @@ func simulatorPod(pbx string) corev1.PodSpec {
 	}
 }
 
-// controlPlane is a local address that leads to the simulator's control plane by way of the API server, so that the suite needs
-// no route into the cluster's network.
+// controlPlane is a local address that leads to the simulator's control plane by way of the API
+// server, so that the suite needs no route into the cluster's network.
 func (s *site) controlPlane() string {
 	transport, err := rest.TransportFor(restConfig)
 	Expect(err).NotTo(HaveOccurred())
@@ -164,7 +165,8 @@ func (s *site) key(name string) client.ObjectKey {
 	return client.ObjectKey{Namespace: s.namespace, Name: name}
 }
 
-// connect declares the integration, changed as the test wants it, and mappings for all its extensions.
+// connect declares the integration, changed as the test wants it, and mappings for all its
+// extensions.
 func (s *site) connect(ctx context.Context, change ...func(*v1alpha1.PBXIntegration)) {
 	GinkgoHelper()
 	s.createCredentials(ctx)
@@ -309,7 +311,8 @@ func (s *site) legs(ctx context.Context, calls ...simclient.Call) []string {
 	return lines
 }
 
-// line leaves out the talk time where the PBX gives no times: then it is that of a call played at a higher speed.
+// line leaves out the talk time where the PBX gives no times: then it is that of a call played at a
+// higher speed.
 func (s *site) line(leg v1alpha1.CallLegStatus) string {
 	logged, talk := "", ptr.Deref(leg.TalkTime, "")
 	if leg.Logged {
@@ -343,8 +346,8 @@ func (s *site) foreign(ctx context.Context) []exchange.Registration {
 	return slices.DeleteFunc(registrations, func(r exchange.Registration) bool { return !r.Foreign })
 }
 
-// exactly lists what owned returns when each extension is registered once for what its type asks for. The simulated RingMe has a queue
-// agent at 1234*101.
+// exactly lists what owned returns when each extension is registered once for what its type asks
+// for. The simulated RingMe has a queue agent at 1234*101.
 func exactly(phones []string, others ...string) map[string]int {
 	counts := map[string]int{}
 	for _, number := range phones {

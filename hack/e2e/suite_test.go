@@ -1,5 +1,5 @@
-// Package e2e proves the operator on a real cluster: real pods, a real API server, a simulated PBX. The operator is installed
-// before; KUBECONFIG names the cluster, PBXSIM_IMAGE the simulator.
+// Package e2e proves the operator on a real cluster: real pods, a real API server, a simulated PBX.
+// The operator is installed before; KUBECONFIG names the cluster, PBXSIM_IMAGE the simulator.
 package e2e
 
 import (

@@ -12,7 +12,8 @@ type system struct {
 	extensions []extension
 	// byHand tells that the event URL is entered by an administrator.
 	byHand bool
-	// speed at which calls are played. VoipNow tells repetitions from second attempts by their distance.
+	// speed at which calls are played. VoipNow tells repetitions from second attempts by their
+	// distance.
 	speed float64
 	// untimed tells that the PBX gives no times.
 	untimed bool

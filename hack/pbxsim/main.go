@@ -1,4 +1,5 @@
-// Command pbxsim simulates a PBX: its management API, and the calls whose events it sends to whoever registered.
+// Command pbxsim simulates a PBX: its management API, and the calls whose events it sends to
+// whoever registered.
 package main
 
 import (

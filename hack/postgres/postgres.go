@@ -1,5 +1,6 @@
-// Package postgres runs a PostgreSQL server, as Debian packages it, for as long as a test or a benchmark lasts. The server listens on a
-// loopback port and keeps its data in a directory of its own.
+// Package postgres runs a PostgreSQL server, as Debian packages it, for as long as a test or a
+// benchmark lasts. The server listens on a loopback port and keeps its data in a directory of its
+// own.
 package postgres
 
 import (
@@ -50,8 +51,8 @@ type Server struct {
 	exited  chan struct{}
 }
 
-// Start makes an empty database cluster and starts a server for it. Root runs it as the user postgres, and installs PostgreSQL where it is
-// missing.
+// Start makes an empty database cluster and starts a server for it. Root runs it as the user
+// postgres, and installs PostgreSQL where it is missing.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	if options.Progress == nil {
 		options.Progress = func(string, ...any) {}
@@ -173,7 +174,8 @@ func (s *Server) prepare() (err error) {
 	return err
 }
 
-// attach gives a command its place. It dies with this process, and an interrupt at the terminal does not reach it.
+// attach gives a command its place. It dies with this process, and an interrupt at the terminal
+// does not reach it.
 func (s *Server) attach(cmd *exec.Cmd) {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.data, s.log, s.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGINT, Credential: s.owner}
@@ -217,7 +219,8 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-// owner is whom PostgreSQL runs as, since it refuses to run as root: nil is the user of this process.
+// owner is whom PostgreSQL runs as, since it refuses to run as root: nil is the user of this
+// process.
 func owner() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil //nolint:nilnil // nobody else is needed

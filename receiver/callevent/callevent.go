@@ -1,5 +1,6 @@
-// Package callevent is the normalised call event: the one vocabulary that all dialects speak and correlation understands.
-// Units are converted here once; nothing behind a dialect knows what a PBX sends.
+// Package callevent is the normalised call event: the one vocabulary that all dialects speak and
+// correlation understands. Units are converted here once; nothing behind a dialect knows what a PBX
+// sends.
 package callevent
 
 import "time"
@@ -7,25 +8,30 @@ import "time"
 // Type is what happened.
 type Type string
 
-// The types of events. Tick types are made by the receiver's own clock and carry the passing of time into correlation as data.
+// The types of events. Tick types are made by the receiver's own clock and carry the passing of
+// time into correlation as data.
 const (
 	DialIn  Type = "DialIn"
 	DialOut Type = "DialOut"
 	Answer  Type = "Answer"
 	Hangup  Type = "Hangup"
-	// CallStart is a call from outside that reached the PBX and is being routed. It belongs to no leg.
+	// CallStart is a call from outside that reached the PBX and is being routed. It belongs to no
+	// leg.
 	CallStart Type = "CallStart"
 	// CallEnd says that the whole call is over, with all legs that it still has.
 	CallEnd Type = "CallEnd"
-	// HasAnswered is said at the end of a call of a party that had answered it: it makes up for a lost answer.
+	// HasAnswered is said at the end of a call of a party that had answered it: it makes up for a
+	// lost answer.
 	HasAnswered Type = "HasAnswered"
-	// Pickup says that a ringing call was taken from another phone, without saying which. It belongs to no leg.
+	// Pickup says that a ringing call was taken from another phone, without saying which. It
+	// belongs to no leg.
 	Pickup Type = "Pickup"
-	// Progress happened to a leg, or to the call where it names none, without opening, answering or ending it: a queue, a recording, the
-	// handset that is lifted before an API call goes out, words that no document lists.
+	// Progress happened to a leg, or to the call where it names none, without opening, answering or
+	// ending it: a queue, a recording, the handset that is lifted before an API call goes out,
+	// words that no document lists.
 	Progress Type = "Progress"
-	// History is a whole leg as the PBX's own history tells of it once it is over: to be joined with what events told. Its Time is the first
-	// ring.
+	// History is a whole leg as the PBX's own history tells of it once it is over: to be joined
+	// with what events told. Its Time is the first ring.
 	History Type = "History"
 	// Agent is a queue agent that became available or logged out. It belongs to no call.
 	Agent Type = "Agent"
@@ -60,7 +66,8 @@ const (
 	StatusCalling Status = "Calling"
 	// StatusRinging tells that the called party rings.
 	StatusRinging Status = "Ringing"
-	// StatusUnspecified is the PBX's own word for not saying how the leg ended: an answer event decides.
+	// StatusUnspecified is the PBX's own word for not saying how the leg ended: an answer event
+	// decides.
 	StatusUnspecified Status = "Unspecified"
 
 	StatusAnswered  Status = "Answered"
@@ -68,7 +75,8 @@ const (
 	StatusCancelled Status = "Cancelled"
 	StatusNoAnswer  Status = "NoAnswer"
 	StatusFailed    Status = "Failed"
-	// StatusAnsweredElsewhere is a ring that ended because another phone took the call. Only histories know it.
+	// StatusAnsweredElsewhere is a ring that ended because another phone took the call. Only
+	// histories know it.
 	StatusAnsweredElsewhere Status = "AnsweredElsewhere"
 )
 
@@ -79,7 +87,8 @@ type Level string
 const (
 	// LevelExtension is the leg of an extension.
 	LevelExtension Level = ""
-	// LevelEntry is the leg with which the call enters the platform (the A leg). It lasts as long as the call.
+	// LevelEntry is the leg with which the call enters the platform (the A leg). It lasts as long
+	// as the call.
 	LevelEntry Level = "Entry"
 	// LevelDevice is a device behind another leg.
 	LevelDevice Level = "Device"
@@ -87,17 +96,18 @@ const (
 	LevelOutside Level = "Outside"
 )
 
-// Verdict says who decides whether a call was missed, on an event that ends the caller's side of it without saying so itself.
-type Verdict string
+// MissedRule says what decides whether a call was missed, on an event that ends the caller's side
+// of it without saying so itself.
+type MissedRule string
 
-// The verdicts.
+// The rules.
 const (
-	// VerdictNone leaves the question to other events, or to Bridged.
-	VerdictNone Verdict = ""
-	// VerdictLegs takes the call as missed unless a leg was answered.
-	VerdictLegs Verdict = "Legs"
-	// VerdictTriedLegs does the same, but a call that tried nobody was self-service.
-	VerdictTriedLegs Verdict = "TriedLegs"
+	// MissedUnsaid leaves the question to other events, or to Bridged.
+	MissedUnsaid MissedRule = ""
+	// MissedUnlessAnswered takes the call as missed unless a leg was answered.
+	MissedUnlessAnswered MissedRule = "Legs"
+	// MissedIfTried does the same, but a call that tried nobody was self-service.
+	MissedIfTried MissedRule = "TriedLegs"
 )
 
 // SourceType is the kind of the extension that sent an event.
@@ -111,7 +121,8 @@ const (
 	Queue         SourceType = "Queue"
 )
 
-// Source is who sent an event, as far as the event URL tells. It is empty where one URL serves a whole account.
+// Source is who sent an event, as far as the event URL tells. It is empty where one URL serves a
+// whole account.
 type Source struct {
 	Type   SourceType `json:"type,omitempty"`
 	Number string     `json:"number,omitempty"`
@@ -121,7 +132,8 @@ type Source struct {
 
 // Party is one side of a leg, as the event describes it.
 type Party struct {
-	// Number is the calling or called number as the PBX sends it: an outside number or an extension.
+	// Number is the calling or called number as the PBX sends it: an outside number or an
+	// extension.
 	Number string `json:"number,omitempty"`
 	// Name is the display name.
 	Name string `json:"name,omitempty"`
@@ -129,19 +141,21 @@ type Party struct {
 	Extension string `json:"extension,omitempty"`
 	// ExtensionID is the PBX's id of that extension.
 	ExtensionID string `json:"extensionID,omitempty"`
-	// Local tells that Number is an extension of this PBX. Only the number counts: a queue that rings an agent on a customer's behalf
-	// has an Extension, but the calling Number is the customer's.
+	// Local tells that Number is an extension of this PBX. Only the number counts: a queue that
+	// rings an agent on a customer's behalf has an Extension, but the calling Number is the
+	// customer's.
 	Local bool `json:"local,omitempty"`
-	// Guessed tells that Local follows from the form of the number alone; an event of the leg that says which side is outside outranks it.
+	// Guessed tells that Local follows from the form of the number alone; an event of the leg that
+	// says which side is outside outranks it.
 	Guessed bool `json:"guessed,omitempty"`
-	// Withheld tells that the caller hides the number: Number is empty, and the Extension, if any, is not the caller's own but that of
-	// the queue or phone that rings on the caller's behalf.
+	// Withheld tells that the caller hides the number: Number is empty, and the Extension, if any,
+	// is not the caller's own but that of the queue or phone that rings on the caller's behalf.
 	Withheld bool `json:"withheld,omitempty"`
 	// Own tells that Number is a public number of this PBX.
 	Own bool `json:"own,omitempty"`
 }
 
-// AgentState tells whether a queue agent takes calls.
+// AgentState reports whether a queue agent takes calls.
 type AgentState string
 
 // The agent states.
@@ -167,8 +181,8 @@ type Event struct {
 	CallID string `json:"callID,omitempty"`
 	// LegID is the PBX's id of one leg within the call; empty where the PBX has none.
 	LegID string `json:"legID,omitempty"`
-	// Side is, where the PBX has no leg ids, what the events of one party's legs have in common; each dial event of a side begins another
-	// attempt.
+	// Side is, where the PBX has no leg ids, what the events of one party's legs have in common;
+	// each dial event of a side begins another attempt.
 	Side string `json:"side,omitempty"`
 	// ParentLegID is the leg behind which this one lies.
 	ParentLegID string `json:"parentLegID,omitempty"`
@@ -186,23 +200,27 @@ type Event struct {
 	Called     Party  `json:"called,omitzero"`
 	// DID is the public number through which the call came in.
 	DID string `json:"did,omitempty"`
-	// Remote is the outside number behind a call that was handed over; it outranks the caller's number.
+	// Remote is the outside number behind a call that was handed over; it outranks the caller's
+	// number.
 	Remote string `json:"remote,omitempty"`
-	// Bridged tells whether any ordinary extension took the call; nil where the event does not say.
+	// Bridged reports whether any ordinary extension took the call; nil where the event does not
+	// say.
 	Bridged *bool `json:"bridged,omitempty"`
-	// Verdict says who decides whether the call was missed, where Bridged does not.
-	Verdict Verdict `json:"verdict,omitempty"`
-	// StatusOfCall tells that a hangup's status may be that of the call and not of the leg: where some leg has an answer event, it counts
-	// only together with the leg's own.
+	// Missed says what decides whether the call was missed, where Bridged does not.
+	Missed MissedRule `json:"missed,omitempty"`
+	// StatusOfCall tells that a hangup's status may be that of the call and not of the leg: where
+	// some leg has an answer event, it counts only together with the leg's own.
 	StatusOfCall bool `json:"statusOfCall,omitempty"`
 	// Lapses marks a ring whose end need not be told: it is over when somebody takes the call.
 	Lapses bool `json:"lapses,omitempty"`
 	// Secondary marks an event that counts only where its leg has no other of its kind.
 	Secondary bool `json:"secondary,omitempty"`
-	// TransfersUntold tells that the PBX need not mark transfers: a leg that begins after another was answered came out of it.
+	// TransfersUntold tells that the PBX need not mark transfers: a leg that begins after another
+	// was answered came out of it.
 	TransfersUntold bool `json:"transfersUntold,omitempty"`
-	// Repeat is for how long after it the same ID means the same event; 0 is for ever. It is for PBXs whose events have neither id nor
-	// time, so that another attempt repeats them word by word.
+	// Repeat is for how long after it the same ID means the same event; 0 is for ever. It is for
+	// PBXs whose events have neither id nor time, so that another attempt repeats them word by
+	// word.
 	Repeat time.Duration `json:"repeat,omitempty"`
 	// Queue is the name of the queue in which the caller waits.
 	Queue string `json:"queue,omitempty"`
@@ -212,7 +230,8 @@ type Event struct {
 	Talk *time.Duration `json:"talk,omitempty"`
 	// CallBackID is the id of the API call that started this call.
 	CallBackID string `json:"callBackID,omitempty"`
-	// ByUser tells that the API call was made for the user of the extension, so that the leg is the user's.
+	// ByUser tells that the API call was made for the user of the extension, so that the leg is the
+	// user's.
 	ByUser bool `json:"byUser,omitempty"`
 	// ControlID is the handle for commands on the running call.
 	ControlID   string `json:"controlID,omitempty"`
@@ -221,13 +240,14 @@ type Event struct {
 	Record *Record `json:"record,omitempty"`
 	// Agent is set on events of type Agent.
 	Agent AgentState `json:"agent,omitempty"`
-	// Attributes are what else the PBX says of the call: parameters that the dialect does not know, under their names on the wire, and
-	// tags that users of the PBX attached to the call, as tag.NAME. At most 16, of which no one holds a URL or a credential.
+	// Attributes are what else the PBX says of the call: parameters that the dialect does not know,
+	// under their names on the wire, and tags that users of the PBX attached to the call, as
+	// tag.NAME. At most 16, of which no one holds a URL or a credential.
 	Attributes map[string]string `json:"attributes,omitempty"`
 }
 
-// Request is one notification as it came in: what is stored, so that a better decoder can be run over old events. Its JSON form is
-// one line of a capture file.
+// Request is one notification as it came in: what is stored, so that a better decoder can be run
+// over old events. Its JSON form is one line of a capture file.
 type Request struct {
 	ReceivedAt time.Time `json:"receivedAt"`
 	Source     Source    `json:"source"`

@@ -1,5 +1,6 @@
-// Package callhistory is the form in which calls from a PBX's own history reach a receiver: through the same door as events, so that they
-// are made durable, correlated and published like them. It is, beside package eventurl, all that controllers and receivers share.
+// Package callhistory is the form in which calls from a PBX's own history reach a receiver: through
+// the same door as events, so that they are made durable, correlated and published like them. It
+// is, beside package eventurl, all that controllers and receivers share.
 package callhistory
 
 import "time"
@@ -55,12 +56,14 @@ type Record struct {
 	CallID string `json:"callID"`
 	// Kind of the leg; default Extension.
 	Kind Kind `json:"kind,omitempty"`
-	// Extension that the leg belongs to, without a domain. The record of a call from outside without extension is that of the whole call, of
-	// an outgoing one that of an outside number to which a call was sent on.
+	// Extension that the leg belongs to, without a domain. The record of a call from outside
+	// without extension is that of the whole call, of an outgoing one that of an outside number to
+	// which a call was sent on.
 	Extension   string `json:"extension,omitempty"`
 	ExtensionID string `json:"extensionID,omitempty"`
 	Flow        Flow   `json:"flow"`
-	// From and To are the numbers. That of an extension has the form of Extension: a call between two extensions is known by it.
+	// From and To are the numbers. That of an extension has the form of Extension: a call between
+	// two extensions is known by it.
 	From     string `json:"from,omitempty"`
 	FromName string `json:"fromName,omitempty"`
 	To       string `json:"to,omitempty"`
@@ -74,7 +77,8 @@ type Record struct {
 	// TalkSeconds is nil where the history does not say.
 	TalkSeconds *float64 `json:"talkSeconds,omitempty"`
 	Result      Result   `json:"result"`
-	// Bridged tells, of a queue's or voice menu's leg, whether any extension took the call; nil where the history does not say.
+	// Bridged tells, of a queue's or voice menu's leg, whether any extension took the call; nil
+	// where the history does not say.
 	Bridged     *bool  `json:"bridged,omitempty"`
 	Transferred bool   `json:"transferred,omitempty"`
 	RecordingID string `json:"recordingID,omitempty"`

@@ -11,7 +11,8 @@ import (
 // slack is by how much the clocks of two senders may differ.
 const slack = time.Second
 
-// attempt is one try to connect one extension: the events of one leg, and what follows from them alone.
+// attempt is one try to connect one extension: the events of one leg, and what follows from them
+// alone.
 type attempt struct {
 	id      string
 	level   callevent.Level
@@ -92,8 +93,8 @@ func primary(e *event) bool {
 // counts reports whether an event says how the leg went.
 func (a *attempt) counts(e *event) bool { return !e.Secondary || !a.primary }
 
-// join gathers the facts. All events of a leg repeat its identity, so the first that states a fact is believed; RemoteNumber comes with
-// the dial event only and holds for the whole leg.
+// join gathers the facts. All events of a leg repeat its identity, so the first that states a fact
+// is believed; RemoteNumber comes with the dial event only and holds for the whole leg.
 func (a *attempt) join(e *event) {
 	if a.counts(e) {
 		a.note(e)
@@ -122,7 +123,8 @@ func (a *attempt) note(e *event) {
 			a.answer = e
 		}
 	case callevent.Hangup:
-		// A party that leaves without a leg id does so once: what follows speaks of the call that goes on without it.
+		// A party that leaves without a leg id does so once: what follows speaks of the call that
+		// goes on without it.
 		if a.hangup == nil || !a.sided && !a.hangup.tellsMoreThan(e) {
 			a.hangup = e
 		}
@@ -131,7 +133,8 @@ func (a *attempt) note(e *event) {
 	}
 }
 
-// tellsMoreThan reports whether a hangup says how the leg ended, and another one of the leg does not.
+// tellsMoreThan reports whether a hangup says how the leg ended, and another one of the leg does
+// not.
 func (e *event) tellsMoreThan(other *event) bool {
 	return other.Status == callevent.StatusUnspecified && e.Status != callevent.StatusUnspecified && e.Status != callevent.StatusUnknown
 }
@@ -196,7 +199,8 @@ func (a *attempt) conclude() {
 	a.order()
 }
 
-// order has no leg end before it was answered or began, as it may where the clocks of two nodes of the PBX differ.
+// order has no leg end before it was answered or began, as it may where the clocks of two nodes of
+// the PBX differ.
 func (a *attempt) order() {
 	if !a.end.IsZero() {
 		a.end = later(a.end, later(a.start, a.answered))
@@ -241,8 +245,8 @@ func ownExtension(direction Direction, caller, called *callevent.Party) string {
 	return party.Extension
 }
 
-// outcome follows the hangup's status. Only a success is a success: an answer event does not outweigh a hangup that says something else,
-// but a hangup that says nothing is decided by it.
+// outcome follows the hangup's status. Only a success is a success: an answer event does not
+// outweigh a hangup that says something else, but a hangup that says nothing is decided by it.
 func (a *attempt) outcome() Result {
 	if a.hangup == nil {
 		return a.unheard()
@@ -311,7 +315,8 @@ func (a *attempt) unstated() Result {
 	}
 }
 
-// from is the calling number. Of a caller who hides it nothing is shown, be it that an extension is the caller's own.
+// from is the calling number. Of a caller who hides it nothing is shown, be it that an extension is
+// the caller's own.
 func (a *attempt) from() string {
 	if a.caller.Withheld && (a.direction != Outbound || a.transferred) {
 		return ""
@@ -326,12 +331,13 @@ func (a *attempt) taken() bool {
 	return a.result == Answered || a.answer != nil && a.hangup == nil
 }
 
-// internal tells a call between two extensions. The numbers alone decide: the leg from a queue to its agent has two extensions,
-// but the calling number is the customer's. An outside number behind a call that was handed over makes it a customer's call.
+// internal tells a call between two extensions. The numbers alone decide: the leg from a queue to
+// its agent has two extensions, but the calling number is the customer's. An outside number behind
+// a call that was handed over makes it a customer's call.
 func (a *attempt) internal() bool { return a.remote == "" && a.caller.Local && a.called.Local }
 
-// forwarding tells an internal forwarding leg. The founding document lists its three marks without a conjunction; all of them are meant, or
-// every call from a queue to an agent would be one.
+// forwarding tells an internal forwarding leg. The founding document lists its three marks without
+// a conjunction; all of them are meant, or every call from a queue to an agent would be one.
 func (a *attempt) forwarding() bool {
 	return a.transferred && a.caller.ExtensionID != "" && a.called.ExtensionID != ""
 }
@@ -341,13 +347,15 @@ func (a *attempt) within(scope Scope) bool {
 	return scope == ScopeAll || a.shown || !a.internal() && !a.forwarding() && !a.unidentified()
 }
 
-// unidentified tells a leg of which no more is known than that it is over: whether the call is internal will be seen, or it is lost.
+// unidentified tells a leg of which no more is known than that it is over: whether the call is
+// internal will be seen, or it is lost.
 func (a *attempt) unidentified() bool {
 	return a.sided && !a.dialled && a.answer == nil && !a.testified && a.caller.Number == "" && a.hangup != nil && a.hangup.WireStatus == ""
 }
 
-// onlyLeft reports whether no more is known of a leg than the end, and it is the end of the party that made the call: the legs of those who
-// were called tell of it (LinuxBox 2024: hangup_internal of the calling line, which no other event names).
+// onlyLeft reports whether no more is known of a leg than the end, and it is the end of the party
+// that made the call: the legs of those who were called tell of it (LinuxBox 2024: hangup_internal
+// of the calling line, which no other event names).
 func (f *folded) onlyLeft(a *attempt) bool {
 	if !a.sided || a.dialled || a.answer != nil || a.testified || a.hangup == nil || a.hangup.WireStatus != "" {
 		return false
@@ -357,8 +365,9 @@ func (f *folded) onlyLeft(a *attempt) bool {
 	})
 }
 
-// tookCall reports whether an ordinary extension took the inbound call that this leg belongs to. An outgoing leg tells nothing of the sort: it
-// may be the customer who picked up when a web call-back rang him.
+// tookCall reports whether an ordinary extension took the inbound call that this leg belongs to. An
+// outgoing leg tells nothing of the sort: it may be the customer who picked up when a web call-back
+// rang him.
 func (a *attempt) tookCall(rules Rules) bool {
 	if a.direction == Outbound {
 		return rules.ForwardedIsAnswered && a.transferred && a.taken()
@@ -366,9 +375,10 @@ func (a *attempt) tookCall(rules Rules) bool {
 	return a.level != callevent.LevelEntry && a.taken()
 }
 
-// withdrawnFor reports whether this leg stopped ringing because the other one was answered: the answer fell into the time in which it rang. The
-// hangup may be stamped before the answer by another clock's difference; a timer that ran out before the other began to ring had nothing
-// to do with it.
+// withdrawnFor reports whether this leg stopped ringing because the other one was answered: the
+// answer fell into the time in which it rang. The hangup may be stamped before the answer by
+// another clock's difference; a timer that ran out before the other began to ring had nothing to do
+// with it.
 func (a *attempt) withdrawnFor(other *attempt) bool {
 	if other.direction == Outbound || other.level == callevent.LevelEntry || other.answered.IsZero() || !other.taken() {
 		return false
@@ -383,7 +393,8 @@ func (a *attempt) withdrawnFor(other *attempt) bool {
 	return a.result != NoAnswer || !other.start.After(a.end)
 }
 
-// mayBeWithdrawn tells an inbound leg that ended without anybody having picked up and without a reason of its own.
+// mayBeWithdrawn tells an inbound leg that ended without anybody having picked up and without a
+// reason of its own.
 func (a *attempt) mayBeWithdrawn() bool {
 	if a.direction != Inbound || a.answer != nil || a.hangup == nil && a.closing.over.IsZero() || a.level == callevent.LevelEntry {
 		return false
@@ -391,7 +402,8 @@ func (a *attempt) mayBeWithdrawn() bool {
 	return a.result == Cancelled || a.result == NoAnswer || a.result == Unknown
 }
 
-// handedOver tells a leg that came about by transfer or forwarding: the PBX says so, or an extension calls with somebody else's number.
+// handedOver tells a leg that came about by transfer or forwarding: the PBX says so, or an
+// extension calls with somebody else's number.
 func (a *attempt) handedOver() bool {
 	return a.remote != "" || a.transferred || a.direction == Inbound && a.caller.Extension != "" && !a.caller.Local
 }

@@ -15,7 +15,8 @@ const (
 	maxAttributeValue = 256 // in bytes, of which no character has less than one
 )
 
-// attributesOf returns the attributes of an event, the first ones in order of their names; nil where it has none.
+// attributesOf returns the attributes of an event, the first ones in order of their names; nil
+// where it has none.
 func attributesOf(e *callevent.Event) map[string]string {
 	var attributes map[string]string
 	for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {

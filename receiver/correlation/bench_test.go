@@ -26,7 +26,8 @@ func mixture(b *testing.B) [][]callevent.Event {
 	return all
 }
 
-// BenchmarkDeriveBatch adds the events of each call and derives the legs once, as a receiver under load does.
+// BenchmarkDeriveBatch adds the events of each call and derives the legs once, as a receiver under
+// load does.
 func BenchmarkDeriveBatch(b *testing.B) {
 	all := mixture(b)
 	rules := correlation.DefaultRules()
@@ -89,7 +90,8 @@ func BenchmarkOpenLegs(b *testing.B) {
 	}
 }
 
-// processor is the time that this process had a core, collecting garbage included: a figure that holds on a busy machine too.
+// processor is the time that this process had a core, collecting garbage included: a figure that
+// holds on a busy machine too.
 func processor(b *testing.B) time.Duration {
 	b.Helper()
 	var usage syscall.Rusage

@@ -8,16 +8,17 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// Call is the set of the events of one call, kept small while the call lasts. The zero value is an empty call, ready for use by one
-// goroutine at a time.
+// Call is the set of the events of one call, kept small while the call lasts. The zero value is an
+// empty call, ready for use by one goroutine at a time.
 type Call struct {
 	events []*event          // in canonical order
 	known  map[string]bool   // their IDs, of a call with many events
 	ticks  []callevent.Event // in order of their IDs
 }
 
-// Add puts an event or a tick into the set and reports whether that changed it. Of several events with the same ID the one that was
-// received first counts. Events that can change no leg are left out. The call keeps no reference to the memory of the event.
+// Add puts an event or a tick into the set and reports whether that changed it. Of several events
+// with the same ID the one that was received first counts. Events that can change no leg are left
+// out. The call keeps no reference to the memory of the event.
 func (c *Call) Add(e callevent.Event) bool {
 	switch e.Type {
 	case callevent.DialIn, callevent.DialOut, callevent.Answer, callevent.Hangup,
@@ -110,7 +111,8 @@ func (c *Call) insert(e *event) {
 	c.events = slices.Insert(c.events, i, e)
 }
 
-// Held is the number of events that the call holds: those that repeat each other are one. [Call.Len], the revision, may be more.
+// Held is the number of events that the call holds: those that repeat each other are one.
+// [Call.Len], the revision, may be more.
 func (c *Call) Held() int { return len(c.events) }
 
 func (c *Call) elapse(tick callevent.Event) bool {
@@ -140,9 +142,10 @@ func (c *Call) LastReceived() time.Time {
 	return last
 }
 
-// canonical is the one total order of a call's events. It puts the events of the call as a whole first, the records of the history last,
-// and those of one leg together, in order of time; events of the same moment stand as they must have happened. Nothing in it depends on the
-// order of arrival.
+// canonical is the one total order of a call's events. It puts the events of the call as a whole
+// first, the records of the history last, and those of one leg together, in order of time; events
+// of the same moment stand as they must have happened. Nothing in it depends on the order of
+// arrival.
 func canonical(a, b *event) int {
 	if n := place(a) - place(b); n != 0 {
 		return n

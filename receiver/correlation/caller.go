@@ -8,8 +8,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// findCallers puts the true caller on legs that show another number in the place: that of the queue which rings the agent, or the public
-// number of a line that calls another one.
+// findCallers puts the true caller on legs that show another number in the place: that of the queue
+// which rings the agent, or the public number of a line that calls another one.
 func findCallers(attempts []attempt, own *waiting) {
 	for i := range attempts {
 		a := &attempts[i]
@@ -31,7 +31,8 @@ func findCallers(attempts []attempt, own *waiting) {
 	}
 }
 
-// callerBehind is the caller from outside who waits in the queue or IVR that is shown as the caller of a leg; nil if there is none.
+// callerBehind is the caller from outside who waits in the queue or IVR that is shown as the caller
+// of a leg; nil if there is none.
 func (w *waiting) callerBehind(shown *callevent.Party) *callevent.Party {
 	var behind *callevent.Party
 	of := false
@@ -57,8 +58,9 @@ func (w *waiting) callerBehind(shown *callevent.Party) *callevent.Party {
 	return behind
 }
 
-// calledFromInside reports whether an extension made the call that rings this leg, as its own leg tells, and shows a public number.
-// One that hands a customer's call on has a leg of the customer's too.
+// calledFromInside reports whether an extension made the call that rings this leg, as its own leg
+// tells, and shows a public number. One that hands a customer's call on has a leg of the customer's
+// too.
 func calledFromInside(a *attempt, attempts []attempt, own *waiting) bool {
 	if a.caller.Extension == "" || a.caller.Number == "" || len(own.events) > 0 {
 		return false
@@ -83,7 +85,8 @@ func (a *attempt) rings(other *attempt) bool {
 		a.start.Sub(other.start).Abs() <= overtaken
 }
 
-// mergeRouted joins a dial to a number that looks like a line with the leg that tells that it is outside.
+// mergeRouted joins a dial to a number that looks like a line with the leg that tells that it is
+// outside.
 func mergeRouted(attempts []attempt) []attempt {
 	for i := range attempts {
 		out := &attempts[i]

@@ -6,8 +6,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// mergeSources joins the leg of an extension that an API call rings first with the outgoing leg that follows from it. The id is that of the
-// first, which was shown from the first ring.
+// mergeSources joins the leg of an extension that an API call rings first with the outgoing leg
+// that follows from it. The id is that of the first, which was shown from the first ring.
 func mergeSources(attempts []attempt) []attempt {
 	for i := 0; i < len(attempts); i++ {
 		out := follower(attempts, i)
@@ -34,8 +34,9 @@ func follower(attempts []attempt, source int) int {
 	return -1
 }
 
-// ofCustomer tells an inbound leg that no API call can have rung: the call came in through a public number, or nobody picked up. That it
-// carries the id of an API call says nothing, as every call may have one.
+// ofCustomer tells an inbound leg that no API call can have rung: the call came in through a public
+// number, or nobody picked up. That it carries the id of an API call says nothing, as every call
+// may have one.
 func (a *attempt) ofCustomer() bool {
 	if a.hangup != nil && a.answer == nil && a.hangup.failed() {
 		return true
@@ -62,8 +63,9 @@ func (a *attempt) control() string {
 	return ""
 }
 
-// follows tells an outgoing leg that an API call made once the extension had picked up. Without the call's id it shows by the number, which is
-// that with which the extension was rung, and by its beginning at the moment of the answer.
+// follows tells an outgoing leg that an API call made once the extension had picked up. Without the
+// call's id it shows by the number, which is that with which the extension was rung, and by its
+// beginning at the moment of the answer.
 func (a *attempt) follows(source *attempt) bool {
 	if a.direction != Outbound || !a.sided || a.extension != source.extension || a.control() != source.control() || a.start.Before(source.start) {
 		return false

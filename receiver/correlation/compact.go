@@ -8,7 +8,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// event is a call event as it is kept: without what no rule asks for, and with what all events of a leg repeat held once.
+// event is a call event as it is kept: without what no rule asks for, and with what all events of a
+// leg repeat held once.
 type event struct {
 	*identity
 	ID          string
@@ -26,7 +27,7 @@ type event struct {
 	Record      *callevent.Record
 	Attributes  map[string]string // bounded
 
-	Verdict                         callevent.Verdict
+	Missed                          callevent.MissedRule
 	StatusOfCall, Lapses, Secondary bool
 	Repeat                          time.Duration
 	last                            time.Time // when the last repetition came in
@@ -44,13 +45,14 @@ type identity struct {
 	Caller, Called callevent.Party
 }
 
-// compact drops the monotonic clock from the times, so that a leg is the same before and after it was stored.
+// compact drops the monotonic clock from the times, so that a leg is the same before and after it
+// was stored.
 func compact(e *callevent.Event) *event {
 	return &event{
 		ID: e.ID, Type: e.Type, Time: e.Time.Round(0).UTC(), Received: e.Received.Round(0).UTC(),
 		Flow: e.Flow, Status: e.Status, WireStatus: e.WireStatus, Remote: e.Remote, RecordingID: e.RecordingID,
 		Bridged: e.Bridged, Talk: e.Talk, Transferred: e.Transferred, Record: e.Record,
-		Verdict: e.Verdict, StatusOfCall: e.StatusOfCall, Lapses: e.Lapses, Secondary: e.Secondary,
+		Missed: e.Missed, StatusOfCall: e.StatusOfCall, Lapses: e.Lapses, Secondary: e.Secondary,
 		Repeat: e.Repeat, last: e.Received.Round(0).UTC(), Attributes: attributesOf(e),
 	}
 }
@@ -63,8 +65,8 @@ func identify(e *callevent.Event) identity {
 	}
 }
 
-// own gives the event the identity of another one of its leg, where there is an equal one, and copies its texts into memory of their own,
-// apart from the request that they were cut out of.
+// own gives the event the identity of another one of its leg, where there is an equal one, and
+// copies its texts into memory of their own, apart from the request that they were cut out of.
 func (e *event) own(mate *identity, shared identity) {
 	texts := append(make([]*string, 0, 23), &e.ID, &e.WireStatus, &e.Remote, &e.RecordingID)
 	if e.identity = mate; mate == nil {
@@ -96,8 +98,9 @@ func (e *event) repeats(other *event) bool {
 	return !e.Received.After(other.last.Add(e.Repeat)) && !other.Received.After(e.last.Add(e.Repeat))
 }
 
-// weight is what an event adds to the revision. Repetitions add nothing, unless they are so many that they could have been events of their
-// own before others came in between: the revision must not fall when those become one.
+// weight is what an event adds to the revision. Repetitions add nothing, unless they are so many
+// that they could have been events of their own before others came in between: the revision must
+// not fall when those become one.
 func (e *event) weight() int {
 	if e.Repeat == 0 {
 		return 1
@@ -105,8 +108,9 @@ func (e *event) weight() int {
 	return 1 + 2*int(e.last.Sub(e.Received)/e.Repeat)
 }
 
-// outranks reports whether e takes the place of another event with the same ID: it was received first. Of two that were received at the same
-// moment, and ought to be equal, the choice is arbitrary but always the same.
+// outranks reports whether e takes the place of another event with the same ID: it was received
+// first. Of two that were received at the same moment, and ought to be equal, the choice is
+// arbitrary but always the same.
 func (e *event) outranks(other *event) bool {
 	if n := e.Received.Compare(other.Received); n != 0 {
 		return n < 0

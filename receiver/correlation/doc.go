@@ -36,7 +36,7 @@
 // # Attempts
 //
 // Where the PBX gives legs ids, an attempt is the events with one id. Elsewhere the dialect names the side of the call that an
-// event belongs to, such as a line, and what the party was doing tells whether an event begins another attempt:
+// event belongs to, such as a line, and what the party was doing reports whether an event begins another attempt:
 //
 //   - Who talks in a call is not rung by it: a dial event for a party that has answered and not left is a late or repeated ring.
 //   - A ring, or an answer, received at once after the hangup of an attempt that has none belongs to it, unless the party goes on

@@ -19,7 +19,8 @@ func (f *folded) entry() *attempt {
 	return nil
 }
 
-// givenUp is the event with which the call ended for the leg with which it came in; nil while it lasts.
+// givenUp is the event with which the call ended for the leg with which it came in; nil while it
+// lasts.
 func (f *folded) givenUp() *event {
 	if entry := f.entry(); entry != nil && entry.direction == Inbound {
 		return entry.hangup
@@ -33,7 +34,8 @@ func (v *view) entry() *attempt {
 	return f.entry()
 }
 
-// endedForEntry is the rule entry-leg: the platform's own answer says nothing of the call. The leg stays open until it is certain how it ended.
+// endedForEntry is the rule entry-leg: the platform's own answer says nothing of the call. The leg
+// stays open until it is certain how it ended.
 func endedForEntry(v *view, a attempt) (attempt, bool) {
 	if entry := v.entry(); entry == nil || entry.id != a.id {
 		return a, false
@@ -72,7 +74,8 @@ func (v *view) entryAnswered(a *attempt) {
 	}
 }
 
-// entryResult is that of the last leg; a call without legs failed, or was served by the platform itself.
+// entryResult is that of the last leg; a call without legs failed, or was served by the platform
+// itself.
 func (v *view) entryResult(a *attempt) Result {
 	var last *attempt
 	for i := range v.legs {

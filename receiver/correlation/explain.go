@@ -23,8 +23,8 @@ type Decision struct {
 	Applied []string `json:"applied"`
 }
 
-// Explain returns why the legs are as they are that [Derive] returns for the same events, and why others are left out; in order of call id and
-// leg id.
+// Explain returns why the legs are as they are that [Derive] returns for the same events, and why
+// others are left out; in order of call id and leg id.
 func Explain(events []callevent.Event, settings Rules) []Decision {
 	calls := callsOf(events)
 	decisions := make([]Decision, 0, len(calls))

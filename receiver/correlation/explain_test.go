@@ -20,7 +20,7 @@ func example(t *testing.T, name string) []callevent.Event {
 	}
 	switch name {
 	case "history":
-		return post(t, []callhistory.Record{recall("r1", "1234*101", 0, 60, callhistory.NoAnswer)}, callevent.VerdictNone)
+		return post(t, []callhistory.Record{recall("r1", "1234*101", 0, 60, callhistory.NoAnswer)}, callevent.MissedUnsaid)
 	case "ringme/answer after the grace period":
 		c := calls{}
 		c.add(release(callevent.Queue, "1234*900", "Q1", 45, false))

@@ -7,7 +7,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// facts are what is known of the call as a whole, from events that belong to no leg, or to the one with which it entered.
+// facts are what is known of the call as a whole, from events that belong to no leg, or to the one
+// with which it entered.
 type facts struct {
 	caller, called *callevent.Party
 	did            string
@@ -71,7 +72,8 @@ func (f *facts) enter(e *event) {
 	f.user = cmp.Or(f.user, e.Source.User)
 }
 
-// undecided tells an event that ends the caller's side without anybody having taken the call, as far as it says.
+// undecided tells an event that ends the caller's side without anybody having taken the call, as
+// far as it says.
 func (f *facts) undecided(e *event) bool {
 	switch {
 	case e.Type == callevent.CallEnd && !f.inbound:
@@ -79,11 +81,12 @@ func (f *facts) undecided(e *event) bool {
 	case e.Bridged != nil:
 		return !*e.Bridged
 	default:
-		return e.Verdict == callevent.VerdictLegs || e.Verdict == callevent.VerdictTriedLegs && f.tried
+		return e.Missed == callevent.MissedUnlessAnswered || e.Missed == callevent.MissedIfTried && f.tried
 	}
 }
 
-// lastPickup is the last time before another one that the call was taken from another phone; zero where it was not.
+// lastPickup is the last time before another one that the call was taken from another phone; zero
+// where it was not.
 func (f *facts) lastPickup(before time.Time) time.Time {
 	var last time.Time
 	for _, e := range f.pickups {

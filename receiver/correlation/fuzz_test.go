@@ -9,7 +9,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
-// FuzzCall derives the legs of any calls, in two orders. It looks for panics as much as for broken promises: one call must not stop others.
+// FuzzCall derives the legs of any calls, in two orders. It looks for panics as much as for broken
+// promises: one call must not stop others.
 func FuzzCall(f *testing.F) {
 	f.Fuzz(rapid.MakeFuzz(func(t *rapid.T) {
 		events, rules := anyEvents(t), anyRules(t)

@@ -34,22 +34,22 @@ func remembered(t testing.TB) []played {
 	t.Helper()
 	var all []played
 	for _, s := range scenarios(t) {
-		all = append(all, newPlayed(t, s, received(t, s, full), callevent.VerdictNone))
+		all = append(all, newPlayed(t, s, received(t, s, full), callevent.MissedUnsaid))
 	}
-	for pbx, verdict := range map[string]callevent.Verdict{"voipnow": callevent.VerdictNone, "linuxbox": callevent.VerdictLegs} {
+	for pbx, missed := range map[string]callevent.MissedRule{"voipnow": callevent.MissedUnsaid, "linuxbox": callevent.MissedUnlessAnswered} {
 		of, err := scenario.All(pbx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, s := range of {
-			all = append(all, newPlayed(t, s, systems[pbx].hear(t, s, full), verdict))
+			all = append(all, newPlayed(t, s, systems[pbx].hear(t, s, full), missed))
 		}
 	}
 	slices.SortFunc(all, func(a, b played) int { return strings.Compare(a.name, b.name) })
 	return all
 }
 
-func newPlayed(t testing.TB, s scenario.Scenario, events []callevent.Event, verdict callevent.Verdict) played {
+func newPlayed(t testing.TB, s scenario.Scenario, events []callevent.Event, missed callevent.MissedRule) played {
 	t.Helper()
 	p := played{name: s.PBX + "/" + s.Name, events: events}
 	rules := correlation.DefaultRules()
@@ -58,25 +58,25 @@ func newPlayed(t testing.TB, s scenario.Scenario, events []callevent.Event, verd
 	c.add(events...)
 	p.ticks = c.pass(rules)
 	legs := c.legs(rules)
-	records := recordsOf(legs, verdict)
+	records := recordsOf(legs, missed)
 	for _, e := range events {
 		if r, ok := systemRecord(e, legs); ok {
 			r.ID = "s" + strconv.Itoa(len(records))
 			records = append(records, r)
 		}
 	}
-	p.records = post(t, records, verdict)
+	p.records = post(t, records, missed)
 	return p
 }
 
-// recordsOf is what a history says of the legs: in full seconds, and of finished ones only. A missed call is one of its own where the PBX
-// tells of calls as a whole.
-func recordsOf(legs []correlation.Leg, verdict callevent.Verdict) []callhistory.Record {
+// recordsOf is what a history says of the legs: in full seconds, and of finished ones only. A
+// missed call is one of its own where the PBX tells of calls as a whole.
+func recordsOf(legs []correlation.Leg, missed callevent.MissedRule) []callhistory.Record {
 	var records []callhistory.Record
 	for i, leg := range legs {
 		timedOut := slices.ContainsFunc(leg.Events, func(e correlation.LegEvent) bool { return e.Type == callevent.MaxDurationOver })
 		whole := leg.LegID == leg.CallID
-		if leg.Phase != correlation.Completed || timedOut || whole && verdict == callevent.VerdictNone {
+		if leg.Phase != correlation.Completed || timedOut || whole && missed == callevent.MissedUnsaid {
 			continue
 		}
 		r := callhistory.Record{
@@ -117,7 +117,7 @@ func systemRecord(e callevent.Event, legs []correlation.Leg) (callhistory.Record
 }
 
 // post reads records as the receiver does, which finds out whose the extensions are.
-func post(t testing.TB, records []callhistory.Record, verdict callevent.Verdict) []callevent.Event {
+func post(t testing.TB, records []callhistory.Record, missed callevent.MissedRule) []callevent.Event {
 	t.Helper()
 	var events []callevent.Event
 	for chunk := range slices.Chunk(records, callhistory.MaxRecords) {
@@ -125,7 +125,7 @@ func post(t testing.TB, records []callhistory.Record, verdict callevent.Verdict)
 		if err != nil {
 			t.Fatal(err)
 		}
-		decoded, err := history.Over(nil, verdict).Decode(callevent.Request{
+		decoded, err := history.Over(nil, missed).Decode(callevent.Request{
 			ReceivedAt: start.Add(time.Hour), Path: callhistory.Path, ContentType: callhistory.ContentType, Body: string(body),
 		})
 		if err != nil {
@@ -268,7 +268,8 @@ func TestHistoryOfWhatWasHeard(t *testing.T) {
 	}
 }
 
-// A history that goes by another clock, such as one in local time, makes no calls of those that were heard.
+// A history that goes by another clock, such as one in local time, makes no calls of those that
+// were heard.
 func TestHistoryOfAnotherClock(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(6, 7))
@@ -434,7 +435,7 @@ func recall(id, number string, from, to float64, result callhistory.Result) call
 
 func remember(t *testing.T, records ...callhistory.Record) []callevent.Event {
 	t.Helper()
-	return post(t, records, callevent.VerdictNone)
+	return post(t, records, callevent.MissedUnsaid)
 }
 
 func TestWhatTheHistoryAdds(t *testing.T) {
@@ -532,7 +533,8 @@ func TestHistoryAfterMaxDuration(t *testing.T) {
 	expect(t, "corrected", c, correlation.DefaultRules(), "L1 1234*101 Completed Answered recorded")
 }
 
-// A missed call of the history is missed once, after the grace period, and only if nobody is still being rung.
+// A missed call of the history is missed once, after the grace period, and only if nobody is still
+// being rung.
 func TestHistoryOfMissedCalls(t *testing.T) {
 	t.Parallel()
 	no, rules := false, correlation.DefaultRules()
@@ -549,7 +551,7 @@ func TestHistoryOfMissedCalls(t *testing.T) {
 		"L2 1234*102 Answered ")
 
 	line, direct := recall("r1", "1234*101", 5, 25, callhistory.NoAnswer), recall("r2", "1234*102", 5, 25, callhistory.Busy)
-	c = call(post(t, []callhistory.Record{line, direct}, callevent.VerdictLegs)...)
+	c = call(post(t, []callhistory.Record{line, direct}, callevent.MissedUnlessAnswered)...)
 	c.Add(ring("1234*103", "L3", 20))
 	if tick := c.Outcome(rules).Tick; tick == nil || tick.Type != callevent.MaxDurationOver {
 		t.Errorf("while a phone rings, waits for %+v", tick)
@@ -562,19 +564,20 @@ func TestHistoryOfMissedCalls(t *testing.T) {
 		"history/r2 1234*102 Completed Busy", "L3 1234*103 Completed Cancelled")
 }
 
-// The history may know the first rings of a call that goes on: its end decides, whether heard or told.
+// The history may know the first rings of a call that goes on: its end decides, whether heard or
+// told.
 func TestHistoryOfACallThatGoesOn(t *testing.T) {
 	t.Parallel()
 	rules := correlation.DefaultRules()
 	whole := func(kind callevent.Type, s float64) callevent.Event {
 		return callevent.Event{
-			ID: string(kind), Type: kind, CallID: "C1", Time: at(s), Received: at(s), Flow: callevent.FlowIn, Verdict: callevent.VerdictLegs,
+			ID: string(kind), Type: kind, CallID: "C1", Time: at(s), Received: at(s), Flow: callevent.FlowIn, Missed: callevent.MissedUnlessAnswered,
 			Caller: callevent.Party{Number: customer}, Called: callevent.Party{Number: "2025550100"},
 		}
 	}
-	line := post(t, []callhistory.Record{recall("r1", "10", 5, 25, callhistory.NoAnswer)}, callevent.VerdictLegs)[0]
+	line := post(t, []callhistory.Record{recall("r1", "10", 5, 25, callhistory.NoAnswer)}, callevent.MissedUnlessAnswered)[0]
 	line.Received = at(26)
-	over := post(t, []callhistory.Record{recall("r2", "", 0, 24, callhistory.NoAnswer)}, callevent.VerdictLegs)[0]
+	over := post(t, []callhistory.Record{recall("r2", "", 0, 24, callhistory.NoAnswer)}, callevent.MissedUnlessAnswered)[0]
 	over.Received = at(46)
 	for want, events := range map[time.Time][]callevent.Event{
 		at(26).Add(rules.MaxDuration): {whole(callevent.CallStart, 0), line},
@@ -620,8 +623,8 @@ func anyRecord(t *rapid.T) callevent.Event {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verdict := rapid.SampledFrom([]callevent.Verdict{callevent.VerdictNone, callevent.VerdictLegs}).Draw(t, "verdict")
-	events, err := history.Over(nil, verdict).Decode(callevent.Request{
+	missed := rapid.SampledFrom([]callevent.MissedRule{callevent.MissedUnsaid, callevent.MissedUnlessAnswered}).Draw(t, "missed")
+	events, err := history.Over(nil, missed).Decode(callevent.Request{
 		ReceivedAt: start.Add(time.Minute), Path: callhistory.Path, ContentType: callhistory.ContentType, Body: string(body),
 	})
 	if err != nil {
@@ -662,8 +665,9 @@ func TestAnyHistory(t *testing.T) {
 	})
 }
 
-// Whenever the history comes in, revisions grow with every change, and no leg vanishes that was shown, except one that was there because of
-// the history: what comes later may tell otherwise. It is withdrawn then.
+// Whenever the history comes in, revisions grow with every change, and no leg vanishes that was
+// shown, except one that was there because of the history: what comes later may tell otherwise. It
+// is withdrawn then.
 func TestConsumersFollowTheHistory(t *testing.T) {
 	t.Parallel()
 	all := remembered(t)

@@ -83,13 +83,15 @@ type Leg struct {
 	Backfilled bool `json:"backfilled,omitempty"`
 	// Revision grows with every event that joined the call.
 	Revision int64 `json:"revision"`
-	// Attributes are the tags of the call, as tag.NAME, and the parameters that no rule asks for. At most 16.
+	// Attributes are the tags of the call, as tag.NAME, and the parameters that no rule asks for.
+	// At most 16.
 	Attributes map[string]string `json:"attributes,omitempty"`
 	// Events that joined the leg, in canonical order: of more than 64 the first and the last 32.
 	Events []LegEvent `json:"events,omitempty"`
 }
 
-// Same reports whether two states of a leg differ in nothing but the revision, which also grows with the events of the call's other legs.
+// Same reports whether two states of a leg differ in nothing but the revision, which also grows
+// with the events of the call's other legs.
 func (l Leg) Same(other Leg) bool {
 	l.Revision = other.Revision
 	return reflect.DeepEqual(l, other)

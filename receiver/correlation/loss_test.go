@@ -33,8 +33,8 @@ func heard(t *testing.T) map[string][]callevent.Event {
 	return all
 }
 
-// What a PBX sends may be lost, come late, twice, and in any order. Whatever is left of a call comes to an end, says no more than it knows,
-// and is the same in every order.
+// What a PBX sends may be lost, come late, twice, and in any order. Whatever is left of a call
+// comes to an end, says no more than it knows, and is the same in every order.
 func TestLossOfEvents(t *testing.T) {
 	t.Parallel()
 	all := heard(t)
@@ -107,7 +107,8 @@ func (c calls) step(rules correlation.Rules) []callevent.Event {
 	return ticks
 }
 
-// As a call is heard, a consumer that keeps the highest revision has the last state of every leg, and no leg that it was shown vanishes.
+// As a call is heard, a consumer that keeps the highest revision has the last state of every leg,
+// and no leg that it was shown vanishes.
 func TestConsumersFollow(t *testing.T) {
 	t.Parallel()
 	all := heard(t)

@@ -14,15 +14,16 @@ import (
 type Outcome struct {
 	// Legs in order of start and leg id.
 	Legs []Leg
-	// Tick is the next passing of time that the call waits for, due at its Time; nil where it waits for none. Once it is due, add it to
-	// the call.
+	// Tick is the next passing of time that the call waits for, due at its Time; nil where it waits
+	// for none. Once it is due, add it to the call.
 	Tick *callevent.Event
-	// Finished tells that no leg is open and no tick is owed. Further events may still come and correct the legs.
+	// Finished tells that no leg is open and no tick is owed. Further events may still come and
+	// correct the legs.
 	Finished bool
 }
 
-// Derive returns the legs of all calls that the events and ticks belong to, in order of start, leg id and call id. It is a function of the
-// set: order and repetition do not matter.
+// Derive returns the legs of all calls that the events and ticks belong to, in order of start, leg
+// id and call id. It is a function of the set: order and repetition do not matter.
 func Derive(events []callevent.Event, rules Rules) []Leg {
 	calls := callsOf(events)
 	legs := make([]Leg, 0, len(calls))
@@ -216,7 +217,8 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 		leg.Direction = Internal
 		leg.Logged = leg.Logged && rules.Scope == ScopeAll
 	}
-	// A call that was started through the API in an extension's name, but connects others, is nothing that its user did.
+	// A call that was started through the API in an extension's name, but connects others, is
+	// nothing that its user did.
 	if a.direction == Outbound && leg.CallBackID != "" && !byUser {
 		leg.User = ""
 	}
@@ -230,7 +232,8 @@ func (f *folded) leg(a *attempt, rules Rules) Leg {
 	return leg
 }
 
-// parent is the leg that this one came out of by transfer or forwarding: the last one before it of the extension that made the call.
+// parent is the leg that this one came out of by transfer or forwarding: the last one before it of
+// the extension that made the call.
 func (f *folded) parent(a *attempt, rules Rules) string {
 	if a.parent != "" || !a.handedOver() || a.caller.Extension == "" {
 		return a.parent
@@ -251,7 +254,8 @@ func (f *folded) parent(a *attempt, rules Rules) string {
 	return parent.id
 }
 
-// taken reports whether an inbound call did not go unanswered. Bridged=yes speaks for the whole PBX.
+// taken reports whether an inbound call did not go unanswered. Bridged=yes speaks for the whole
+// PBX.
 func taken(legs []attempt, w *waiting, rules Rules) bool {
 	if w.bridged {
 		return true
@@ -294,8 +298,9 @@ func (f *folded) tick(c *Call, rules Rules) *callevent.Event {
 	return newTick(callevent.MaxDurationOver, longest.events[0].CallID, longest.id, due)
 }
 
-// graceTick decides a call that seems to be missed. It waits while a phone rings that began to ring after the last IVR or queue had given
-// the caller up: he has moved on. Where only the history has given him up, it waits for any: the history may know but the call's beginning.
+// graceTick decides a call that seems to be missed. It waits while a phone rings that began to ring
+// after the last IVR or queue had given the caller up: he has moved on. Where only the history has
+// given him up, it waits for any: the history may know but the call's beginning.
 func (f *folded) graceTick(c *Call, rules Rules) *callevent.Event {
 	if f.waiting.deciding == nil || c.graceOver() || f.taken(rules) {
 		return nil
@@ -310,7 +315,8 @@ func (f *folded) graceTick(c *Call, rules Rules) *callevent.Event {
 	return newTick(callevent.GraceOver, f.waiting.deciding.CallID, "", f.graceOver(c, rules))
 }
 
-// graceOver is when the grace period ends: after the last hangup, or where that of the call is still to come as late as a call may last.
+// graceOver is when the grace period ends: after the last hangup, or where that of the call is
+// still to come as late as a call may last.
 func (f *folded) graceOver(c *Call, rules Rules) time.Time {
 	events, _ := c.split()
 	if w := &f.waiting; w.deciding.Record != nil && !w.left && len(events) > 0 && f.facts.over.IsZero() {

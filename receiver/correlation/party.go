@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// overtaken is by how much an event may be received before one that happened earlier: two notifications go out over two connections.
+	// overtaken is by how much an event may be received before one that happened earlier: two
+	// notifications go out over two connections.
 	overtaken = 2 * time.Second
 	// skewed is by how much the clocks of two nodes of one PBX differ.
 	skewed = 5 * time.Second
@@ -15,15 +16,17 @@ const (
 	retried = 30 * time.Second
 )
 
-// party is one side of a call whose legs have no ids, and what it was doing when its next event came: that alone tells a late or repeated
-// event from another attempt. The events of an attempt follow each other in the set.
+// party is one side of a call whose legs have no ids, and what it was doing when its next event
+// came: that alone tells a late or repeated event from another attempt. The events of an attempt
+// follow each other in the set.
 type party struct {
 	opened       bool
 	ring, answer *event // of the present attempt
 	hangup       *event
 }
 
-// cut returns the events of the first leg of the set, and the rest of the set. Late repetitions are in neither.
+// cut returns the events of the first leg of the set, and the rest of the set. Late repetitions are
+// in neither.
 func cut(events []*event) (leg, rest []*event) {
 	n := legLength(events)
 	if leg = events[:n]; ofCall(leg[0]) || leg[0].LegID != "" {
@@ -38,7 +41,8 @@ func cut(events []*event) (leg, rest []*event) {
 	return withoutRepetitions(leg[:n]), events[n:]
 }
 
-// withoutRepetitionsOfCall leaves out repetitions of the events of the call as a whole, which come first in the set.
+// withoutRepetitionsOfCall leaves out repetitions of the events of the call as a whole, which come
+// first in the set.
 func withoutRepetitionsOfCall(events []*event) []*event {
 	n := 0
 	for n < len(events) && ofCall(events[n]) {
@@ -51,7 +55,8 @@ func withoutRepetitionsOfCall(events []*event) []*event {
 	return append(kept, events[n:]...)
 }
 
-// legLength is the number of events that have the same leg id as the first, or belong to the same party.
+// legLength is the number of events that have the same leg id as the first, or belong to the same
+// party.
 func legLength(events []*event) int {
 	first := events[0]
 	if ofCall(first) {
@@ -97,7 +102,8 @@ func (p *party) begins(e *event, next []*event) bool {
 	}
 }
 
-// rings reports whether a dial event is that of another attempt. Who is talking in a call is not rung by it.
+// rings reports whether a dial event is that of another attempt. Who is talking in a call is not
+// rung by it.
 func (p *party) rings(e *event, next []*event) bool {
 	switch {
 	case p.hangup != nil:
@@ -109,13 +115,15 @@ func (p *party) rings(e *event, next []*event) bool {
 	}
 }
 
-// overtook reports whether the hangup of the present attempt was received before an event that came first: the attempt has none of its kind
-// yet, it came at once, and no attempt that it could begin goes on.
+// overtook reports whether the hangup of the present attempt was received before an event that came
+// first: the attempt has none of its kind yet, it came at once, and no attempt that it could begin
+// goes on.
 func (p *party) overtook(known, e *event, next []*event) bool {
 	return known == nil && e.Time.Sub(p.hangup.Time) <= e.tolerance() && !p.goesOn(next)
 }
 
-// tolerance is by how much an event may be late: where the PBX gives no time, the receipt is late, else another node's clock.
+// tolerance is by how much an event may be late: where the PBX gives no time, the receipt is late,
+// else another node's clock.
 func (e *event) tolerance() time.Duration {
 	if e.Time.Equal(e.Received) {
 		return overtaken
@@ -123,7 +131,8 @@ func (e *event) tolerance() time.Duration {
 	return skewed
 }
 
-// goesOn reports whether the party answers or leaves before it is rung again, other than by a repetition of what was heard.
+// goesOn reports whether the party answers or leaves before it is rung again, other than by a
+// repetition of what was heard.
 func (p *party) goesOn(next []*event) bool {
 	for _, e := range next {
 		switch {
@@ -138,17 +147,20 @@ func (p *party) goesOn(next []*event) bool {
 	return false
 }
 
-// repeats reports whether an event repeats one of the present attempt word by word, as a sender does that timed out.
+// repeats reports whether an event repeats one of the present attempt word by word, as a sender
+// does that timed out.
 func (p *party) repeats(e *event) bool {
 	return e.retries(p.answer) || e.retries(p.hangup)
 }
 
-// retries reports whether an event repeats an earlier one word by word, within the time in which senders do.
+// retries reports whether an event repeats an earlier one word by word, within the time in which
+// senders do.
 func (e *event) retries(earlier *event) bool {
 	return earlier != nil && e.ID == earlier.ID && e.Repeat > 0 && e.Received.Sub(earlier.Received) <= retried
 }
 
-// withoutRepetitions leaves out the events that repeat others of the same leg, or of the call as a whole.
+// withoutRepetitions leaves out the events that repeat others of the same leg, or of the call as a
+// whole.
 func withoutRepetitions(events []*event) []*event {
 	var last map[string]*event
 	var kept []*event

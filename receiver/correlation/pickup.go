@@ -6,8 +6,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// pickedUp is the rule pickup: of a call that was taken from another phone no answer event need follow to tell by which. The line that
-// transferred the call then comes first, else the first to leave.
+// pickedUp is the rule pickup: of a call that was taken from another phone no answer event need
+// follow to tell by which. The line that transferred the call then comes first, else the first to
+// leave.
 func pickedUp(v *view, a attempt) (attempt, bool) {
 	for _, told := range v.pickups() {
 		if told.picker == a.id {

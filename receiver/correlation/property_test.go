@@ -14,8 +14,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
-// anyEvent draws an event as a PBX might send it that follows no document: the calls share their legs' ids, statuses contradict types, and
-// times run backwards.
+// anyEvent draws an event as a PBX might send it that follows no document: the calls share their
+// legs' ids, statuses contradict types, and times run backwards.
 func anyEvent(t *rapid.T) callevent.Event {
 	number := rapid.SampledFrom([]string{"1234*101", "1234*102", "1234*099", "1234*900"}).Draw(t, "sender")
 	kind := map[string]callevent.SourceType{
@@ -53,7 +53,8 @@ func anyEvent(t *rapid.T) callevent.Event {
 	return e
 }
 
-// sided makes it an event of a PBX without leg ids: some of them have no time either, so that they repeat each other word by word.
+// sided makes it an event of a PBX without leg ids: some of them have no time either, so that they
+// repeat each other word by word.
 func sided(t *rapid.T, e *callevent.Event) {
 	e.LegID, e.Side = "", e.Source.Number+rapid.SampledFrom([]string{"", "/" + string(e.Flow)}).Draw(t, "side")
 	e.TransfersUntold = rapid.Bool().Draw(t, "transfers untold")

@@ -8,13 +8,15 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// near is by how much the start of a leg may differ from that in the history: the clocks differ, and the history knows full seconds only.
+// near is by how much the start of a leg may differ from that in the history: the clocks differ,
+// and the history knows full seconds only.
 const near = 5 * time.Second
 
 // zone is the least by which the times of two time zones differ.
 const zone = 15 * time.Minute
 
-// split parts the set into the events and the records of the PBX's history, of which most calls have none.
+// split parts the set into the events and the records of the PBX's history, of which most calls
+// have none.
 func (c *Call) split() (events, records []*event) {
 	n := len(c.events)
 	for n > 0 && c.events[n-1].Type == callevent.History {
@@ -23,7 +25,8 @@ func (c *Call) split() (events, records []*event) {
 	return c.events[:n], c.events[n:]
 }
 
-// versions makes one record of those with the same id: what the history said later adds to what it had said.
+// versions makes one record of those with the same id: what the history said later adds to what it
+// had said.
 func versions(records []*event) []*event {
 	merged := make([]*event, 0, len(records))
 	for _, r := range records {
@@ -47,7 +50,7 @@ func (e *event) amended(by *event) *event {
 		shared.Called = by.Called
 	}
 	if e.Status == callevent.StatusUnspecified {
-		amended.Status, amended.WireStatus, amended.Verdict = by.Status, by.WireStatus, by.Verdict
+		amended.Status, amended.WireStatus, amended.Missed = by.Status, by.WireStatus, by.Missed
 	}
 	if record.Answer.IsZero() {
 		record.Answer = by.Record.Answer
@@ -60,7 +63,8 @@ func (e *event) amended(by *event) *event {
 	return &amended
 }
 
-// remember lets the records complete the legs that events told of and the caller's own side, and returns the legs that no event told of.
+// remember lets the records complete the legs that events told of and the caller's own side, and
+// returns the legs that no event told of.
 func remember(records []*event, attempts []attempt, own *waiting, facts *facts) []attempt {
 	records = slices.DeleteFunc(versions(records), facts.outside)
 	legs := slices.DeleteFunc(slices.Clone(records), func(r *event) bool { return r.ofSystem() || r.ofWholeCall() })
@@ -82,11 +86,13 @@ func (e *event) ofSystem() bool {
 	return e.Source.Type == callevent.IVR || e.Source.Type == callevent.Queue
 }
 
-// ofWholeCall tells the record of a call from outside of which the history does not say whom it reached.
-func (e *event) ofWholeCall() bool { return sender(e) == "" && e.Verdict != callevent.VerdictNone }
+// ofWholeCall tells the record of a call from outside of which the history does not say whom it
+// reached.
+func (e *event) ofWholeCall() bool { return sender(e) == "" && e.Missed != callevent.MissedUnsaid }
 
-// outside tells a record whose time has nothing to do with a call whose end was heard: the history goes by another clock, such as local
-// time. Before the first event there may be more of a call whose beginning was not heard.
+// outside tells a record whose time has nothing to do with a call whose end was heard: the history
+// goes by another clock, such as local time. Before the first event there may be more of a call
+// whose beginning was not heard.
 func (f *facts) outside(r *event) bool {
 	if f.over.IsZero() {
 		return false
@@ -124,8 +130,8 @@ func nearer(a, b pair) int {
 	}
 }
 
-// adopt gives each leg the record that is nearest to it, and returns the records of legs that no event told of. Those of another clock are
-// of no use.
+// adopt gives each leg the record that is nearest to it, and returns the records of legs that no
+// event told of. Those of another clock are of no use.
 func adopt(attempts []attempt, records []*event) []*event {
 	var pairs []pair
 	for i := range attempts {
@@ -158,8 +164,9 @@ func adopt(attempts []attempt, records []*event) []*event {
 	return own
 }
 
-// askew is the leg, heard from beginning to end, that a record tells of by another clock, such as one in local time; -1 if there is none. No
-// two talks are equally long, but an extension may be rung again for as long as before.
+// askew is the leg, heard from beginning to end, that a record tells of by another clock, such as
+// one in local time; -1 if there is none. No two talks are equally long, but an extension may be
+// rung again for as long as before.
 func askew(attempts []attempt, complete []bool, r *event) int {
 	for i := range attempts {
 		a := &attempts[i]
@@ -173,7 +180,8 @@ func askew(attempts []attempt, complete []bool, r *event) int {
 	return -1
 }
 
-// wentLike reports whether a leg that was heard ended as the record says, and lasted as long. That depends on no clock.
+// wentLike reports whether a leg that was heard ended as the record says, and lasted as long. That
+// depends on no clock.
 func (a *attempt) wentLike(r *event) bool {
 	from, since := a.start, r.Time
 	if at := r.answered(); !a.answered.IsZero() && !at.IsZero() {
@@ -218,7 +226,8 @@ func (a *attempt) meets(r *event) (pair, bool) {
 	return p, common > slack || !a.dialled && common >= -slack
 }
 
-// sameParty reports whether a record is of the leg's extension and direction, or of the same outside number.
+// sameParty reports whether a record is of the leg's extension and direction, or of the same
+// outside number.
 func (a *attempt) sameParty(r *event) bool {
 	if !a.guessed() && a.direction != directionOf(r.Flow) {
 		return false
@@ -230,7 +239,8 @@ func (a *attempt) sameParty(r *event) bool {
 		r.Source.ID != "" && slices.ContainsFunc(a.events, func(e *event) bool { return e.Source.ID == r.Source.ID })
 }
 
-// sourceOf tells the leg of an extension that an API call rang first, of whose outgoing leg nothing was heard.
+// sourceOf tells the leg of an extension that an API call rang first, of whose outgoing leg nothing
+// was heard.
 func (a *attempt) sourceOf(r *event) bool {
 	return a.sided && a.direction == Inbound && r.Flow == callevent.FlowOut && a.control() != "" && !a.ofCustomer() &&
 		a.extension == r.Source.Number
@@ -273,7 +283,8 @@ func (a *attempt) adopt(r *event) {
 	a.restore(r)
 }
 
-// restore draws from the record what no event said: a lost ring, answer or hangup, and a result for which no event vouches.
+// restore draws from the record what no event said: a lost ring, answer or hangup, and a result for
+// which no event vouches.
 func (a *attempt) restore(r *event) {
 	a.backfilled = true
 	if !a.dialled {
@@ -306,7 +317,8 @@ func (a *attempt) vouched() bool {
 	}
 }
 
-// hangupOf is the hangup that the record tells of; at the time that the event of it gives, if there was one.
+// hangupOf is the hangup that the record tells of; at the time that the event of it gives, if there
+// was one.
 func (a *attempt) hangupOf(r *event) *event {
 	h := &event{
 		identity: r.identity, Type: callevent.Hangup, Time: r.Record.End, Received: r.Received,
@@ -322,7 +334,8 @@ func (a *attempt) hangupOf(r *event) *event {
 	return h
 }
 
-// answered is when the record says, or its talk time tells, that the leg was answered; zero where neither does.
+// answered is when the record says, or its talk time tells, that the leg was answered; zero where
+// neither does.
 func (e *event) answered() time.Time {
 	switch {
 	case e.Status != callevent.StatusAnswered:
@@ -336,12 +349,12 @@ func (e *event) answered() time.Time {
 
 // hearOf hears a record as the hangup of the caller's side, unless that was heard.
 func (w *waiting) hearOf(r *event, facts *facts) {
-	if r.Flow == callevent.FlowOut || r.Bridged == nil && r.Verdict == callevent.VerdictNone || w.heard(r) {
+	if r.Flow == callevent.FlowOut || r.Bridged == nil && r.Missed == callevent.MissedUnsaid || w.heard(r) {
 		return
 	}
 	h := &event{
 		identity: r.identity, ID: r.ID, Type: callevent.Hangup, Time: r.Record.End, Received: r.Received,
-		Status: r.Status, WireStatus: r.WireStatus, Bridged: r.Bridged, Verdict: r.Verdict, Record: r.Record,
+		Status: r.Status, WireStatus: r.WireStatus, Bridged: r.Bridged, Missed: r.Missed, Record: r.Record,
 	}
 	if !r.ofSystem() { // the whole call ended for the caller when the last of its legs did
 		whole := *r.identity

@@ -22,8 +22,9 @@ func beganWhenRouted(v *view, a attempt) (attempt, bool) {
 	return a, applies
 }
 
-// saidOfCall is the rule status-of-call. It takes back an answer that only the hangup's status tells, when another leg has an answer event of
-// its own, took the call as the forwarding of this one, or rang together with it and lasted longer.
+// saidOfCall is the rule status-of-call. It takes back an answer that only the hangup's status
+// tells, when another leg has an answer event of its own, took the call as the forwarding of this
+// one, or rang together with it and lasted longer.
 func saidOfCall(v *view, a attempt) (attempt, bool) {
 	if a.level == callevent.LevelEntry || a.result != Answered || a.answer != nil || a.hangup == nil || !a.hangup.StatusOfCall {
 		return a, false
@@ -38,13 +39,15 @@ func saidOfCall(v *view, a attempt) (attempt, bool) {
 	return a, false
 }
 
-// outlasts reports, of two legs that began to ring together and say that they were answered, whether this is the one that can have been.
+// outlasts reports, of two legs that began to ring together and say that they were answered,
+// whether this is the one that can have been.
 func (a *attempt) outlasts(other *attempt) bool {
 	both := a.direction == Inbound && other.direction == Inbound
 	return both && a.taken() && a.start.Sub(other.start).Abs() <= slack && a.end.After(other.end)
 }
 
-// forwards reports whether this is the outgoing leg with which an extension sent a call on: with the caller's number.
+// forwards reports whether this is the outgoing leg with which an extension sent a call on: with
+// the caller's number.
 func (a *attempt) forwards(in *attempt) bool {
 	return a.direction == Outbound && in.direction == Inbound && a.extension == in.extension && a.taken() && a.onBehalfOf(in)
 }
@@ -75,7 +78,8 @@ func answeredByOtherSide(v *view, a attempt) (attempt, bool) {
 	return a, false
 }
 
-// testifiedAtEnd is the rule said-at-the-end: what is said of a party that has an answer event is said of that one.
+// testifiedAtEnd is the rule said-at-the-end: what is said of a party that has an answer event is
+// said of that one.
 func testifiedAtEnd(v *view, a attempt) (attempt, bool) {
 	if !a.sided || a.answer != nil || !a.testified {
 		return a, false
@@ -105,8 +109,9 @@ func stayedAfterAll(v *view, a attempt) (attempt, bool) {
 	return a, true
 }
 
-// answerWhen finds out when a leg was answered of which it is only certain that it was: when somebody picked up, when the call was transferred
-// to it, or when the party left that had answered before.
+// answerWhen finds out when a leg was answered of which it is only certain that it was: when
+// somebody picked up, when the call was transferred to it, or when the party left that had answered
+// before.
 func (a *attempt) answerWhen(v *view) {
 	if a.result != Answered {
 		return
@@ -129,7 +134,8 @@ func (v *view) answeredOwn(a *attempt) bool {
 	})
 }
 
-// leftBefore is when the last of the other parties left that had answered and left before this one did; zero where there was none.
+// leftBefore is when the last of the other parties left that had answered and left before this one
+// did; zero where there was none.
 func (v *view) leftBefore(a *attempt) time.Time {
 	var last time.Time
 	for _, p := range v.takers {
@@ -193,7 +199,8 @@ func joinedDevice(v *view, a attempt) (attempt, bool) {
 	return a, true
 }
 
-// cameOutOfAnother is the rule handed-over: of several legs that had been answered when this one began, the last is the one.
+// cameOutOfAnother is the rule handed-over: of several legs that had been answered when this one
+// began, the last is the one.
 func cameOutOfAnother(v *view, a attempt) (attempt, bool) {
 	if !a.events[0].TransfersUntold || a.internal() || a.level == callevent.LevelEntry {
 		return a, false
@@ -206,7 +213,8 @@ func cameOutOfAnother(v *view, a attempt) (attempt, bool) {
 	return a, true
 }
 
-// cameFrom is the leg that this one came out of; nil if there is none. One that came in came from one that was answered.
+// cameFrom is the leg that this one came out of; nil if there is none. One that came in came from
+// one that was answered.
 func (a *attempt) cameFrom(v *view) *attempt {
 	var from *attempt
 	consider := func(p *attempt) {

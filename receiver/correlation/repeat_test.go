@@ -8,14 +8,16 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
-// repeatable is a ring that a PBX without event ids and times sends: the same word by word, whenever it comes.
+// repeatable is a ring that a PBX without event ids and times sends: the same word by word,
+// whenever it comes.
 func repeatable(s float64) callevent.Event {
 	e := ring("0007*101", "", s)
 	e.ID, e.Side, e.Repeat = "dial-in/101", "0007*101/In", 3*time.Second
 	return e
 }
 
-// Identical notifications are one event if they come within seconds, and another attempt if they do not.
+// Identical notifications are one event if they come within seconds, and another attempt if they do
+// not.
 func TestRepetitionOrAnotherAttempt(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -60,7 +62,8 @@ func TestNextAttemptEndsTheOneBefore(t *testing.T) {
 		"0007*101/In/1 0007*101 Completed NoAnswer", "0007*101/In/2 0007*101 Ringing ")
 }
 
-// The leg of the extension that an API call rings first becomes that of the call: one leg, from the first ring.
+// The leg of the extension that an API call rings first becomes that of the call: one leg, from the
+// first ring.
 func TestClickToCall(t *testing.T) {
 	t.Parallel()
 	rules := correlation.DefaultRules()
@@ -95,7 +98,7 @@ func TestEntryWaitsForTheGracePeriod(t *testing.T) {
 		e := phone(kind, "", leg, s, status)
 		e.Source, e.Level, e.Called = callevent.Source{}, level, callevent.Party{Number: "442079460900", Own: true}
 		if level == callevent.LevelEntry && kind == callevent.Hangup {
-			e.Verdict = callevent.VerdictTriedLegs
+			e.Missed = callevent.MissedIfTried
 		}
 		return e
 	}

@@ -34,7 +34,8 @@ type report struct {
 	Withdrawn bool `json:"withdrawn"`
 }
 
-// reported is one event. Its parameters may have {ts}, {us} and {ms}: its own time, at, as the PBXs write it.
+// reported is one event. Its parameters may have {ts}, {us} and {ms}: its own time, at, as the PBXs
+// write it.
 type reported struct {
 	At       float64 `json:"at"`
 	Received float64 `json:"received"` // default: at once where the event has no time of its own, else 50 ms later

@@ -285,7 +285,8 @@ func TestAnsweredAtTheNextAttempt(t *testing.T) {
 	expect(t, "legs", c, correlation.DefaultRules(), "L1 1234*101 Completed NoAnswer", "L2 1234*102 Answered ")
 }
 
-// Somebody talked outside, where the call was forwarded to: missed by the PBX's definition, unless the rules say otherwise.
+// Somebody talked outside, where the call was forwarded to: missed by the PBX's definition, unless
+// the rules say otherwise.
 func TestForwardedIsAnswered(t *testing.T) {
 	t.Parallel()
 	forwarded := func(event callevent.Event) callevent.Event {

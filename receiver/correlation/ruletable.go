@@ -3,7 +3,8 @@ package correlation
 // ruleID names a rule.
 type ruleID uint8
 
-// The rules, in the order in which they apply. The first ones decide a leg by its own events, the others by the whole call.
+// The rules, in the order in which they apply. The first ones decide a leg by its own events, the
+// others by the whole call.
 const (
 	undecided ruleID = iota
 	statusOfHangup
@@ -37,7 +38,8 @@ type rule struct {
 	example string // PBX and name of a scenario or report in which it applies
 	// related rules draw on other legs: they apply where the legs say less than all of themselves.
 	related bool
-	// apply returns a leg as it is by the rule, and whether the rule applies; nil where it is part of taking the call apart.
+	// apply returns a leg as it is by the rule, and whether the rule applies; nil where it is part
+	// of taking the call apart.
 	apply func(v *view, a attempt) (attempt, bool)
 }
 
@@ -127,7 +129,8 @@ var ruleTable = [ruleCount]rule{
 	},
 }
 
-// view is a call as the rules see it. They do not change it: each gives a leg another form, and the next rule sees all of those.
+// view is a call as the rules see it. They do not change it: each gives a leg another form, and the
+// next rule sees all of those.
 type view struct {
 	facts    *facts
 	waiting  *waiting

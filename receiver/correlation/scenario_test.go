@@ -124,7 +124,8 @@ func expanded(attributes map[string]string) map[string]string {
 	return shown
 }
 
-// emitted are the events that the leg must show: those with its id, or of a caller's leg those of the IVRs and queues about him.
+// emitted are the events that the leg must show: those with its id, or of a caller's leg those of
+// the IVRs and queues about him.
 func emitted(s scenario.Scenario, r registration, leg correlation.Leg) []correlation.LegEvent {
 	var events []correlation.LegEvent
 	for _, n := range s.Play(seed, start) {
@@ -318,8 +319,9 @@ func checkScenario(t *testing.T, s scenario.Scenario, r registration, want []cor
 	t.Logf("%d events, %d orders", len(events), orders)
 }
 
-// deliveries are all orders of up to six events, or as many random ones of more, with duplicates. Which orders are drawn does not matter: the
-// scenarios are many, and the property tests draw others in each run.
+// deliveries are all orders of up to six events, or as many random ones of more, with duplicates.
+// Which orders are drawn does not matter: the scenarios are many, and the property tests draw
+// others in each run.
 func deliveries(n int, rng *rand.Rand) func(yield func([]int) bool) {
 	if n <= 6 {
 		return permutations(n)
@@ -366,7 +368,8 @@ func permutations(n int) func(yield func([]int) bool) {
 	}
 }
 
-// TestLateEvents delivers a part of the events, lets all time pass that the receiver would wait for, and delivers the rest.
+// TestLateEvents delivers a part of the events, lets all time pass that the receiver would wait
+// for, and delivers the rest.
 func TestLateEvents(t *testing.T) {
 	t.Parallel()
 	rules := correlation.DefaultRules()

@@ -9,7 +9,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// Snapshot is the set of the events of a call in a form that can be stored. It keeps what legs are derived from, and nothing else.
+// Snapshot is the set of the events of a call in a form that can be stored. It keeps what legs are
+// derived from, and nothing else.
 type Snapshot struct {
 	Events []SnapshotEvent   `json:"events,omitempty"`
 	Ticks  []callevent.Event `json:"ticks,omitempty"`
@@ -82,14 +83,15 @@ func (e *event) expand() callevent.Event {
 		ID: e.ID, Type: e.Type, Time: e.Time, Received: e.Received,
 		Flow: e.Flow, Status: e.Status, WireStatus: e.WireStatus, Remote: e.Remote, RecordingID: e.RecordingID,
 		Bridged: e.Bridged, Talk: e.Talk, Transferred: e.Transferred, Record: e.Record,
-		Verdict: e.Verdict, StatusOfCall: e.StatusOfCall, Lapses: e.Lapses, Secondary: e.Secondary, Repeat: e.Repeat,
+		Missed: e.Missed, StatusOfCall: e.StatusOfCall, Lapses: e.Lapses, Secondary: e.Secondary, Repeat: e.Repeat,
 		CallID: e.CallID, LegID: e.LegID, DID: e.DID, CallBackID: e.CallBackID, ControlID: e.ControlID,
 		Side: e.Side, ParentLegID: e.ParentLegID, Queue: e.Queue, Level: e.Level, ByUser: e.ByUser, TransfersUntold: e.TransfersUntold,
 		Source: e.Source, Caller: e.Caller, Called: e.Called, Attributes: e.Attributes,
 	}
 }
 
-// NewTick returns the passing of time that a call waits for: the end of the grace period, or of the longest time that a leg may last.
+// NewTick returns the passing of time that a call waits for: the end of the grace period, or of the
+// longest time that a leg may last.
 func NewTick(t callevent.Type, callID, legID string, due time.Time) callevent.Event {
 	return *newTick(t, callID, legID, due)
 }

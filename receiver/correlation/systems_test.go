@@ -46,7 +46,8 @@ var systems = map[string]system{
 
 var staff = map[string]string{"0007*101": "ann", "0007*102": "ben", "0007*103": "cleo"}
 
-// linuxBox is an installation with the names of the documents, or those that the scenario's customer chose.
+// linuxBox is an installation with the names of the documents, or those that the scenario's
+// customer chose.
 func linuxBox(t testing.TB, s scenario.Scenario) dialect.Dialect {
 	t.Helper()
 	var config linuxbox.Config
@@ -83,7 +84,8 @@ func (y system) hear(t testing.TB, s scenario.Scenario, r registration) []callev
 	return events
 }
 
-// plain is what a file of expectations says of a leg; ids are symbols, times seconds since the start of the call.
+// plain is what a file of expectations says of a leg; ids are symbols, times seconds since the
+// start of the call.
 func plain(s scenario.Scenario, leg correlation.Leg) wantLeg {
 	symbols := names(s)
 	shown := wantLeg{
@@ -233,7 +235,8 @@ func checkOrders(t *testing.T, events []callevent.Event, inOrder calls) {
 	}
 }
 
-// checkLate lets all time pass that the receiver would wait for in the middle of the events. Nothing that was shown vanishes.
+// checkLate lets all time pass that the receiver would wait for in the middle of the events.
+// Nothing that was shown vanishes.
 func checkLate(t *testing.T, events []callevent.Event, inOrder calls) {
 	rules := correlation.DefaultRules()
 	want := withoutRevisions(inOrder.legs(rules))

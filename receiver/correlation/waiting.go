@@ -8,7 +8,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// waiting is the caller's own side of an inbound call: what IVRs and queues say of him. What a queue says of its agents is not among it.
+// waiting is the caller's own side of an inbound call: what IVRs and queues say of him. What a
+// queue says of its agents is not among it.
 type waiting struct {
 	events    []*event
 	deciding  *event    // the event that says that nobody took the call, or that he gave up, and that outranks the others
@@ -20,7 +21,8 @@ type waiting struct {
 	left       bool // the history tells that he left, and not only of a leg after which the call may have gone on
 }
 
-// ofWaiting reports whether a leg's events belong to an IVR or a queue. Where the URL does not tell, Bridged does: only they send it.
+// ofWaiting reports whether a leg's events belong to an IVR or a queue. Where the URL does not
+// tell, Bridged does: only they send it.
 func ofWaiting(events []*event) bool {
 	switch events[0].Source.Type {
 	case callevent.IVR, callevent.Queue:
@@ -32,8 +34,9 @@ func ofWaiting(events []*event) bool {
 	return slices.ContainsFunc(events, func(e *event) bool { return e.Bridged != nil })
 }
 
-// forwardsOut tells the leg with which a queue or IVR sends the call on to an outside number: marked as forwarded, or by a PBX that marks
-// nothing. What a queue says of its agents has neither (RingMe: Extension Number Events).
+// forwardsOut tells the leg with which a queue or IVR sends the call on to an outside number:
+// marked as forwarded, or by a PBX that marks nothing. What a queue says of its agents has neither
+// (RingMe: Extension Number Events).
 func forwardsOut(events []*event) bool {
 	return slices.ContainsFunc(events, func(e *event) bool {
 		return e.Flow == callevent.FlowOut && (e.Transferred || e.TransfersUntold) && e.Called.Number != "" && !e.Called.Local && e.Called.Extension == ""
@@ -65,8 +68,8 @@ func (w *waiting) hear(e *event, facts *facts) {
 	}
 }
 
-// outrules orders the hangups with Bridged=no: a queue outranks an IVR, and of several queues the last one counts (RingMe: Hangup analysis
-// and logic of events).
+// outrules orders the hangups with Bridged=no: a queue outranks an IVR, and of several queues the
+// last one counts (RingMe: Hangup analysis and logic of events).
 func outrules(a, b *event) bool {
 	if isQueue(a) != isQueue(b) {
 		return isQueue(a)
@@ -76,8 +79,8 @@ func outrules(a, b *event) bool {
 
 func isQueue(e *event) bool { return e.Source.Type == callevent.Queue }
 
-// leg is the caller's leg: Missed, or withdrawn because somebody took the call after all. Its id is that of the call, so that it stays the
-// same whichever hangup decides.
+// leg is the caller's leg: Missed, or withdrawn because somebody took the call after all. Its id is
+// that of the call, so that it stays the same whichever hangup decides.
 func (w *waiting) leg(taken bool, facts *facts) Leg {
 	slices.SortFunc(w.events, chronological)
 	e := w.deciding
@@ -114,7 +117,8 @@ func (w *waiting) did() string {
 	return did
 }
 
-// queue is the name of the last queue that the caller came to, where there is more than a name to it.
+// queue is the name of the last queue that the caller came to, where there is more than a name to
+// it.
 func (w *waiting) queue() string {
 	name := ""
 	for _, e := range w.events {

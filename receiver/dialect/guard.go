@@ -24,8 +24,8 @@ const (
 // ErrPanic is the error of a notification on which the dialect itself failed.
 var ErrPanic = errors.New("the notification made the decoder fail: please report this, with the quarantined request")
 
-// Guard returns a dialect that does what d does, and keeps what any dialect owes to those behind it: a panic is [ErrPanic], and attributes
-// are few, short and no secrets.
+// Guard returns a dialect that does what d does, and keeps what any dialect owes to those behind
+// it: a panic is [ErrPanic], and attributes are few, short and no secrets.
 func Guard(d Dialect) Dialect { return guarded{d} }
 
 type guarded struct{ dialect Dialect }
@@ -60,7 +60,8 @@ func thrower() string {
 	return "place unknown"
 }
 
-// presentable returns the attributes that can be shown to everybody who may see the call: the first ones by name, where there are too many.
+// presentable returns the attributes that can be shown to everybody who may see the call: the first
+// ones by name, where there are too many.
 func presentable(attributes map[string]string) map[string]string {
 	var shown map[string]string
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
@@ -105,7 +106,8 @@ func credential(name string) bool {
 	return slices.ContainsFunc(words, func(word string) bool { return word == "key" || word == "pin" || word == "url" || word == "uri" })
 }
 
-// credentialValue reports whether a value is a URL, which may be an event URL, or the value of an Authorization header.
+// credentialValue reports whether a value is a URL, which may be an event URL, or the value of an
+// Authorization header.
 func credentialValue(value string) bool {
 	value = strings.ToLower(value)
 	for _, part := range []string{"://", "www.", "/ext-event/", "bearer ", "basic "} {

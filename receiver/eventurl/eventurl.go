@@ -1,11 +1,12 @@
 // Package eventurl mints and recognises the URLs that a PBX calls with its events.
 //
-// An event URL is {publicURL}/ext-event/{token}, with a suffix where the PBX needs one. The token is a credential: it must never
-// reach a log, a metric, a trace, a Kubernetes Event or a status.
+// An event URL is {publicURL}/ext-event/{token}, with a suffix where the PBX needs one. The token
+// is a credential: it must never reach a log, a metric, a trace, a Kubernetes Event or a status.
 //
-// A token depends on the key ring and on names, and on nothing that another cluster would not have: with its key ring an integration that
-// is restored from a backup, or made anew, has the same URLs. Keys of early versions made tokens from the UIDs of objects; they are read,
-// and replaced by a rotation.
+// A token depends on the key ring and on names, and on nothing that another cluster would not have:
+// with its key ring an integration that is restored from a backup, or made anew, has the same URLs.
+// Keys of early versions made tokens from the UIDs of objects; they are read, and replaced by a
+// rotation.
 package eventurl
 
 import (
@@ -47,11 +48,12 @@ type Source struct {
 	mapping, uid string
 }
 
-// Mapping is an ExtensionMapping as the source of events. Its UID matters to keys of early versions only.
+// Mapping is an ExtensionMapping as the source of events. Its UID matters to keys of early versions
+// only.
 func Mapping(name, uid string) Source { return Source{mapping: name, uid: uid} }
 
-// Account is an integration as the source of the events of all its extensions. Its UID matters only as long as the key ring holds no
-// account name.
+// Account is an integration as the source of the events of all its extensions. Its UID matters only
+// as long as the key ring holds no account name.
 func Account(uid string) Source { return Source{uid: uid} }
 
 // Key is one secret that tokens are made with.
@@ -65,7 +67,8 @@ type Key struct {
 	fromUIDs bool
 }
 
-// NewKey makes a random key of the given generation. Account is the name that the ring has for its integration.
+// NewKey makes a random key of the given generation. Account is the name that the ring has for its
+// integration.
 func NewKey(generation int64, account string) (Key, error) {
 	secret := make([]byte, keyBytes)
 	if _, err := rand.Read(secret); err != nil {
@@ -80,7 +83,8 @@ func (k Key) FromUIDs() Key {
 	return k
 }
 
-// Token is the token of a source: lower-case base32 of HMAC-SHA256(key, name of the source), cut to 160 bits.
+// Token is the token of a source: lower-case base32 of HMAC-SHA256(key, name of the source), cut to
+// 160 bits.
 func (k Key) Token(source Source) string {
 	mac := hmac.New(sha256.New, k.secret)
 	mac.Write([]byte(k.name(source)))
@@ -106,7 +110,8 @@ func (k Key) entry() string {
 	return keyEntry + generation
 }
 
-// Ring holds the keys of one integration, newest first. The older ones stay valid until no registration uses them.
+// Ring holds the keys of one integration, newest first. The older ones stay valid until no
+// registration uses them.
 type Ring []Key
 
 // SecretName is the name of the Secret that holds the key ring of an integration.
@@ -161,7 +166,8 @@ func (r Ring) Data() map[string][]byte {
 	return data
 }
 
-// WriteTo returns the data of a Secret with the ring in place of the one that it held. What others have put there stays.
+// WriteTo returns the data of a Secret with the ring in place of the one that it held. What others
+// have put there stays.
 func (r Ring) WriteTo(data map[string][]byte) map[string][]byte {
 	written := maps.Clone(data)
 	if written == nil {
@@ -181,8 +187,8 @@ func (r Ring) Account() string { return r[0].account }
 // FromUIDs reports whether the key in force makes tokens from UIDs.
 func (r Ring) FromUIDs() bool { return r[0].fromUIDs }
 
-// WithAccount is the ring with a name for its integration. A ring that had none needs the UID of the integration for it: then no token
-// changes.
+// WithAccount is the ring with a name for its integration. A ring that had none needs the UID of
+// the integration for it: then no token changes.
 func (r Ring) WithAccount(account string) Ring {
 	named := slices.Clone(r)
 	for i := range named {
@@ -191,7 +197,8 @@ func (r Ring) WithAccount(account string) Ring {
 	return named
 }
 
-// Current is the key in force: the newest one, or the one that InForce put first. The ring must not be empty.
+// Current is the key in force: the newest one, or the one that InForce put first. The ring must not
+// be empty.
 func (r Ring) Current() Key { return r[0] }
 
 // Has reports whether the ring has a key of the given generation.
@@ -222,7 +229,8 @@ func URL(publicURL, token, suffix string) string {
 	return strings.TrimRight(publicURL, "/") + PathPrefix + token + suffix
 }
 
-// SplitPath takes the token and what follows it out of the path of a request. A path prefix of the public URL may precede them.
+// SplitPath takes the token and what follows it out of the path of a request. A path prefix of the
+// public URL may precede them.
 func SplitPath(path string) (token, rest string, ok bool) {
 	_, after, found := strings.Cut(path, PathPrefix)
 	if !found || len(after) < TokenLength {

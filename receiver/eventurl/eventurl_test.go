@@ -38,7 +38,8 @@ func TestTokens(t *testing.T) {
 
 const secret = "0123456789abcdef0123456789abcdef"
 
-// TestTokenIsStable guards registrations on PBXs: a token that came out differently would orphan all of them.
+// TestTokenIsStable guards registrations on PBXs: a token that came out differently would orphan
+// all of them.
 func TestTokenIsStable(t *testing.T) {
 	const uid = "8a1e7ad0-2f8c-4c60-9d80-0f6c0a3b9c11"
 	for name, tc := range map[string]struct {

@@ -195,7 +195,8 @@ func understands(r *http.Request, expected []string) bool {
 	return false
 }
 
-// inQuery reports whether the event may be in the query, with a body that says nothing, such as {}: the decoder will tell.
+// inQuery reports whether the event may be in the query, with a body that says nothing, such as {}:
+// the decoder will tell.
 func inQuery(r *http.Request) bool {
 	const longest = len("{ }\r\n")
 	return r.URL.RawQuery != "" && 0 < r.ContentLength && r.ContentLength <= int64(longest)

@@ -30,7 +30,8 @@ const (
 
 var errCallRecord = errors.New("a record of the CALLS log cannot be read")
 
-// CallRecord is one record of the CALLS log: an open call as it was saved, so that its events need not stay in the EVENTS log.
+// CallRecord is one record of the CALLS log: an open call as it was saved, so that its events need
+// not stay in the EVENTS log.
 type CallRecord struct {
 	// Due is when the call waits for time to pass; zero where it does not.
 	Due time.Time `json:"-"`
@@ -40,7 +41,8 @@ type CallRecord struct {
 	CallID string `json:"callID"`
 	// Instance is that of its legs, see LegRecord.
 	Instance string `json:"instance,omitempty"`
-	// Positions are the EVENTS sequences of the events, for as long as they are there. Incomplete tells that some were left out.
+	// Positions are the EVENTS sequences of the events, for as long as they are there. Incomplete
+	// tells that some were left out.
 	Positions  []uint64             `json:"positions,omitempty"`
 	Incomplete bool                 `json:"incomplete,omitempty"`
 	State      correlation.Snapshot `json:"state"`
@@ -127,7 +129,8 @@ func parseCall(data []byte) (CallRecord, error) {
 	return record, nil
 }
 
-// PutCalls saves calls. Like legs, they are durable a while later (see SettleTime). The error may be a RefusedError.
+// PutCalls saves calls. Like legs, they are durable a while later (see SettleTime). The error may
+// be a RefusedError.
 func (j *Journal) PutCalls(ctx context.Context, records []CallRecord) error {
 	if len(records) == 0 {
 		return nil
@@ -169,8 +172,8 @@ func (j *Journal) DropCalls(ctx context.Context, callKeys []string) error {
 	return j.putAll(ctx, Calls, messages)
 }
 
-// SavedCalls tells yield of every saved call: its key, and of the record what can be told without reading all of it. Damaged records are
-// skipped and counted.
+// SavedCalls tells yield of every saved call: its key, and of the record what can be told without
+// reading all of it. Damaged records are skipped and counted.
 func (j *Journal) SavedCalls(ctx context.Context, yield func(callKey string, record CallRecord)) error {
 	for next := uint64(1); ; {
 		messages, err := j.read(ctx, Calls, next, consumeBatch)
@@ -192,7 +195,8 @@ func (j *Journal) SavedCalls(ctx context.Context, yield func(callKey string, rec
 	}
 }
 
-// GetCalls returns those of the calls, given by their keys, that are saved. Damaged records are skipped and counted.
+// GetCalls returns those of the calls, given by their keys, that are saved. Damaged records are
+// skipped and counted.
 func (j *Journal) GetCalls(ctx context.Context, callKeys []string) (map[string]CallRecord, error) {
 	requests := make([]directGet, len(callKeys))
 	for i, key := range callKeys {

@@ -12,7 +12,8 @@ const (
 	maxGroupBytes = 512 << 10
 	// maxWaiting bounds the records that wait to be made durable.
 	maxWaiting = 4096
-	// A commit after one of more than crowd records is held back for a lull, in which others join it: fewer commits, and fewer fsyncs.
+	// A commit after one of more than crowd records is held back for a lull, in which others join
+	// it: fewer commits, and fewer fsyncs.
 	crowd = 8
 	lull  = 600 * time.Microsecond
 	// publishTimeout is how long a group may take to become durable.
@@ -45,8 +46,8 @@ type commit struct {
 
 var waitingPool = sync.Pool{New: func() any { return &waiting{done: make(chan error, 1)} }}
 
-// committer makes records durable in groups: it takes what is waiting, in a crowd also what comes within a lull, and releases all of
-// them after one publish, which is one fsync.
+// committer makes records durable in groups: it takes what is waiting, in a crowd also what comes
+// within a lull, and releases all of them after one publish, which is one fsync.
 type committer struct {
 	publish func(ctx context.Context, group []byte) (sequence uint64, err error)
 	// settle is told of every commit before those that wait for it.
@@ -63,7 +64,8 @@ func newCommitter(ctx context.Context, publish func(context.Context, []byte) (ui
 	return c
 }
 
-// append returns after record is durable, or with the reason why it is not known to be. The caller may reuse record then.
+// append returns after record is durable, or with the reason why it is not known to be. The caller
+// may reuse record then.
 func (c *committer) append(record []byte, decoded Decoded) error {
 	w, _ := waitingPool.Get().(*waiting)
 	w.record, w.decoded = record, decoded

@@ -24,7 +24,8 @@ const (
 // redelivery are the pauses before a batch that was not taken is handed out again.
 var redelivery = backoff.Pauses{First: 250 * time.Millisecond, Max: 30 * time.Second}
 
-// cursors are the positions that the consumers of a log have reached, so that nothing unread is trimmed.
+// cursors are the positions that the consumers of a log have reached, so that nothing unread is
+// trimmed.
 type cursors struct {
 	mu   sync.Mutex
 	read map[Log]map[string]uint64
@@ -52,7 +53,8 @@ func (c *cursors) lowest(log Log) (uint64, bool) {
 	return slices.Min(slices.Collect(maps.Values(c.read[log]))), true
 }
 
-// span is a run of records that was handed out. Spans finish in any order; the cursor moves over finished ones at the front.
+// span is a run of records that was handed out. Spans finish in any order; the cursor moves over
+// finished ones at the front.
 type span struct {
 	first, last uint64
 	finished    bool
@@ -125,8 +127,8 @@ func (c *consumer) run(ctx context.Context, take func(context.Context, *sync.Wai
 	}
 }
 
-// rewind goes back to the end of the log, which a server that was restarted may have lost the tail of: what takes its place is new. It
-// returns the last sequence.
+// rewind goes back to the end of the log, which a server that was restarted may have lost the tail
+// of: what takes its place is new. It returns the last sequence.
 func (c *consumer) rewind(ctx context.Context) (uint64, error) {
 	stats, err := c.journal.Stats(ctx, c.log)
 	if err != nil {
@@ -165,7 +167,8 @@ func (c *consumer) open(first, last uint64) *span {
 	return s
 }
 
-// deliver hands a span to the handler until it takes it. What was replaced meanwhile comes in a later span, in its newest form.
+// deliver hands a span to the handler until it takes it. What was replaced meanwhile comes in a
+// later span, in its newest form.
 func (c *consumer) deliver(ctx context.Context, s *span, messages []message, handle func(context.Context, []message) error) {
 	err := backoff.Retry(ctx, redelivery, func(ctx context.Context) error {
 		if messages == nil {
@@ -209,8 +212,8 @@ func (c *consumer) finish(s *span) {
 	c.publishCursor()
 }
 
-// merge joins finished spans next to each other, so that one that takes long to finish does not make
-// those behind it pile up.
+// merge joins finished spans next to each other, so that one that takes long to finish does not
+// make those behind it pile up.
 func (c *consumer) merge() {
 	if len(c.spans) < max(minMerge, c.mergeAt) {
 		return
@@ -256,7 +259,8 @@ func (j *Journal) loadCursor(ctx context.Context, log Log, durable string) (uint
 		j.skipDamaged(State, 0, fmt.Errorf("the position of reader %s of the %s log, which reads it again: %w", durable, log, err))
 		return 0, nil
 	}
-	// After a loss of power the log may end before what was read from it; what takes its place is new.
+	// After a loss of power the log may end before what was read from it; what takes its place is
+	// new.
 	return min(cursor, j.lastAtStart[log]), nil
 }
 

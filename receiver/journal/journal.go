@@ -1,6 +1,8 @@
-// Package journal keeps the durable logs of a receiver in JetStream: requests as they came in (EVENTS), the newest revision of every
-// leg (LEGS), the open calls as they were saved (CALLS), the newest state of every queue agent and phone (AGENTS), undecodable requests (QUARANTINE) and the positions of the readers (STATE).
-// The JetStream is embedded in the process, with one fsync per write, or run by somebody else; the code is the same.
+// Package journal keeps the durable logs of a receiver in JetStream: requests as they came in
+// (EVENTS), the newest revision of every leg (LEGS), the open calls as they were saved (CALLS), the
+// newest state of every queue agent and phone (AGENTS), undecodable requests (QUARANTINE) and the
+// positions of the readers (STATE). The JetStream is embedded in the process, with one fsync per
+// write, or run by somebody else; the code is the same.
 package journal
 
 import (
@@ -31,11 +33,13 @@ type Config struct {
 	URL string
 	// Credentials is the path of a NATS credentials file for URL.
 	Credentials string
-	// Authorities is the path of a file of certificate authorities, in PEM, to trust for URL. Default: those of the system.
+	// Authorities is the path of a file of certificate authorities, in PEM, to trust for URL.
+	// Default: those of the system.
 	Authorities string
 	// Name tells the logs of several integrations in one external JetStream apart.
 	Name string
-	// LegReaders are the durable names whose progress bounds what is trimmed from the LEGS log. None: nobody waits for it.
+	// LegReaders are the durable names whose progress bounds what is trimmed from the LEGS log.
+	// None: nobody waits for it.
 	LegReaders []string
 	// Replicas of each log in an external JetStream. Default 1.
 	Replicas int
@@ -65,7 +69,8 @@ const (
 	defaultLegAge   = 7 * 24 * time.Hour
 	defaultSize     = 1 << 30
 	connectTimeout  = 10 * time.Second
-	// syncQueue is how many answers to one read may wait; the default takes half a megabyte for every read.
+	// syncQueue is how many answers to one read may wait; the default takes half a megabyte for
+	// every read.
 	syncQueue = 1024
 )
 
@@ -87,9 +92,11 @@ type Journal struct {
 	lowWater    lowWater
 	volume      *volume
 	timeouts    timeouts
-	// lastPut are the sequences of the newest records of the logs that have one writer. Only that uses them.
+	// lastPut are the sequences of the newest records of the logs that have one writer. Only that
+	// uses them.
 	lastPut map[Log]uint64
-	// grown is by how much the EVENTS log has grown since it was looked at. Only its committer uses it.
+	// grown is by how much the EVENTS log has grown since it was looked at. Only its committer uses
+	// it.
 	grown int64
 	// trimNow has the logs looked at at once.
 	trimNow    chan struct{}
@@ -187,7 +194,8 @@ func (j *Journal) connectionError(_ *nats.Conn, _ *nats.Subscription, err error)
 	j.config.Logger.Warn("the connection to the log reports an error", "error", err)
 }
 
-// Generation changes when the log server was lost. Records of the LEGS log that were written shortly before may be gone.
+// Generation changes when the log server was lost. Records of the LEGS log that were written
+// shortly before may be gone.
 func (j *Journal) Generation() uint64 { return j.reconnects.Load() }
 
 func (j *Journal) disconnect() {
@@ -208,8 +216,9 @@ func (j *Journal) Close() {
 	j.disconnect()
 }
 
-// Append makes an encoded Entry durable. It returns nil only then; the record may be reused afterwards. What it decodes to, if given,
-// must not change any more: ReadEvents may hand it out in place of the entry.
+// Append makes an encoded Entry durable. It returns nil only then; the record may be reused
+// afterwards. What it decodes to, if given, must not change any more: ReadEvents may hand it out in
+// place of the entry.
 func (j *Journal) Append(record []byte, decoded Decoded) error {
 	if j.volume.low.Load() {
 		return fmt.Errorf("%w: the volume has no free space", ErrFull)
@@ -217,7 +226,8 @@ func (j *Journal) Append(record []byte, decoded Decoded) error {
 	return j.events.append(record, decoded)
 }
 
-// AppendQuarantine keeps an encoded Entry that could not be understood. The oldest ones give way to new ones.
+// AppendQuarantine keeps an encoded Entry that could not be understood. The oldest ones give way to
+// new ones.
 func (j *Journal) AppendQuarantine(record []byte) error {
 	if j.volume.low.Load() {
 		return fmt.Errorf("%w: the volume has no free space", ErrFull)
@@ -236,10 +246,12 @@ func (j *Journal) publisher(log Log) func(context.Context, []byte) (uint64, erro
 	}
 }
 
-// maxTimeouts is after how many unanswered writes in a row to one log the embedded server counts as broken.
+// maxTimeouts is after how many unanswered writes in a row to one log the embedded server counts as
+// broken.
 const maxTimeouts = 2
 
-// timeouts counts the writes in a row that were not answered, by log: those to one log say nothing of another.
+// timeouts counts the writes in a row that were not answered, by log: those to one log say nothing
+// of another.
 type timeouts struct {
 	mu    sync.Mutex
 	byLog map[Log]int
@@ -267,8 +279,9 @@ func (t *timeouts) note(log Log, unanswered bool) bool {
 // codeStoreFailed is the JetStream API's code of a write that its store did not take.
 const codeStoreFailed = 10077
 
-// storeError makes the causes that callers treat differently recognisable, and has a server restarted that does not answer, or that
-// cannot write: JetStream keeps a log closed after a failed write.
+// storeError makes the causes that callers treat differently recognisable, and has a server
+// restarted that does not answer, or that cannot write: JetStream keeps a log closed after a failed
+// write.
 func (j *Journal) storeError(log Log, err error) error {
 	broken := j.timeouts.note(log, errors.Is(err, context.DeadlineExceeded))
 	if err == nil {
@@ -338,14 +351,15 @@ func (h *health) note(err error) {
 	}
 }
 
-// recent tells whether the last commit succeeded within the given time.
+// recent reports whether the last commit succeeded within the given time.
 func (h *health) recent(within time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.err == nil && time.Since(h.last) < within
 }
 
-// Check returns nil if an event can be made durable right now. Without recent traffic it tries with an empty group.
+// Check returns nil if an event can be made durable right now. Without recent traffic it tries with
+// an empty group.
 func (j *Journal) Check() error {
 	const fresh = time.Second
 	if !j.volume.low.Load() && j.health.recent(fresh) {

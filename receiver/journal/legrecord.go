@@ -18,7 +18,8 @@ const (
 	tickDuration
 )
 
-// appendLeg appends the form in which a record is stored: through, positions, ticks and instance in binary, then the leg as JSON.
+// appendLeg appends the form in which a record is stored: through, positions, ticks and instance in
+// binary, then the leg as JSON.
 func appendLeg(buffer []byte, record *LegRecord) ([]byte, error) {
 	buffer = binary.AppendUvarint(append(buffer, legVersion), record.Through)
 	incomplete := byte(0)

@@ -27,8 +27,8 @@ const (
 	maxPartyLegs = 1000
 )
 
-// SettleTime is how long after PutLegs or PutCalls a record is certain to be on disk, if the generation of the journal is still the same:
-// these logs are synced several times a second.
+// SettleTime is how long after PutLegs or PutCalls a record is certain to be on disk, if the
+// generation of the journal is still the same: these logs are synced several times a second.
 const SettleTime = 2 * time.Second
 
 var errLegRecord = errors.New("a record of the LEGS log cannot be read")
@@ -42,13 +42,16 @@ type LegRecord struct {
 	Seq uint64
 	// Stored is the time at which the record was written.
 	Stored time.Time
-	// Positions are the EVENTS sequences of the call's events, as far as they were known when the record was written.
+	// Positions are the EVENTS sequences of the call's events, as far as they were known when the
+	// record was written.
 	Positions []uint64
 	// Ticks are the passings of time that joined the call; they are nowhere else.
 	Ticks []callevent.Event
-	// Incomplete tells that there were too many positions or ticks to keep: the legs of the call cannot be derived any more.
+	// Incomplete tells that there were too many positions or ticks to keep: the legs of the call
+	// cannot be derived any more.
 	Incomplete bool
-	// Instance tells calls apart that the PBX gave the same id one after the other; empty for the first of them. It is part of the leg ids.
+	// Instance tells calls apart that the PBX gave the same id one after the other; empty for the
+	// first of them. It is part of the leg ids.
 	Instance string
 	// Through is the EVENTS sequence up to which the pass that wrote the record had read.
 	Through uint64
@@ -57,7 +60,8 @@ type LegRecord struct {
 // isStub tells a record that keeps the positions of a call without legs. Consumers do not see it.
 func (r *LegRecord) isStub() bool { return r.Leg.LegID == "" }
 
-// Stub is a record for a call that has no legs yet, so that an event that comes late finds the ones before it.
+// Stub is a record for a call that has no legs yet, so that an event that comes late finds the ones
+// before it.
 func Stub(callID string, revision int64) LegRecord {
 	return LegRecord{Leg: correlation.Leg{CallID: callID, Revision: revision}}
 }
@@ -65,9 +69,9 @@ func Stub(callID string, revision int64) LegRecord {
 // CallKey is the key of a call in the LEGS log.
 func CallKey(callID string) string { return hash(callID) }
 
-// PutLegs writes records. They are durable a while later (see SettleTime), unless the generation of the journal changes before.
-// Key, Seq and Stored are ignored. The error may be a RefusedError; after any other some may have been written, and writing them again is
-// harmless.
+// PutLegs writes records. They are durable a while later (see SettleTime), unless the generation of
+// the journal changes before. Key, Seq and Stored are ignored. The error may be a RefusedError;
+// after any other some may have been written, and writing them again is harmless.
 func (j *Journal) PutLegs(ctx context.Context, records []LegRecord) error {
 	if len(records) == 0 {
 		return nil
@@ -161,7 +165,8 @@ func (j *Journal) parseLegs(messages []message) []LegRecord {
 	return records
 }
 
-// CallKeys tells yield the key of every call that has records in the LEGS log, some of them more than once.
+// CallKeys tells yield the key of every call that has records in the LEGS log, some of them more
+// than once.
 func (j *Journal) CallKeys(ctx context.Context, yield func(callKey string)) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
@@ -184,7 +189,8 @@ func (j *Journal) CallKeys(ctx context.Context, yield func(callKey string)) erro
 	return nil
 }
 
-// KnownCalls returns, for those of the calls that have legs in the log, the newest record, by the key of the call.
+// KnownCalls returns, for those of the calls that have legs in the log, the newest record, by the
+// key of the call.
 func (j *Journal) KnownCalls(ctx context.Context, callKeys []string) (map[string]LegRecord, error) {
 	requests := make([]directGet, len(callKeys))
 	for i, key := range callKeys {
@@ -210,7 +216,8 @@ func (j *Journal) LegsOfCall(ctx context.Context, callKey string) ([]LegRecord, 
 	return slices.DeleteFunc(j.parseLegs(messages), func(r LegRecord) bool { return r.isStub() }), nil
 }
 
-// LegsThrough is the EVENTS sequence up to which the newest record of the LEGS log had read, 0 if there is none.
+// LegsThrough is the EVENTS sequence up to which the newest record of the LEGS log had read, 0 if
+// there is none.
 func (j *Journal) LegsThrough(ctx context.Context) (uint64, error) {
 	messages, err := j.readEach(ctx, Legs, []directGet{{Last: j.names.key(Legs, ">")}})
 	if err != nil || len(messages) == 0 {
@@ -223,9 +230,10 @@ func (j *Journal) LegsThrough(ctx context.Context) (uint64, error) {
 	return records[0].Through, nil
 }
 
-// ConsumeLegs hands the newest revision of every leg to handle, at least once, until ctx ends. Up to four batches of up to 256 legs are
-// in flight at a time. When handle fails, the legs of its batch come again after a pause, or newer revisions of them. Progress is kept
-// under the durable name.
+// ConsumeLegs hands the newest revision of every leg to handle, at least once, until ctx ends. Up
+// to four batches of up to 256 legs are in flight at a time. When handle fails, the legs of its
+// batch come again after a pause, or newer revisions of them. Progress is kept under the durable
+// name.
 func (j *Journal) ConsumeLegs(ctx context.Context, durable string, handle func(context.Context, []LegRecord) error) error {
 	return j.consume(ctx, Legs, durable, func(ctx context.Context, messages []message) error {
 		records := slices.DeleteFunc(j.parseLegs(messages), func(r LegRecord) bool { return r.isStub() })

@@ -17,8 +17,8 @@ const putChunk = 500
 
 var errIncomplete = errors.New("the log did not take all records")
 
-// RefusedError says which calls have a record that a log will never take, whatever is done about the log: one that is too large, or that
-// cannot be encoded. All other records were written.
+// RefusedError says which calls have a record that a log will never take, whatever is done about
+// the log: one that is too large, or that cannot be encoded. All other records were written.
 type RefusedError struct {
 	// Reasons by the key of the call. They hold no ids and no numbers.
 	Reasons map[string]string
@@ -51,7 +51,8 @@ type keyed struct {
 	key string
 }
 
-// putAll writes messages to a log that nobody else writes to. The error is a RefusedError, or one that may pass.
+// putAll writes messages to a log that nobody else writes to. The error is a RefusedError, or one
+// that may pass.
 func (j *Journal) putAll(ctx context.Context, log Log, messages []keyed) error {
 	var refused RefusedError
 	for chunk := range slices.Chunk(messages, putChunk) {
@@ -67,8 +68,8 @@ func (j *Journal) putAll(ctx context.Context, log Log, messages []keyed) error {
 	return refused.orNil()
 }
 
-// putChunk sends messages one after the other and asks for one answer, to the last of them. As nobody else writes, its sequence tells
-// whether all were taken.
+// putChunk sends messages one after the other and asks for one answer, to the last of them. As
+// nobody else writes, its sequence tells whether all were taken.
 func (j *Journal) putChunk(ctx context.Context, log Log, messages []keyed) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
@@ -114,7 +115,8 @@ const (
 	codeMessageTooLarge = 10054
 )
 
-// permanent reports whether a record was refused for what it is, so that it will be refused whenever it is offered.
+// permanent reports whether a record was refused for what it is, so that it will be refused
+// whenever it is offered.
 func permanent(err error) bool {
 	var api *jetstream.APIError
 	switch {

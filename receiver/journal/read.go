@@ -49,8 +49,9 @@ type message struct {
 
 var errDamaged = errors.New("the record is damaged")
 
-// read returns up to limit records from the given sequence on, in order. None: there are no more. The server takes a record that it
-// cannot read for the end of the log; here it is returned as damaged.
+// read returns up to limit records from the given sequence on, in order. None: there are no more.
+// The server takes a record that it cannot read for the end of the log; here it is returned as
+// damaged.
 func (j *Journal) read(ctx context.Context, log Log, from uint64, limit int) ([]message, error) {
 	from = max(from, 1)
 	messages, err := j.readBatch(ctx, log, directGet{Sequence: from, Batch: limit, MaxBytes: maxReadBytes})
@@ -140,7 +141,8 @@ func (j *Journal) requestDirect(log Log, reply string, request directGet) error 
 	return nil
 }
 
-// readEach sends the requests at once and returns their answers in any order. What is not found is left out.
+// readEach sends the requests at once and returns their answers in any order. What is not found is
+// left out.
 func (j *Journal) readEach(ctx context.Context, log Log, requests []directGet) ([]message, error) {
 	if len(requests) == 0 {
 		return nil, nil
@@ -198,7 +200,8 @@ type Group struct {
 	Sequence uint64
 	// Entries as they were read from the log. Empty where Decoded stands in for them.
 	Entries []Entry
-	// Decoded are the contents of a group that was not read from the log, because they are in memory still.
+	// Decoded are the contents of a group that was not read from the log, because they are in
+	// memory still.
 	Decoded []Decoded
 	// Bytes is its size in the log.
 	Bytes int
@@ -206,7 +209,8 @@ type Group struct {
 	Err error
 }
 
-// ReadEvents returns up to limit groups from the given sequence on, in order. None: there are no more.
+// ReadEvents returns up to limit groups from the given sequence on, in order. None: there are no
+// more.
 func (j *Journal) ReadEvents(ctx context.Context, from uint64, limit int) ([]Group, error) {
 	if groups, ok := j.recent.from(from, limit, time.Now()); ok {
 		return groups, nil
@@ -218,7 +222,8 @@ func (j *Journal) ReadEvents(ctx context.Context, from uint64, limit int) ([]Gro
 	return j.groupsOf(messages), err
 }
 
-// GetEvents returns the groups with the given sequences, in any order. Those that were trimmed are left out.
+// GetEvents returns the groups with the given sequences, in any order. Those that were trimmed are
+// left out.
 func (j *Journal) GetEvents(ctx context.Context, sequences []uint64) ([]Group, error) {
 	requests := make([]directGet, len(sequences))
 	for i, sequence := range sequences {

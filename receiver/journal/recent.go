@@ -15,13 +15,16 @@ type Decoded struct {
 	Events        []callevent.Event
 }
 
-// maxRecent bounds the events in memory, about 1 KiB each. A reader that lags further behind reads the log.
+// maxRecent bounds the events in memory, about 1 KiB each. A reader that lags further behind reads
+// the log.
 const maxRecent = 8192
 
-// recent holds the newest groups of the EVENTS log, so that what was decoded at the door a moment ago need not be read back.
+// recent holds the newest groups of the EVENTS log, so that what was decoded at the door a moment
+// ago need not be read back.
 type recent struct {
 	mu sync.Mutex
-	// groups in order of their sequences. There may be gaps: commits whose outcome or contents are not known.
+	// groups in order of their sequences. There may be gaps: commits whose outcome or contents are
+	// not known.
 	groups []Group
 	events int
 	// last is the sequence of the newest commit; 0 while it is not known.
@@ -57,8 +60,9 @@ func (r *recent) note(c commit) {
 	}
 }
 
-// from returns up to limit groups from the given sequence on, and forgets those before it. It reports false if the log has to be read
-// instead: the groups are not in memory, or it was not looked for a while whether there are others than those known here.
+// from returns up to limit groups from the given sequence on, and forgets those before it. It
+// reports false if the log has to be read instead: the groups are not in memory, or it was not
+// looked for a while whether there are others than those known here.
 func (r *recent) from(sequence uint64, limit int, now time.Time) ([]Group, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

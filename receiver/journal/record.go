@@ -24,7 +24,8 @@ var (
 	errVersion   = errors.New("the record was written by a newer receiver")
 )
 
-// AppendEntry appends the binary form of an entry to buffer: a varint of microseconds, then its strings, each with its length.
+// AppendEntry appends the binary form of an entry to buffer: a varint of microseconds, then its
+// strings, each with its length.
 func AppendEntry(buffer []byte, entry *Entry) []byte {
 	request := &entry.Request
 	buffer = binary.AppendVarint(buffer, request.ReceivedAt.UnixMicro())
@@ -35,7 +36,8 @@ func AppendEntry(buffer []byte, entry *Entry) []byte {
 	return buffer
 }
 
-// entryFields are the strings of an entry in the order in which they are stored. New ones go to the end.
+// entryFields are the strings of an entry in the order in which they are stored. New ones go to the
+// end.
 func entryFields(entry *Entry) [10]*string {
 	request := &entry.Request
 	return [...]*string{

@@ -19,7 +19,8 @@ const (
 	serverStart   = 30 * time.Second
 	superviseTick = 250 * time.Millisecond
 	maxRestart    = 5 * time.Second
-	// syncInterval is how often the LEGS and CALLS logs are synced; the others are synced at every write.
+	// syncInterval is how often the LEGS and CALLS logs are synced; the others are synced at every
+	// write.
 	syncInterval = 300 * time.Millisecond
 	// storeOvercommit lets the limits of the logs add up to more than the volume has.
 	storeOvercommit = 2
@@ -29,8 +30,8 @@ const (
 
 var errNotRunning = errors.New("the embedded log is not running")
 
-// embedded is a JetStream server inside this process, without a listening port. It is restarted when it gives up, as JetStream does
-// when the disk is full.
+// embedded is a JetStream server inside this process, without a listening port. It is restarted
+// when it gives up, as JetStream does when the disk is full.
 type embedded struct {
 	lock    *os.File
 	options server.Options
@@ -160,8 +161,9 @@ func (e *embedded) close() {
 
 const lockInterval = 50 * time.Millisecond
 
-// lockDir waits until no other process has the logs open: the container of a pod that was deleted by force may still run when the next
-// pod starts on the same volume, and two writers spoil the logs. The lock ends with the process that holds it.
+// lockDir waits until no other process has the logs open: the container of a pod that was deleted
+// by force may still run when the next pod starts on the same volume, and two writers spoil the
+// logs. The lock ends with the process that holds it.
 func lockDir(ctx context.Context, dir string, logger *slog.Logger) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the logs: %w", err)
@@ -185,7 +187,8 @@ func lockDir(ctx context.Context, dir string, logger *slog.Logger) (*os.File, er
 	}
 }
 
-// serverLog carries the server's log lines into ours. What the server calls a notice is detail here.
+// serverLog carries the server's log lines into ours. What the server calls a notice is detail
+// here.
 type serverLog struct{ logger *slog.Logger }
 
 func (l serverLog) log(level slog.Level, format string, v []any) {

@@ -15,8 +15,8 @@ import (
 type Checkpoint struct {
 	// Processed is the last EVENTS sequence whose legs are in the LEGS log.
 	Processed uint64 `json:"processed"`
-	// LowWater is the lowest EVENTS sequence with an event of an unfinished call that is not in the CALLS log. Nothing from here on is
-	// trimmed, and a restart reads from here on.
+	// LowWater is the lowest EVENTS sequence with an event of an unfinished call that is not in the
+	// CALLS log. Nothing from here on is trimmed, and a restart reads from here on.
 	LowWater uint64 `json:"lowWater"`
 }
 
@@ -71,7 +71,8 @@ type AgentRecord struct {
 	Phone bool `json:"phone,omitempty"`
 	// Mapping is the UID of the mapping, or of the integration, whose event URL was called.
 	Mapping string `json:"mapping"`
-	// Extension is the number of the agent's extension, or of the phone; empty where the event did not say.
+	// Extension is the number of the agent's extension, or of the phone; empty where the event did
+	// not say.
 	Extension string `json:"extension,omitempty"`
 	// ExtensionID is the PBX's id of that extension; empty where the event did not say.
 	ExtensionID string `json:"extensionID,omitempty"`
@@ -88,8 +89,8 @@ func (r *AgentRecord) Key() string {
 	return hash(r.Mapping + "\x00" + r.Extension)
 }
 
-// PutAgents makes states of agents and phones durable, all together; each replaces the earlier one of
-// its key.
+// PutAgents makes states of agents and phones durable, all together; each replaces the earlier one
+// of its key.
 func (j *Journal) PutAgents(ctx context.Context, records []AgentRecord) error {
 	if len(records) == 0 {
 		return nil
@@ -128,7 +129,8 @@ func await(ctx context.Context, ack jetstream.PubAckFuture) error {
 	}
 }
 
-// ConsumeAgents hands the newest state of every agent and phone to handle, with the promises of ConsumeLegs.
+// ConsumeAgents hands the newest state of every agent and phone to handle, with the promises of
+// ConsumeLegs.
 func (j *Journal) ConsumeAgents(ctx context.Context, durable string, handle func(context.Context, []AgentRecord) error) error {
 	return j.consume(ctx, Agents, durable, func(ctx context.Context, messages []message) error {
 		records := make([]AgentRecord, 0, len(messages))

@@ -48,7 +48,8 @@ func (f *fills) set(log Log, fill Fill) {
 	f.byLog[log] = fill
 }
 
-// Fill returns how full each log was a moment ago. It may be called at any time, from any goroutine.
+// Fill returns how full each log was a moment ago. It may be called at any time, from any
+// goroutine.
 func (j *Journal) Fill() map[Log]Fill {
 	j.fills.mu.Lock()
 	defer j.fills.mu.Unlock()
@@ -58,8 +59,8 @@ func (j *Journal) Fill() map[Log]Fill {
 // LastEvent returns the newest sequence of the EVENTS log that this process knows of.
 func (j *Journal) LastEvent() uint64 { return j.lastEvent.Load() }
 
-// Skipped counts the records of the LEGS log that gave way to newer ones before every reader had read them, since the start. Some of
-// them had a newer revision already.
+// Skipped counts the records of the LEGS log that gave way to newer ones before every reader had
+// read them, since the start. Some of them had a newer revision already.
 func (j *Journal) Skipped() uint64 { return j.skipped.Load() }
 
 // Damaged counts the records that could not be read and were skipped, since the start.

@@ -15,7 +15,8 @@ import (
 // names maps logs to streams and subjects.
 type names struct{ stream, prefix string }
 
-// newNames gives the names of an integration's logs. An embedded JetStream needs no name, since nobody else uses it.
+// newNames gives the names of an integration's logs. An embedded JetStream needs no name, since
+// nobody else uses it.
 func newNames(integration string) names {
 	if integration == "" {
 		return names{}
@@ -39,8 +40,9 @@ func hash(id string) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// Shares of the volume, in percent. A log of newest values may take twice its share on disk, until its blocks are compacted. Together
-// they may take more than there is: when the volume runs out of space, EVENTS gives way.
+// Shares of the volume, in percent. A log of newest values may take twice its share on disk, until
+// its blocks are compacted. Together they may take more than there is: when the volume runs out of
+// space, EVENTS gives way.
 const (
 	eventsShare     = 45
 	legsShare       = 15
@@ -56,8 +58,9 @@ const (
 	quarantineAge = 7 * 24 * time.Hour
 )
 
-// persistMode has the LEGS and CALLS logs synced a few times a second instead of at every write, which is ten times as fast and safe,
-// because they can be written anew from the EVENTS log. Replicated logs know no such mode.
+// persistMode has the LEGS and CALLS logs synced a few times a second instead of at every write,
+// which is ten times as fast and safe, because they can be written anew from the EVENTS log.
+// Replicated logs know no such mode.
 func (j *Journal) persistMode() jetstream.PersistModeType {
 	if j.config.Replicas > 1 {
 		return jetstream.DefaultPersistMode
@@ -65,8 +68,8 @@ func (j *Journal) persistMode() jetstream.PersistModeType {
 	return jetstream.AsyncPersistMode
 }
 
-// streamConfigs describes the logs. EVENTS, LEGS and CALLS refuse new records when full, because older ones may not have been read; what was
-// read is trimmed by this package.
+// streamConfigs describes the logs. EVENTS, LEGS and CALLS refuse new records when full, because
+// older ones may not have been read; what was read is trimmed by this package.
 func (j *Journal) streamConfigs() map[Log]jetstream.StreamConfig {
 	share := func(percentage int64) int64 { return max(j.config.Size*percentage/percent, minLogBytes) }
 	configs := map[Log]jetstream.StreamConfig{

@@ -15,7 +15,8 @@ const (
 	// Above trimAbove percent of its limit a log is trimmed to trimTo percent.
 	trimAbove = 80
 	trimTo    = 65
-	// Above forceAbove percent, the LEGS log is trimmed to forceTo percent, whether or not everybody has read it.
+	// Above forceAbove percent, the LEGS log is trimmed to forceTo percent, whether or not
+	// everybody has read it.
 	forceAbove = 92
 	forceTo    = 85
 )
@@ -81,9 +82,10 @@ func (j *Journal) tend(ctx context.Context, log Log, byAge bool) error {
 	return nil
 }
 
-// trimTarget is the first sequence to keep. Nothing that is still to be read is discarded, but of the LEGS log when it is about to refuse
-// new records: a slow reader must not hold up correlation. Legs that change again come to it all the same; what it misses are the oldest
-// of those that ended.
+// trimTarget is the first sequence to keep. Nothing that is still to be read is discarded, but of
+// the LEGS log when it is about to refuse new records: a slow reader must not hold up correlation.
+// Legs that change again come to it all the same; what it misses are the oldest of those that
+// ended.
 func (j *Journal) trimTarget(ctx context.Context, log Log, info *jetstream.StreamInfo, byAge bool) (uint64, error) {
 	target := sizeTarget(info, trimAbove, trimTo)
 	if log == Events && j.volume.low.Load() {
@@ -127,8 +129,9 @@ func fillOf(info *jetstream.StreamInfo) float64 {
 	return fill
 }
 
-// sizeTarget is the first sequence to keep so that the log is filled to the given percentage; 0 while it is filled less than above.
-// Records are taken to be of one size: the next pass corrects what this one misjudged.
+// sizeTarget is the first sequence to keep so that the log is filled to the given percentage; 0
+// while it is filled less than above. Records are taken to be of one size: the next pass corrects
+// what this one misjudged.
 func sizeTarget(info *jetstream.StreamInfo, above, to float64) uint64 {
 	fill := percent * fillOf(info)
 	if fill < above || fill == 0 {
@@ -138,7 +141,8 @@ func sizeTarget(info *jetstream.StreamInfo, above, to float64) uint64 {
 	return info.State.FirstSeq + uint64(sequences*(1-to/fill))
 }
 
-// firstSince is the sequence of the first record that was stored at or after the given time, by bisection.
+// firstSince is the sequence of the first record that was stored at or after the given time, by
+// bisection.
 func (j *Journal) firstSince(ctx context.Context, log Log, state jetstream.StreamState, since time.Time) (uint64, error) {
 	low, high := state.FirstSeq, state.LastSeq+1
 	for low < high {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A share of the volume stays free, so that what was taken can still be correlated, and so that JetStream never meets a full disk: it
-// would refuse everything from then on.
+// A share of the volume stays free, so that what was taken can still be correlated, and so that
+// JetStream never meets a full disk: it would refuse everything from then on.
 const (
 	reserveShare = 32
 	minReserve   = 8 << 20

@@ -13,15 +13,17 @@ import (
 )
 
 const (
-	// maxCallEvents bounds the events of one call. More of them mean that a PBX gives all its calls the same id.
+	// maxCallEvents bounds the events of one call. More of them mean that a PBX gives all its calls
+	// the same id.
 	maxCallEvents = 2000
-	// maxPositions and maxTicks bound what each record of a leg carries of its call. A call with more is kept in the CALLS log alone.
+	// maxPositions and maxTicks bound what each record of a leg carries of its call. A call with
+	// more is kept in the CALLS log alone.
 	maxPositions = 512
 	maxTicks     = 64
 )
 
-// life is how far a call has come. A call that nothing was heard of for a while may also be in the CALLS log only, see spilled; one that
-// cannot be handled is parked, see parked.
+// life is how far a call has come. A call that nothing was heard of for a while may also be in the
+// CALLS log only, see spilled; one that cannot be handled is parked, see parked.
 //
 //	open ──► finished ──► leaving ──► gone
 //	  ▲          │            │
@@ -33,7 +35,8 @@ const (
 	open life = iota
 	// finished: everything is decided. The call stays for a while, for events that come late.
 	finished
-	// leaving: all of it is written. It goes when that is on disk, so that it can be taken out of the CALLS log.
+	// leaving: all of it is written. It goes when that is on disk, so that it can be taken out of
+	// the CALLS log.
 	leaving
 	// gone: it is not in memory any more.
 	gone
@@ -45,13 +48,16 @@ type call struct {
 	// instance tells the call from earlier ones with the same id; empty for the first.
 	instance string
 	events   correlation.Call
-	// positions are the EVENTS sequences that hold its events, and ticks those that joined it; overflow tells that there were too many.
+	// positions are the EVENTS sequences that hold its events, and ticks those that joined it;
+	// overflow tells that there were too many.
 	positions []uint64
 	ticks     []callevent.Event
 	overflow  bool
-	// written are its legs as they stand in the LEGS log; derived are newer ones on their way there.
+	// written are its legs as they stand in the LEGS log; derived are newer ones on their way
+	// there.
 	written, derived []correlation.Leg
-	// floor is the highest revision in the LEGS log when the call was read back: nothing below it is written.
+	// floor is the highest revision in the LEGS log when the call was read back: nothing below it
+	// is written.
 	floor int64
 	// logged tells that the LEGS log has all positions, or the note that there are too many.
 	logged bool
@@ -59,12 +65,15 @@ type call struct {
 	isParked bool
 	// frozen tells that events of the call are lost, so that its legs can no longer be derived.
 	frozen bool
-	// unsure tells that the LEGS log may lack what was derived: all legs are written, changed or not.
+	// unsure tells that the LEGS log may lack what was derived: all legs are written, changed or
+	// not.
 	unsure bool
-	// touched tells that the legs have to be derived again, writing that some of the derived ones are to be written.
+	// touched tells that the legs have to be derived again, writing that some of the derived ones
+	// are to be written.
 	touched, writing bool
 
-	// began is when the first event of the call was sent and received, of those that are in memory since.
+	// began is when the first event of the call was sent and received, of those that are in memory
+	// since.
 	began began
 
 	life life
@@ -75,7 +84,8 @@ type call struct {
 	saved, changed bool
 	// hasty tells that the call was closed to make room, and does not linger.
 	hasty bool
-	// unsaved is its place among the calls with events that are in the EVENTS log only; nil if it has none.
+	// unsaved is its place among the calls with events that are in the EVENTS log only; nil if it
+	// has none.
 	unsaved *list.Element
 	// recent is its place among the open calls, by when something was last heard of them.
 	recent *list.Element
@@ -98,7 +108,8 @@ func newCall(id string, first began, now moment) *call {
 	return &call{id: strings.Clone(id), began: first, heapSlot: -1, anchor: now, life: open}
 }
 
-// add lets an event join. It reports whether the state of the call depends on it, and whether that changed.
+// add lets an event join. It reports whether the state of the call depends on it, and whether that
+// changed.
 func (c *call) add(event callevent.Event, position uint64) (counts, changed bool) {
 	changed = c.events.Add(event)
 	// Where the same event counts as another one after a while, a repetition may prolong that.
@@ -158,7 +169,8 @@ func (c *call) derive(rules correlation.Rules, now moment) (outcome correlation.
 	return outcome, nil
 }
 
-// outcome lets all time pass that has passed already, so that a call read back from the log ends up where it was.
+// outcome lets all time pass that has passed already, so that a call read back from the log ends up
+// where it was.
 func (c *call) outcome(rules correlation.Rules, now moment) correlation.Outcome {
 	for {
 		outcome := c.events.Outcome(rules)
@@ -183,8 +195,9 @@ func (c *call) wait(tick *callevent.Event, now moment) {
 	c.tick = tick
 }
 
-// moved is the deadline of a tick that is due by so much later, or earlier. An event from before or after a jump of the wall clock moves
-// it by hours: then the time that the wall clock leaves from now on counts.
+// moved is the deadline of a tick that is due by so much later, or earlier. An event from before or
+// after a jump of the wall clock moves it by hours: then the time that the wall clock leaves from
+// now on counts.
 func moved(deadline, by, fromNow time.Duration) time.Duration {
 	if by < 0 {
 		return max(deadline+by, fromNow)
@@ -229,8 +242,8 @@ func (c *call) name(leg *correlation.Leg) {
 	}
 }
 
-// withdraw adds the legs that were shown and are none any more: events that came out of order have shown them to be a part of others. They
-// end without a result, and count for nothing.
+// withdraw adds the legs that were shown and are none any more: events that came out of order have
+// shown them to be a part of others. They end without a result, and count for nothing.
 func (c *call) withdraw(legs []correlation.Leg) []correlation.Leg {
 	for _, leg := range c.written {
 		if slices.ContainsFunc(legs, func(other correlation.Leg) bool { return other.LegID == leg.LegID }) {
@@ -280,7 +293,8 @@ func isWritten(written []correlation.Leg, leg correlation.Leg) bool {
 	return false
 }
 
-// endings are records that end the legs that have not ended, without a result. No leg of the call is derived any more.
+// endings are records that end the legs that have not ended, without a result. No leg of the call
+// is derived any more.
 func (c *call) endings() []journal.LegRecord {
 	var records []journal.LegRecord
 	for _, leg := range c.written {
@@ -293,8 +307,8 @@ func (c *call) endings() []journal.LegRecord {
 	return records
 }
 
-// unwrittenPositions is a record to write for the sake of its positions, so that an event that comes after the call was forgotten finds
-// all events before it.
+// unwrittenPositions is a record to write for the sake of its positions, so that an event that
+// comes after the call was forgotten finds all events before it.
 func (c *call) unwrittenPositions() []journal.LegRecord {
 	if c.frozen || c.logged {
 		return nil

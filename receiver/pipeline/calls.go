@@ -18,11 +18,13 @@ type calls struct {
 	parked  parked
 	touched []*call
 	due     dueHeap
-	// recent are the open calls in memory, the one that nothing was heard of for the longest time first.
+	// recent are the open calls in memory, the one that nothing was heard of for the longest time
+	// first.
 	recent *list.List
 	// unsaved are the calls with events that are in the EVENTS log only, by the first of these.
 	unsaved *list.List
-	// lingering holds finished calls in the order in which they may go, and some that have come alive again.
+	// lingering holds finished calls in the order in which they may go, and some that have come
+	// alive again.
 	lingering []*call
 	// dismissed go as soon as their positions are written, leaving when that is on disk.
 	dismissed, leaving []*call
@@ -30,7 +32,8 @@ type calls struct {
 	open, bytes int
 	// forgotten are the keys of the calls that may be in the LEGS log without being in memory.
 	forgotten generations
-	// closing are records that end the legs of calls that were parked, or of which too much is lost.
+	// closing are records that end the legs of calls that were parked, or of which too much is
+	// lost.
 	closing []journal.LegRecord
 }
 
@@ -68,7 +71,8 @@ func (cs *calls) put(c *call) {
 	cs.setLife(c, open, 0)
 }
 
-// add lets an event join its call, which it begins if it is the first of it. It reports false for one event too many.
+// add lets an event join its call, which it begins if it is the first of it. It reports false for
+// one event too many.
 func (cs *calls) add(found arrival, now moment, read int) bool {
 	event := found.event
 	c, known := cs.byID[event.CallID]
@@ -161,7 +165,8 @@ func (cs *calls) nextDue() (time.Duration, bool) {
 	return next, ok && next != never
 }
 
-// tick lets time pass for the calls that wait for it. Those that got an event meanwhile may wait for something else by now.
+// tick lets time pass for the calls that wait for it. Those that got an event meanwhile may wait
+// for something else by now.
 func (cs *calls) tick(now moment) {
 	for len(cs.due) > 0 && cs.due[0].deadline <= now.elapsed {
 		c, _ := heap.Pop(&cs.due).(*call)
@@ -234,8 +239,9 @@ func (cs *calls) weigh(c *call) {
 	cs.bytes += c.size - before
 }
 
-// dismiss picks the finished calls that may go, and returns what has to be written before. Those whose events were read longer than some
-// bytes ago may go at once, and so may those for which there is no room.
+// dismiss picks the finished calls that may go, and returns what has to be written before. Those
+// whose events were read longer than some bytes ago may go at once, and so may those for which
+// there is no room.
 func (cs *calls) dismiss(now moment, read, room int) []journal.LegRecord {
 	for e := cs.unsaved.Front(); e != nil && overdue(e, now, read); e = e.Next() {
 		if first, _ := e.Value.(pinned); first.call.life == finished {
@@ -264,8 +270,8 @@ func (cs *calls) dismiss(now moment, read, room int) []journal.LegRecord {
 	return records
 }
 
-// forget lets the dismissed calls go, except those that an event has joined meanwhile. Those in the CALLS log have to be taken out of it
-// before.
+// forget lets the dismissed calls go, except those that an event has joined meanwhile. Those in the
+// CALLS log have to be taken out of it before.
 func (cs *calls) forget(now time.Duration) {
 	for _, c := range cs.dismissed {
 		switch {
@@ -313,7 +319,8 @@ func (cs *calls) parkRefused(reasons map[string]string, now moment) {
 	}
 }
 
-// lowWater is the lowest sequence with an event of a call that is in the EVENTS log only; next if there is none.
+// lowWater is the lowest sequence with an event of a call that is in the EVENTS log only; next if
+// there is none.
 func (cs *calls) lowWater(next uint64) uint64 {
 	if front := cs.unsaved.Front(); front != nil {
 		first, _ := front.Value.(pinned)

@@ -2,12 +2,13 @@ package pipeline
 
 import "time"
 
-// moment is a point in time on two clocks. The wall clock says when events came in, and may jump. The elapsed time since the start of
-// the process does not.
+// moment is a point in time on two clocks. The wall clock says when events came in, and may jump.
+// The elapsed time since the start of the process does not.
 //
-// What a call waits for is stated as a time of the wall clock, counted from one of its events. It is due when as much time has elapsed as
-// lay between the event and that time when they were first seen together. So a call is not closed because the wall clock jumps forward,
-// nor kept open for long because it jumps back. Only over a restart there is nothing but the wall clock.
+// What a call waits for is stated as a time of the wall clock, counted from one of its events. It
+// is due when as much time has elapsed as lay between the event and that time when they were first
+// seen together. So a call is not closed because the wall clock jumps forward, nor kept open for
+// long because it jumps back. Only over a restart there is nothing but the wall clock.
 type moment struct {
 	wall    time.Time
 	elapsed time.Duration

@@ -2,11 +2,12 @@ package pipeline
 
 import "hash/maphash"
 
-// generationSize bounds one generation of remembered keys, about 4 MiB. It is the number of records in the LEGS log at most, so that no
-// call is forgotten entirely before its legs are.
+// generationSize bounds one generation of remembered keys, about 4 MiB. It is the number of records
+// in the LEGS log at most, so that no call is forgotten entirely before its legs are.
 const generationSize = 150_000
 
-// generations remembers at least the last generationSize keys that were added, at the price of rare false hits.
+// generations remembers at least the last generationSize keys that were added, at the price of rare
+// false hits.
 type generations struct {
 	seed     maphash.Seed
 	new, old map[uint64]struct{}

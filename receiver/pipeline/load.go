@@ -18,10 +18,12 @@ const (
 	loadChunk = 256
 	// dueChunk is how many are looked up at once that may all be large.
 	dueChunk = 16
-	// eventsChunk is how many commits of the EVENTS log are read back at once. Each may have half a megabyte of others' events.
+	// eventsChunk is how many commits of the EVENTS log are read back at once. Each may have half a
+	// megabyte of others' events.
 	eventsChunk = 16
-	// minReuse is how long after the end of a call its id may mean another one. A PBX that counts its calls begins anew when it is
-	// rebooted; what comes late of a call, such as its recording or its record in the history, comes within hours.
+	// minReuse is how long after the end of a call its id may mean another one. A PBX that counts
+	// its calls begins anew when it is rebooted; what comes late of a call, such as its recording
+	// or its record in the history, comes within hours.
 	minReuse = 24 * time.Hour
 )
 
@@ -31,7 +33,8 @@ func (p *Pipeline) load(ctx context.Context, found arrivals, now moment) error {
 	return err
 }
 
-// suspects are the calls of the events, by key, that are not in memory, but spilled or otherwise known.
+// suspects are the calls of the events, by key, that are not in memory, but spilled or otherwise
+// known.
 func (p *Pipeline) suspects(found arrivals, known func(key string) bool) map[string]began {
 	suspects := make(map[string]began)
 	for i := range found.events {
@@ -47,7 +50,8 @@ func (p *Pipeline) suspects(found arrivals, known func(key string) bool) map[str
 	return suspects
 }
 
-// loadDue brings some of the calls back that wait for time to pass, or that have to make room for others.
+// loadDue brings some of the calls back that wait for time to pass, or that have to make room for
+// others.
 func (p *Pipeline) loadDue(ctx context.Context, now moment) error {
 	due := make(map[string]began)
 	for _, key := range p.calls.spilled.earliest(loadChunk, now.elapsed) {
@@ -75,8 +79,8 @@ func (p *Pipeline) loadDue(ctx context.Context, now moment) error {
 	return nil
 }
 
-// loadAsMemoryAllows is loadCalls that stops when the calls in memory take twice what they may. It loads some in any case, unless there
-// are calls in memory that will go by themselves.
+// loadAsMemoryAllows is loadCalls that stops when the calls in memory take twice what they may. It
+// loads some in any case, unless there are calls in memory that will go by themselves.
 func (p *Pipeline) loadAsMemoryAllows(ctx context.Context, byKey map[string]began, now moment) (map[string]*call, error) {
 	loaded := make(map[string]*call, len(byKey))
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(byKey)), dueChunk) {
@@ -96,8 +100,8 @@ func (p *Pipeline) loadAsMemoryAllows(ctx context.Context, byKey map[string]bega
 	return loaded, nil
 }
 
-// surplus is how many open calls there are beyond those that there is room for. Room on disk is made a few percent at a time, as it takes
-// seconds until closed calls have left it.
+// surplus is how many open calls there are beyond those that there is room for. Room on disk is
+// made a few percent at a time, as it takes seconds until closed calls have left it.
 func (p *Pipeline) surplus(now moment) int {
 	if len(p.calls.touched) > 0 { // the last pass has failed, and what it closed is still to be written
 		return 0
@@ -108,7 +112,8 @@ func (p *Pipeline) surplus(now moment) int {
 	return max(p.calls.openCount()-p.config.MaxOpenCalls, p.toClose)
 }
 
-// Calls are closed early when the CALLS log is filled to more than most of full percent: one of closeShare, each time.
+// Calls are closed early when the CALLS log is filled to more than most of full percent: one of
+// closeShare, each time.
 const (
 	most, full   = 85, 100
 	closeShare   = 12
@@ -168,7 +173,8 @@ func (p *Pipeline) loadCalls(ctx context.Context, byKey map[string]began, now mo
 	return loaded, nil
 }
 
-// loadOne brings one call back from the CALLS log, or else from the LEGS log. One that correlation panics over is set aside.
+// loadOne brings one call back from the CALLS log, or else from the LEGS log. One that correlation
+// panics over is set aside.
 func (p *Pipeline) loadOne(
 	ctx context.Context, key string, record journal.CallRecord, newest journal.LegRecord, first began, now moment,
 ) (c *call, err error) {
@@ -198,7 +204,8 @@ func (p *Pipeline) setAside(ctx context.Context, key, callID, instance string, n
 	return nil
 }
 
-// loadSaved brings an open call back as the CALLS log has it, with what the LEGS log knows on top of that.
+// loadSaved brings an open call back as the CALLS log has it, with what the LEGS log knows on top
+// of that.
 func (p *Pipeline) loadSaved(ctx context.Context, key string, record journal.CallRecord, newest journal.LegRecord, now moment) (*call, error) {
 	anchor := now
 	if deadline := p.calls.spilled.deadline(key); deadline != never && !record.Due.IsZero() {
@@ -273,8 +280,8 @@ func (p *Pipeline) loadCall(ctx context.Context, key string, newest journal.LegR
 	return c, nil
 }
 
-// hasAllOf reports whether the call has all events that a record of the LEGS log knows of. Where that has too many to name them, the
-// revision tells.
+// hasAllOf reports whether the call has all events that a record of the LEGS log knows of. Where
+// that has too many to name them, the revision tells.
 func (c *call) hasAllOf(newest journal.LegRecord) bool {
 	if newest.Incomplete {
 		return int64(c.events.Len()) >= newest.Leg.Revision
@@ -282,8 +289,9 @@ func (c *call) hasAllOf(newest journal.LegRecord) bool {
 	return isSubset(newest.Positions, c.positions)
 }
 
-// reused reports whether a call that began after another one with the same id was over is not the same: the other one ended, and its last
-// record was written, more than a day before, or more than the longest time that a call may last.
+// reused reports whether a call that began after another one with the same id was over is not the
+// same: the other one ended, and its last record was written, more than a day before, or more than
+// the longest time that a call may last.
 func reused(legs []correlation.Leg, stored time.Time, first began, rules correlation.Rules) bool {
 	if len(legs) == 0 || first.sent.IsZero() {
 		return false
@@ -301,7 +309,8 @@ func reused(legs []correlation.Leg, stored time.Time, first began, rules correla
 	return first.sent.Sub(over) > after && first.received.Sub(stored) > after
 }
 
-// join adds the events and ticks that a record of the LEGS log knows of. It reports whether all of them are still there.
+// join adds the events and ticks that a record of the LEGS log knows of. It reports whether all of
+// them are still there.
 func (p *Pipeline) join(ctx context.Context, c *call, newest journal.LegRecord) (complete bool, err error) {
 	missing := slices.DeleteFunc(slices.Clone(newest.Positions), func(position uint64) bool {
 		_, known := slices.BinarySearch(c.positions, position)

@@ -9,8 +9,8 @@ import (
 
 var errPanic = errors.New("a fault of the receiver")
 
-// parked are the calls that were set aside because they cannot be correlated, or because the logs refuse them for good. Their events are
-// passed over, so that all other calls go on.
+// parked are the calls that were set aside because they cannot be correlated, or because the logs
+// refuse them for good. Their events are passed over, so that all other calls go on.
 type parked struct {
 	// total counts all of them, calls the newest, which are the ones that are passed over.
 	total int

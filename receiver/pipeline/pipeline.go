@@ -1,5 +1,6 @@
-// Package pipeline turns the EVENTS log into the LEGS log: it reads requests, decodes them, gathers the events of each call and writes
-// the legs that changed. All it holds in memory can be rebuilt from the logs.
+// Package pipeline turns the EVENTS log into the LEGS log: it reads requests, decodes them, gathers
+// the events of each call and writes the legs that changed. All it holds in memory can be rebuilt
+// from the logs.
 package pipeline
 
 import (
@@ -55,15 +56,19 @@ type Config struct {
 	Rules func() correlation.Rules
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
-	// Elapsed is the time since some moment, by a clock that never jumps. Default: that of the process.
+	// Elapsed is the time since some moment, by a clock that never jumps. Default: that of the
+	// process.
 	Elapsed func() time.Duration
-	// Memory is what the process may take, in bytes: what the next two follow from. Default: 128 MiB.
+	// Memory is what the process may take, in bytes: what the next two follow from. Default: 128
+	// MiB.
 	Memory int64
-	// CallMemory is about how many bytes the open calls in memory may take; those of which nothing was heard for the longest time are
-	// kept on disk. Default: an eighth of Memory, at most 16 MiB.
+	// CallMemory is about how many bytes the open calls in memory may take; those of which nothing
+	// was heard for the longest time are kept on disk. Default: an eighth of Memory, at most 16
+	// MiB.
 	CallMemory int
-	// MaxOpenCalls is how many calls may be open at a time, in memory or not. Beyond it the oldest are closed with an unknown result.
-	// Default: one for each 768 bytes of Memory beyond 64 MiB, and at least 10,000.
+	// MaxOpenCalls is how many calls may be open at a time, in memory or not. Beyond it the oldest
+	// are closed with an unknown result. Default: one for each 768 bytes of Memory beyond 64 MiB,
+	// and at least 10,000.
 	MaxOpenCalls int
 	Metrics      *Metrics
 	Logger       *slog.Logger
@@ -74,10 +79,12 @@ const (
 	readGroups = 512
 	// linger is how long a finished call stays in memory for events that come late.
 	linger = 30 * time.Second
-	// maxFinished bounds the finished calls in memory. The others are read back from the logs when an event comes late.
+	// maxFinished bounds the finished calls in memory. The others are read back from the logs when
+	// an event comes late.
 	maxFinished        = 1024
 	checkpointInterval = 500 * time.Millisecond
-	// pace is the pause after a pass, in which more comes together: fewer and larger reads and writes.
+	// pace is the pause after a pass, in which more comes together: fewer and larger reads and
+	// writes.
 	pace     = 25 * time.Millisecond
 	idleWait = time.Second
 )
@@ -94,11 +101,13 @@ type Pipeline struct {
 	read int
 	// spare is the memory of the last pass's events, for the next one.
 	spare []arrival
-	// marks are where the pipeline stood in the last seconds, oldest first. One becomes the checkpoint when its legs are on disk.
+	// marks are where the pipeline stood in the last seconds, oldest first. One becomes the
+	// checkpoint when its legs are on disk.
 	marks    []mark
 	saved    journal.Checkpoint
 	progress progress
-	// toClose is how many open calls have to make room on disk, and madeRoom when that was last decided.
+	// toClose is how many open calls have to make room on disk, and madeRoom when that was last
+	// decided.
 	toClose  int
 	madeRoom time.Duration
 }
@@ -201,8 +210,9 @@ func (p *Pipeline) wait(ctx context.Context, changed <-chan struct{}) {
 	}
 }
 
-// pass takes what is new, lets time pass, and makes the legs that changed durable. A pass that fails may be repeated: events that are
-// already in their calls change nothing, and legs count as written only when they are.
+// pass takes what is new, lets time pass, and makes the legs that changed durable. A pass that
+// fails may be repeated: events that are already in their calls change nothing, and legs count as
+// written only when they are.
 func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
 	if p.generation != p.config.Log.Generation() {
 		if err := p.recover(ctx); err != nil {
@@ -242,8 +252,8 @@ func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
 	return len(groups) > 0, p.mark(ctx)
 }
 
-// present is the moment at which a pass takes place. While correlation lags behind, time passes as the events tell: what a call waits for
-// may be among those that are still to be read.
+// present is the moment at which a pass takes place. While correlation lags behind, time passes as
+// the events tell: what a call waits for may be among those that are still to be read.
 func (p *Pipeline) present(found arrivals, through uint64) moment {
 	now := p.now()
 	if n := len(found.events); n > 0 && p.config.Log.LastEvent() > through {
@@ -277,8 +287,8 @@ func (p *Pipeline) applyRules() {
 	}
 }
 
-// write derives the legs of the touched calls and makes durable what changed; then finished calls may go. A call that the log refuses is
-// set aside.
+// write derives the legs of the touched calls and makes durable what changed; then finished calls
+// may go. A call that the log refuses is set aside.
 func (p *Pipeline) write(ctx context.Context, through uint64, now moment) error {
 	records := p.calls.derive(p.rules, now)
 	records = append(records, p.calls.dismiss(now, p.read, p.config.CallMemory)...)
@@ -307,7 +317,8 @@ func (p *Pipeline) park(refused *journal.RefusedError, now moment) {
 	p.calls.parkRefused(refused.Reasons, now)
 }
 
-// mark notes now and then where the pipeline stands, and makes the newest mark whose legs have settled the checkpoint.
+// mark notes now and then where the pipeline stands, and makes the newest mark whose legs have
+// settled the checkpoint.
 func (p *Pipeline) mark(ctx context.Context) error {
 	now := p.config.Elapsed()
 	if n := len(p.marks); n > 0 && now-p.marks[n-1].at < checkpointInterval {

@@ -151,7 +151,8 @@ func (b *bench) run(found []delivery, then func(b *bench)) {
 	}
 }
 
-// TestRestartsDoNotShow loses power at random moments. The legs must be those of a receiver that never stopped.
+// TestRestartsDoNotShow loses power at random moments. The legs must be those of a receiver that
+// never stopped.
 func TestRestartsDoNotShow(t *testing.T) {
 	for _, pbx := range systems {
 		t.Run(pbx, func(t *testing.T) { t.Parallel(); restartsDoNotShow(t, pbx) })
@@ -190,16 +191,16 @@ func restartsDoNotShow(t *testing.T, pbx string) {
 	})
 }
 
-// lasting are the legs, apart from those that were shown and taken back, as missed calls and withdrawn legs are: whether one was ever shown
-// depends on what else had come in by then.
+// lasting are the legs, apart from those that were shown and taken back, as missed calls and
+// withdrawn legs are: whether one was ever shown depends on what else had come in by then.
 func lasting(b *bench) []correlation.Leg {
 	return slices.DeleteFunc(b.log.content(), func(leg correlation.Leg) bool {
 		return !leg.Logged && (leg.LegID == leg.CallID && leg.Result == correlation.AnsweredElsewhere || leg.Result == correlation.Unknown)
 	})
 }
 
-// Systems that name no legs, and no times, are no different: an event that comes after its call was forgotten, as Callable's transcoded
-// recording and LinuxBox's endcall may, finds it as it was.
+// Systems that name no legs, and no times, are no different: an event that comes after its call was
+// forgotten, as Callable's transcoded recording and LinuxBox's endcall may, finds it as it was.
 func TestLateEndOfEveryScenario(t *testing.T) {
 	for _, pbx := range systems {
 		all, err := scenario.All(pbx)
@@ -212,7 +213,8 @@ func TestLateEndOfEveryScenario(t *testing.T) {
 	}
 }
 
-// lateEnd holds the last event of a scenario back until the others are forgotten, or the receiver has been restarted, or neither.
+// lateEnd holds the last event of a scenario back until the others are forgotten, or the receiver
+// has been restarted, or neither.
 func lateEnd(t *testing.T, pbx string, s scenario.Scenario) {
 	notifications := s.Play("seed", epoch)
 	if len(notifications) < 2 {
@@ -280,7 +282,8 @@ func TestNoPartOfACallStaysForEver(t *testing.T) {
 	}
 }
 
-// The two sides of a click-to-call are one leg. Out of order, the second is shown before it is known to be none.
+// The two sides of a click-to-call are one leg. Out of order, the second is shown before it is
+// known to be none.
 func TestShownLegIsWithdrawn(t *testing.T) {
 	s, err := scenario.Find("voipnow", "V11")
 	if err != nil {

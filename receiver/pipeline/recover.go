@@ -8,13 +8,14 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
-// maxReplayed bounds the finished calls in memory while they are rebuilt after a start. It is larger than maxFinished, so that what is
-// dropped then had been forgotten, and its positions written, before.
+// maxReplayed bounds the finished calls in memory while they are rebuilt after a start. It is
+// larger than maxFinished, so that what is dropped then had been forgotten, and its positions
+// written, before.
 const maxReplayed = 4 * maxFinished
 
-// recover rebuilds what was in memory: of the calls in the CALLS log it learns that they are there, and those with later events are
-// rebuilt from the EVENTS log. Up to the last sequence that any leg reflects it writes no legs, so that none is ever replaced by an older
-// revision of itself.
+// recover rebuilds what was in memory: of the calls in the CALLS log it learns that they are there,
+// and those with later events are rebuilt from the EVENTS log. Up to the last sequence that any leg
+// reflects it writes no legs, so that none is ever replaced by an older revision of itself.
 func (p *Pipeline) recover(ctx context.Context) error {
 	p.generation = p.config.Log.Generation()
 	checkpoint, through, err := p.start(ctx)
@@ -49,8 +50,9 @@ func newCallsAfter(before *calls) *calls {
 	return cs
 }
 
-// start is where correlation stood, and the last sequence that any leg reflects. Neither lies behind the end of the EVENTS log: a volume
-// may have been restored from a backup in which its logs are not of the same moment.
+// start is where correlation stood, and the last sequence that any leg reflects. Neither lies
+// behind the end of the EVENTS log: a volume may have been restored from a backup in which its logs
+// are not of the same moment.
 func (p *Pipeline) start(ctx context.Context) (journal.Checkpoint, uint64, error) {
 	checkpoint, err := p.config.Log.LoadCheckpoint(ctx)
 	if err != nil {
@@ -72,7 +74,8 @@ func (p *Pipeline) start(ctx context.Context) (journal.Checkpoint, uint64, error
 	return checkpoint, min(max(through, checkpoint.Processed), end), nil
 }
 
-// index learns which calls are in the CALLS log. Where the rules have changed since they were saved, they are looked at soon.
+// index learns which calls are in the CALLS log. Where the rules have changed since they were
+// saved, they are looked at soon.
 func (p *Pipeline) index(ctx context.Context) error {
 	now, rules := p.now(), fingerprint(p.rules)
 	err := p.config.Log.SavedCalls(ctx, func(key string, record journal.CallRecord) {
@@ -91,8 +94,8 @@ func (p *Pipeline) index(ctx context.Context) error {
 	return nil
 }
 
-// recoverPass replays some groups at the time at which they were received. Calls with events that may not have reached the LEGS log
-// before are marked to be written.
+// recoverPass replays some groups at the time at which they were received. Calls with events that
+// may not have reached the LEGS log before are marked to be written.
 func (p *Pipeline) recoverPass(ctx context.Context, processed, through uint64) error {
 	groups, err := p.config.Log.ReadEvents(ctx, p.next, readGroups)
 	if err != nil {
@@ -122,8 +125,8 @@ func (p *Pipeline) recoverPass(ctx context.Context, processed, through uint64) e
 	return p.save(ctx, now)
 }
 
-// replay brings the touched calls up to date without anything to write: their legs are in the log, except those of which that is not
-// sure, whose turn comes later.
+// replay brings the touched calls up to date without anything to write: their legs are in the log,
+// except those of which that is not sure, whose turn comes later.
 func (p *Pipeline) replay(now moment, unsure bool) {
 	cs := p.calls
 	for _, c := range slices.Clone(cs.touched) {
@@ -152,8 +155,8 @@ func (p *Pipeline) replay(now moment, unsure bool) {
 	}
 }
 
-// completeCalls makes sure that every call in memory has all its events, and that calls which are not finished are written once more:
-// the rules may have changed.
+// completeCalls makes sure that every call in memory has all its events, and that calls which are
+// not finished are written once more: the rules may have changed.
 func (p *Pipeline) completeCalls(ctx context.Context) error {
 	byKey := make(map[string]began, len(p.calls.byID))
 	for id := range p.calls.byID {

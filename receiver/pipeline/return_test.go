@@ -18,7 +18,8 @@ func otherLeg(call string) journal.Entry {
 	return entry
 }
 
-// A call that comes alive again while it leaves, and has to leave memory at once, stays in the CALLS log.
+// A call that comes alive again while it leaves, and has to leave memory at once, stays in the
+// CALLS log.
 func TestACallThatCameAliveAgainIsKept(t *testing.T) {
 	b := newBench(t)
 	b.arrive(ring("c"))
@@ -48,7 +49,8 @@ func TestACallThatCameAliveAgainIsKept(t *testing.T) {
 	}
 }
 
-// A call that cannot be brought back, because correlation fails over what was saved of it, is set aside.
+// A call that cannot be brought back, because correlation fails over what was saved of it, is set
+// aside.
 func TestASavedCallThatPanicsStopsNobodyElse(t *testing.T) {
 	b := newBench(t)
 	b.arrive(ring("bad"), ring("good"))
@@ -92,7 +94,8 @@ func TestLegsOfALostCallEnd(t *testing.T) {
 	}
 }
 
-// A call of which there are too many events to read back is not derived from a few of them after a restart.
+// A call of which there are too many events to read back is not derived from a few of them after a
+// restart.
 func TestALateEventOfALargeCallChangesNothingAfterARestart(t *testing.T) {
 	b := newBench(t)
 	for n := range maxPositions + 100 {
@@ -114,7 +117,8 @@ func TestALateEventOfALargeCallChangesNothingAfterARestart(t *testing.T) {
 	}
 }
 
-// However many events others have sent at the time of a call, reading that call back takes little memory.
+// However many events others have sent at the time of a call, reading that call back takes little
+// memory.
 func TestEventsAreReadBackAFewAtATime(t *testing.T) {
 	b := newBench(t)
 	for n := range maxPositions / 2 {

@@ -12,20 +12,23 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
-// An open call is saved in the CALLS log when its events have been read so long ago, or so many bytes of the EVENTS log before, that they
-// would stand in the way of that log giving way, or of a quick restart.
+// An open call is saved in the CALLS log when its events have been read so long ago, or so many
+// bytes of the EVENTS log before, that they would stand in the way of that log giving way, or of a
+// quick restart.
 const (
 	saveAfter      = 10 * time.Second
 	saveAfterBytes = 2 << 20
 )
 
-// overdue reports whether the events that an entry of the unsaved calls stands for were read long ago.
+// overdue reports whether the events that an entry of the unsaved calls stands for were read long
+// ago.
 func overdue(e *list.Element, now moment, read int) bool {
 	first, _ := e.Value.(pinned)
 	return now.elapsed-first.since >= saveAfter || read-first.read >= saveAfterBytes
 }
 
-// save keeps open calls in the CALLS log whose events are to go, or that have to leave memory, and lets go of the latter.
+// save keeps open calls in the CALLS log whose events are to go, or that have to leave memory, and
+// lets go of the latter.
 func (p *Pipeline) save(ctx context.Context, now moment) error {
 	chosen, spill := p.calls.toSave(now, p.read), p.calls.toSpill(p.config.CallMemory)
 	rules := fingerprint(p.rules)
@@ -60,7 +63,8 @@ func (p *Pipeline) save(ctx context.Context, now moment) error {
 	return nil
 }
 
-// toSave are the open calls whose events were read long ago, and those that only the CALLS log can keep.
+// toSave are the open calls whose events were read long ago, and those that only the CALLS log can
+// keep.
 func (cs *calls) toSave(now moment, read int) []*call {
 	var chosen []*call
 	for e := cs.unsaved.Front(); e != nil && overdue(e, now, read); e = e.Next() {
@@ -71,10 +75,12 @@ func (cs *calls) toSave(now moment, read int) []*call {
 	return chosen
 }
 
-// saveable reports whether the call may be saved: it is open, and the LEGS log has what follows from it.
+// saveable reports whether the call may be saved: it is open, and the LEGS log has what follows
+// from it.
 func (c *call) saveable() bool { return c.life == open && !c.touched && !c.unsure && !c.frozen }
 
-// toSpill are the open calls that have to leave memory, those of which nothing was heard for the longest time.
+// toSpill are the open calls that have to leave memory, those of which nothing was heard for the
+// longest time.
 func (cs *calls) toSpill(room int) []*call {
 	var chosen []*call
 	excess := cs.bytes - room

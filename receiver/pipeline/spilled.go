@@ -19,7 +19,8 @@ func (k callKey) String() string { return hex.EncodeToString(k[:]) }
 // never is the deadline of a call that does not wait for time to pass.
 const never = time.Duration(1<<63 - 1)
 
-// spilled are the open calls that are in the CALLS log only: their keys, and when they wait for time to pass. About 80 bytes each.
+// spilled are the open calls that are in the CALLS log only: their keys, and when they wait for
+// time to pass. About 80 bytes each.
 type spilled struct {
 	deadlines map[callKey]time.Duration
 	// order has an entry for every deadline, and some that are out of date.
@@ -91,7 +92,8 @@ func (s *spilled) clean() {
 	}
 }
 
-// earliest returns the keys of up to limit calls with the earliest deadlines, of those not after until. They stay where they are.
+// earliest returns the keys of up to limit calls with the earliest deadlines, of those not after
+// until. They stay where they are.
 func (s *spilled) earliest(limit int, until time.Duration) []string {
 	var found []spillEntry
 	for len(found) < limit {

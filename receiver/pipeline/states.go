@@ -12,8 +12,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
-// states are those of agents and phones on their way to the AGENTS log. They are written in groups and
-// beside the calls, so that no call waits for them.
+// states are those of agents and phones on their way to the AGENTS log. They are written in groups
+// and beside the calls, so that no call waits for them.
 type states struct {
 	put func(context.Context, []journal.AgentRecord) error
 	// failed is told of every attempt that failed.

@@ -12,16 +12,18 @@ type Status struct {
 	Lag time.Duration
 	// Unread is how many commits of the EVENTS log are not correlated yet.
 	Unread uint64
-	// OpenCalls are the calls with a leg that has not ended, or with a decision that waits for time to pass; SpilledCalls are those of them
-	// that are not in memory.
+	// OpenCalls are the calls with a leg that has not ended, or with a decision that waits for time
+	// to pass; SpilledCalls are those of them that are not in memory.
 	OpenCalls, SpilledCalls int
-	// ClosedEarly counts the calls that were closed with an unknown result because more were open than there is room for.
+	// ClosedEarly counts the calls that were closed with an unknown result because more were open
+	// than there is room for.
 	ClosedEarly uint64
-	// ParkedCalls is how many calls were set aside since the start because they cannot be correlated or stored; Parked are the newest of
-	// them, at most maxParked.
+	// ParkedCalls is how many calls were set aside since the start because they cannot be
+	// correlated or stored; Parked are the newest of them, at most maxParked.
 	ParkedCalls int
 	Parked      []ParkedCall
-	// Damaged counts the records of the logs that could not be read and were skipped since the start.
+	// Damaged counts the records of the logs that could not be read and were skipped since the
+	// start.
 	Damaged uint64
 }
 

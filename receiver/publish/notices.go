@@ -308,8 +308,8 @@ func (n *Notices) objectReference(to reference) *corev1.ObjectReference {
 	}
 }
 
-// transient reports whether a notice is worth another attempt. A receiver that may not post Events goes
-// on without them.
+// transient reports whether a notice is worth another attempt. A receiver that may not post Events
+// goes on without them.
 func transient(err error) bool { return outcomeOf(err) == later && !apierrors.IsForbidden(err) }
 
 // create posts an Event. One that exists already is as good as posted.

@@ -131,8 +131,8 @@ func scopeOf(text string) (correlation.Scope, error) {
 	}
 }
 
-// fromManifest takes the settings and rules from the file, as a receiver takes them from the integration. Its times play no part, as a
-// replay waits for nothing.
+// fromManifest takes the settings and rules from the file, as a receiver takes them from the
+// integration. Its times play no part, as a replay waits for nothing.
 func fromManifest(name string) (options, error) {
 	text, err := os.ReadFile(name) //nolint:gosec // the user names the file
 	if err != nil {

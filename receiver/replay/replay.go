@@ -1,5 +1,5 @@
-// Package replay runs a dialect and the correlation over captured requests, without a cluster: to find out why a call was logged as it
-// was, and to run today's rules over yesterday's events.
+// Package replay runs a dialect and the correlation over captured requests, without a cluster: to
+// find out why a call was logged as it was, and to run today's rules over yesterday's events.
 package replay
 
 import (
@@ -25,9 +25,10 @@ const (
 	exitUsage   = 2
 )
 
-// Run is the command "receiver replay". It prints the legs of all calls in the captures that args name, "-" being standard input, and
-// returns the exit code. Lines that cannot be decoded go to stderr with their number and make it 1, after the rest was processed; a wrong
-// command line makes it 2.
+// Run is the command "receiver replay". It prints the legs of all calls in the captures that args
+// name, "-" being standard input, and returns the exit code. Lines that cannot be decoded go to
+// stderr with their number and make it 1, after the rest was processed; a wrong command line makes
+// it 2.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return run(ctx, args, os.Stdin, stdout, stderr)
 }
@@ -144,7 +145,8 @@ func normalise(source *callevent.Source) error {
 	return nil
 }
 
-// legs are those of all calls, with all grace periods over. Open legs stay open: the capture may just have ended too early.
+// legs are those of all calls, with all grace periods over. Open legs stay open: the capture may
+// just have ended too early.
 func (r *replay) legs() []correlation.Leg {
 	legs := make([]correlation.Leg, 0, len(r.calls))
 	rules := r.rules

@@ -53,8 +53,8 @@ func (x extensions) attribute(event *callevent.Event) {
 }
 
 // own is the extension's side of a leg. A leg to an outside number is nobody's, and what belongs to
-// no leg neither. Where an outgoing leg has no extension but the called one, it leads to that one: the
-// caller is then shown under a number of the account.
+// no leg neither. Where an outgoing leg has no extension but the called one, it leads to that one:
+// the caller is then shown under a number of the account.
 func own(event *callevent.Event) (number, id string) {
 	if event.LegID == "" && event.Side == "" || event.Level == callevent.LevelOutside {
 		return "", ""

@@ -13,14 +13,15 @@ import (
 
 var errUnseen = errors.New("the integration has not been seen yet")
 
-// ShowFirstEvent writes into the status of the integration when its first event came in. It fails when the API server cannot take it, and
-// may be repeated.
+// ShowFirstEvent writes into the status of the integration when its first event came in. It fails
+// when the API server cannot take it, and may be repeated.
 func (w *Watch) ShowFirstEvent(ctx context.Context, received time.Time) error {
 	return w.showEvents(ctx, map[string]any{"firstTime": metav1.NewTime(received)})
 }
 
-// AwaitedSince reports whether the first event of an integration is waited for, and since when an event counts: since the integration was made
-// or, where its event URL has changed because its keys were lost, since that was noticed.
+// AwaitedSince reports whether the first event of an integration is waited for, and since when an
+// event counts: since the integration was made or, where its event URL has changed because its keys
+// were lost, since that was noticed.
 func AwaitedSince(integration *v1alpha1.PBXIntegration) (time.Time, bool) {
 	if events := integration.Status.Events; events != nil && events.FirstTime != nil {
 		return time.Time{}, false
@@ -35,8 +36,9 @@ func AwaitedSince(integration *v1alpha1.PBXIntegration) (time.Time, bool) {
 	return since, true
 }
 
-// ShowOutage writes into the status of the integration for how long it took no events, in the same way. The status has whole seconds: they
-// contain the outage, and one before it whose calls are still to be read from the PBX's history.
+// ShowOutage writes into the status of the integration for how long it took no events, in the same
+// way. The status has whole seconds: they contain the outage, and one before it whose calls are
+// still to be read from the PBX's history.
 func (w *Watch) ShowOutage(ctx context.Context, start, end time.Time) error {
 	const almost = time.Second - 1
 	outage := v1alpha1.Outage{Start: metav1.NewTime(start.Truncate(time.Second)), End: metav1.NewTime(end.Add(almost).Truncate(time.Second))}
@@ -49,8 +51,8 @@ func (w *Watch) ShowOutage(ctx context.Context, start, end time.Time) error {
 // unreadAge is how long before an outage another one may have ended that is made one with it.
 const unreadAge = time.Hour
 
-// withUnread has an outage begin where the shown one did, if that is long enough for its calls to be read from the PBX's history and they
-// were not yet: the status has room for one outage only.
+// withUnread has an outage begin where the shown one did, if that is long enough for its calls to
+// be read from the PBX's history and they were not yet: the status has room for one outage only.
 func withUnread(next v1alpha1.Outage, backfill v1alpha1.Backfill, status v1alpha1.PBXIntegrationStatus) v1alpha1.Outage {
 	if status.Events == nil || status.Events.Outage == nil || backfill.Mode == v1alpha1.BackfillDisabled {
 		return next

@@ -34,7 +34,8 @@ const (
 	byExtension  = "extension"
 )
 
-// Watch keeps a table in step with the Kubernetes API: the mappings of one integration, its key ring, and the integration itself.
+// Watch keeps a table in step with the Kubernetes API: the mappings of one integration, its key
+// ring, and the integration itself.
 type Watch struct {
 	table               *Table
 	namespace           string
@@ -54,7 +55,8 @@ type store struct {
 	indexer cache.Indexer
 }
 
-// NewWatch prepares a watch; Run starts it. The table starts with the copy that an earlier run left in dir.
+// NewWatch prepares a watch; Run starts it. The table starts with the copy that an earlier run left
+// in dir.
 func NewWatch(config *rest.Config, namespace, integration, dir string, table *Table, logger *slog.Logger) (*Watch, error) {
 	w := &Watch{
 		table: table, namespace: namespace, integration: integration, copyPath: filepath.Join(dir, copyName), logger: logger,

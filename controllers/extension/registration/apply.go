@@ -20,8 +20,8 @@ type PBX interface {
 // NoLimit stands for the limit of owners that have none.
 const NoLimit = 1 << 20
 
-// Work is to have one owner of registrations (an extension, a queue agent or the account) carry each of the desired ones once, and nothing
-// else of ours.
+// Work is to have one owner of registrations (an extension, a queue agent or the account) carry
+// each of the desired ones once, and nothing else of ours.
 type Work struct {
 	PBX   PBX
 	Owner string
@@ -30,7 +30,8 @@ type Work struct {
 	Desired []pbxapi.Registration
 	// Limit is how many registrations the owner may carry, those of others included.
 	Limit int
-	// Confirm is called before a change: it fails when somebody has changed meanwhile what is wanted.
+	// Confirm is called before a change: it fails when somebody has changed meanwhile what is
+	// wanted.
 	Confirm func(context.Context) error
 	// Metrics may be nil.
 	Metrics *Metrics
@@ -38,7 +39,8 @@ type Work struct {
 
 // Result is what a Work came to, also where it failed.
 type Result struct {
-	// Listed tells that the PBX has said what the owner carries. Current is that, kept up to date with each change.
+	// Listed tells that the PBX has said what the owner carries. Current is that, kept up to date
+	// with each change.
 	Listed  bool
 	Current []pbxapi.Registration
 	// Limit is that of the Work, or less where the PBX took less.
@@ -57,9 +59,10 @@ func (r Result) Ours(own Tokens) []pbxapi.Registration {
 	return slices.DeleteFunc(slices.Clone(r.Current), func(registration pbxapi.Registration) bool { return !own.Own(registration) })
 }
 
-// Apply looks at what the owner carries, plans, and carries out. Where the PBX turns out to differ from what it said, a new plan is made: with
-// the limit that it has just shown when it refuses a registration although the declared one leaves room, and without a registration that
-// somebody deleted meanwhile. The error is one of package pbxapi, or that of Confirm.
+// Apply looks at what the owner carries, plans, and carries out. Where the PBX turns out to differ
+// from what it said, a new plan is made: with the limit that it has just shown when it refuses a
+// registration although the declared one leaves room, and without a registration that somebody
+// deleted meanwhile. The error is one of package pbxapi, or that of Confirm.
 func (w Work) Apply(ctx context.Context) (Result, error) {
 	current, err := w.PBX.Registrations(ctx, w.Owner)
 	if err != nil {

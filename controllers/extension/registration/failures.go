@@ -10,9 +10,10 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// Failures measures for how long the removal of registrations has failed, for deadlines. What counts is the time from an attempt that failed
-// at the PBX to the next one. To wait for a turn is no failure, be it at our own rate limit or because of a 429: that ends by itself, however
-// many registrations there are. The measure is kept in memory, so that a restart begins anew.
+// Failures measures for how long the removal of registrations has failed, for deadlines. What
+// counts is the time from an attempt that failed at the PBX to the next one. To wait for a turn is
+// no failure, be it at our own rate limit or because of a 429: that ends by itself, however many
+// registrations there are. The measure is kept in memory, so that a restart begins anew.
 type Failures struct {
 	mu sync.Mutex
 	of map[types.UID]failing
@@ -27,7 +28,8 @@ type failing struct {
 // NewFailures returns a measure that knows of none.
 func NewFailures() *Failures { return &Failures{of: map[types.UID]failing{}} }
 
-// Note takes the outcome of an attempt, and returns for how long attempts of the object have failed altogether.
+// Note takes the outcome of an attempt, and returns for how long attempts of the object have failed
+// altogether.
 func (f *Failures) Note(object types.UID, now time.Time, err error) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package registration decides which event registrations to create on an extension, which to update and which to delete. It is a pure
-// function of what the PBX has and what is wanted.
+// Package registration decides which event registrations to create on an extension, which to update
+// and which to delete. It is a pure function of what the PBX has and what is wanted.
 package registration
 
 import (
@@ -11,9 +11,10 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// Priority is the order in which events are registered when there is no room for all. Each later event repeats the identity of the
-// call (RingMe: Extension Number Events), so a hangup alone still makes a complete record. The answers of VoipNow come last, because its
-// early versions refuse them.
+// Priority is the order in which events are registered when there is no room for all. Each later
+// event repeats the identity of the call (RingMe: Extension Number Events), so a hangup alone still
+// makes a complete record. The answers of VoipNow come last, because its early versions refuse
+// them.
 var Priority = []v1alpha1.EventType{
 	v1alpha1.EventHangup, v1alpha1.EventAnswer, v1alpha1.EventDialIn, v1alpha1.EventDialOut, pbxapi.EventAnswerIn, pbxapi.EventAnswerOut,
 	pbxapi.EventAgentLogin, pbxapi.EventAgentLogout, pbxapi.EventPhoneStatus,
@@ -42,19 +43,21 @@ type Plan struct {
 	Blocked []v1alpha1.EventType
 }
 
-// Tokens are the tokens of one mapping under all keys. A registration is ours when its URL carries one of them, on whichever host:
-// the public URL may have changed.
+// Tokens are the tokens of one mapping under all keys. A registration is ours when its URL carries
+// one of them, on whichever host: the public URL may have changed.
 type Tokens []string
 
-// Own tells whether a registration is ours.
+// Own reports whether a registration is ours.
 func (t Tokens) Own(registration pbxapi.Registration) bool {
 	token, ok := eventurl.TokenOf(registration.URL)
 	return ok && slices.Contains(t, token)
 }
 
-// Decide plans what to change on an extension so that it carries each of the desired registrations once and nothing else of ours.
-// Registrations of others only count against the limit. Where there is a free place a new registration is made before the one that
-// it replaces is deleted, so that no event is lost on the way. What the PBX may refuse comes last: events that were not registered before.
+// Decide plans what to change on an extension so that it carries each of the desired registrations
+// once and nothing else of ours. Registrations of others only count against the limit. Where there
+// is a free place a new registration is made before the one that it replaces is deleted, so that no
+// event is lost on the way. What the PBX may refuse comes last: events that were not registered
+// before.
 func Decide(current, desired []pbxapi.Registration, own Tokens, limit int) Plan {
 	d := compare(current, desired, own)
 	p := planner{used: len(current), limit: limit, surplus: d.surplus}
@@ -79,12 +82,14 @@ type change struct {
 	replaces *pbxapi.Registration
 }
 
-// difference between what an extension has and what it should have. Each list is in order of priority, but surplus.
+// difference between what an extension has and what it should have. Each list is in order of
+// priority, but surplus.
 type difference struct {
-	// repairs are desired registrations that are there under the given id, but disabled or with another method.
+	// repairs are desired registrations that are there under the given id, but disabled or with
+	// another method.
 	repairs []pbxapi.Registration
-	// replaced are changes that need no more places than before; additional ones need one more. They would take the free place by which
-	// the others lose no event.
+	// replaced are changes that need no more places than before; additional ones need one more.
+	// They would take the free place by which the others lose no event.
 	replaced, additional []change
 	// surplus is what of ours is neither right nor replaced by anything.
 	surplus []pbxapi.Registration
@@ -109,8 +114,8 @@ func compare(current, desired []pbxapi.Registration, own Tokens) difference {
 	return d
 }
 
-// match pairs desired registrations with present ones. It returns what is left of both, and the pairs: what is desired, with the id of
-// what is there.
+// match pairs desired registrations with present ones. It returns what is left of both, and the
+// pairs: what is desired, with the id of what is there.
 func match(desired, present []pbxapi.Registration, alike func(a, b pbxapi.Registration) bool) (missing, left, pairs []pbxapi.Registration) {
 	left = slices.Clone(present)
 	for _, registration := range desired {
@@ -126,12 +131,14 @@ func match(desired, present []pbxapi.Registration, alike func(a, b pbxapi.Regist
 	return missing, left, pairs
 }
 
-// same compares what makes a registration; the PBX itself rejects no duplicates (RingMe: Extension Number Events).
+// same compares what makes a registration; the PBX itself rejects no duplicates (RingMe: Extension
+// Number Events).
 func same(a, b pbxapi.Registration) bool {
 	return repairable(a, b) && a.Method == b.Method && a.Disabled == b.Disabled
 }
 
-// repairable tells whether an update can make one registration the other: that takes no place, and the event is heard all the time.
+// repairable reports whether an update can make one registration the other: that takes no place,
+// and the event is heard all the time.
 func repairable(a, b pbxapi.Registration) bool { return a.Event == b.Event && a.URL == b.URL }
 
 func byPriority(registrations []pbxapi.Registration) []pbxapi.Registration {
@@ -154,8 +161,8 @@ type planner struct {
 	surplus     []pbxapi.Registration
 }
 
-// apply creates a registration and then deletes what it replaces. Without a free place something of ours has to go first: what
-// nobody needs, else what is replaced.
+// apply creates a registration and then deletes what it replaces. Without a free place something of
+// ours has to go first: what nobody needs, else what is replaced.
 func (p *planner) apply(c change) {
 	if p.used >= p.limit {
 		switch {

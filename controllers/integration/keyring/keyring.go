@@ -1,4 +1,5 @@
-// Package keyring decides what becomes of the event URL keys of an integration: when a key is made, and when an old one may go.
+// Package keyring decides what becomes of the event URL keys of an integration: when a key is made,
+// and when an old one may go.
 package keyring
 
 import (
@@ -10,11 +11,12 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
 
-// Overlap is how long an older key outlives the last registration that used it at least: requests that the PBX had sent by then arrive.
+// Overlap is how long an older key outlives the last registration that used it at least: requests
+// that the PBX had sent by then arrive.
 const Overlap = time.Minute
 
-// Announce is how long a new key is in the ring before registrations use it: by then every receiver has heard of it, and no event comes
-// to a URL that is not known yet.
+// Announce is how long a new key is in the ring before registrations use it: by then every receiver
+// has heard of it, and no event comes to a URL that is not known yet.
 const Announce = 10 * time.Second
 
 // State is what the Secret of the key ring holds, and what is known besides.
@@ -36,10 +38,11 @@ type Input struct {
 	Requested string
 	// Settled tells that all registrations have moved to the newest key.
 	Settled bool
-	// ByHand tells that an administrator enters the event URL on the PBX. Nobody knows when, so the key before the newest one stays until
-	// the next rotation: to lose calls would be worse.
+	// ByHand tells that an administrator enters the event URL on the PBX. Nobody knows when, so the
+	// key before the newest one stays until the next rotation: to lose calls would be worse.
 	ByHand bool
-	// Account is what the ring calls its integration, unless it has a name for it: the UID that the integration has now.
+	// Account is what the ring calls its integration, unless it has a name for it: the UID that the
+	// integration has now.
 	Account string
 	// NamesKnown tells that all receivers of the integration know tokens that are made from names.
 	NamesKnown bool
@@ -51,13 +54,16 @@ type Plan struct {
 	State
 	// Changed tells that the Secret has to be written.
 	Changed bool
-	// Again is when an older key can be dropped, if nothing else happens; zero when there is nothing to wait for.
+	// Again is when an older key can be dropped, if nothing else happens; zero when there is
+	// nothing to wait for.
 	Again time.Duration
-	// Lost tells that the key in force is not in the ring any more: nothing that was registered with it can be recognised.
+	// Lost tells that the key in force is not in the ring any more: nothing that was registered
+	// with it can be recognised.
 	Lost bool
 }
 
-// Decide plans the next state. Generations only ever grow, so that a mapping that speaks of one cannot mean another key.
+// Decide plans the next state. Generations only ever grow, so that a mapping that speaks of one
+// cannot mean another key.
 func Decide(in Input) (Plan, error) {
 	plan, err := decide(in)
 	plan.Lost = err == nil && in.Generation > 0 && !plan.Ring.Has(in.Generation)
@@ -109,8 +115,8 @@ func withNewKey(in Input) (Plan, error) {
 	return Plan{State: next, Changed: true}, nil
 }
 
-// older are the keys that stay valid beside a new one: all that registrations may use, or the one in force, which is that of the URL
-// that an administrator was last told to enter.
+// older are the keys that stay valid beside a new one: all that registrations may use, or the one
+// in force, which is that of the URL that an administrator was last told to enter.
 func (in Input) older() eventurl.Ring {
 	if in.ByHand && len(in.Ring) > 1 {
 		return in.Ring.InForce(in.Generation)[:1]
@@ -118,8 +124,8 @@ func (in Input) older() eventurl.Ring {
 	return in.Ring
 }
 
-// InForce is the generation that registrations are to use, given the one that they use so far, and when the newest one takes over; zero
-// when it has.
+// InForce is the generation that registrations are to use, given the one that they use so far, and
+// when the newest one takes over; zero when it has.
 func (s State) InForce(soFar int64, now time.Time) (generation int64, again time.Duration) {
 	newest := s.Ring.Current().Generation
 	left := s.Made.Add(Announce).Sub(now)
@@ -129,7 +135,8 @@ func (s State) InForce(soFar int64, now time.Time) (generation int64, again time
 	return soFar, left
 }
 
-// Settled tells whether no mapping may still have registrations under an older key than the given generation.
+// Settled reports whether no mapping may still have registrations under an older key than the given
+// generation.
 func Settled(mappings []v1alpha1.ExtensionMapping, generation int64) bool {
 	for i := range mappings {
 		status := &mappings[i].Status

@@ -81,7 +81,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// However requests, losses and moves follow each other: generations grow, and a key that a registration uses is never dropped.
+// However requests, losses and moves follow each other: generations grow, and a key that a
+// registration uses is never dropped.
 func TestNoKeyIsDroppedWhileInUse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var state keyring.State
@@ -110,8 +111,9 @@ func TestNoKeyIsDroppedWhileInUse(t *testing.T) {
 	})
 }
 
-// However requests and waits follow each other: there are two keys at most, and both that of the URL which an administrator was last told to
-// enter and, until the next request, the one before it are among them.
+// However requests and waits follow each other: there are two keys at most, and both that of the
+// URL which an administrator was last told to enter and, until the next request, the one before it
+// are among them.
 func TestByHandTheLastURLWorks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var state keyring.State
@@ -210,7 +212,8 @@ func TestRingsOfEarlyVersions(t *testing.T) {
 		byHand, known bool
 		requested     string
 		want          []int64
-		// fromNames tells that the tokens of mappings are made from names, sameAccount that the URL of the account stays.
+		// fromNames tells that the tokens of mappings are made from names, sameAccount that the URL
+		// of the account stays.
 		fromNames, sameAccount bool
 	}{
 		"receivers that know no names":            {want: []int64{1}, sameAccount: true},

@@ -62,8 +62,9 @@ type Settings struct {
 	ManagerLabels    map[string]string
 }
 
-// Name is the name of the objects of an integration's receiver. The name of a Service may hold no dots. Of two integrations whose names
-// differ in nothing else, the second one is told that the names are taken.
+// Name is the name of the objects of an integration's receiver. The name of a Service may hold no
+// dots. Of two integrations whose names differ in nothing else, the second one is told that the
+// names are taken.
 func Name(integration string) string { return strings.ReplaceAll(integration, ".", "-") + "-receiver" }
 
 // HeadlessName is the name of the Service that gives each pod its own DNS name.

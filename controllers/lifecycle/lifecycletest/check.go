@@ -13,8 +13,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 )
 
-// Check lists what is wrong with the status of an object that was reconciled at least once, by the rules that kstatus, Flux and
-// `kubectl wait` rely on. Tests call it on every object.
+// Check lists what is wrong with the status of an object that was reconciled at least once, by the
+// rules that kstatus, Flux and `kubectl wait` rely on. Tests call it on every object.
 func Check(obj lifecycle.Object) []string {
 	conditions := *obj.GetConditions()
 	return slices.Concat(

@@ -16,14 +16,16 @@ import (
 const (
 	// largestRemark is how much of an answer is read for what it says.
 	largestRemark = 1 << 10
-	// shortBackOff follows a 429 that does not say how long to wait, longestBackOff bounds what it may say.
+	// shortBackOff follows a 429 that does not say how long to wait, longestBackOff bounds what it
+	// may say.
 	shortBackOff   = 5 * time.Second
 	longestBackOff = time.Hour
 )
 
-// Check asks for the root of the PBX. No request is documented for this, so whatever it answers proves that it is there, unless it refuses
-// the credentials, or a gateway answers in its place. Without a URL it connects to the database, where there is one. With both, the
-// database is left to those who read the history: trouble with it stops no commands.
+// Check asks for the root of the PBX. No request is documented for this, so whatever it answers
+// proves that it is there, unless it refuses the credentials, or a gateway answers in its place.
+// Without a URL it connects to the database, where there is one. With both, the database is left to
+// those who read the history: trouble with it stops no commands.
 func (a *API) Check(ctx context.Context) error {
 	if a.base == "" {
 		return a.checkDatabase(ctx)
@@ -53,8 +55,8 @@ func (a *API) checkDatabase(ctx context.Context) error {
 	return a.database.Check(ctx)
 }
 
-// Dial rings the extension and then calls the number. With spec.pbx.linuxBox.customCallID the events of the call carry the reference, which
-// is then its CallBackID.
+// Dial rings the extension and then calls the number. With spec.pbx.linuxBox.customCallID the
+// events of the call carry the reference, which is then its CallBackID.
 func (a *API) Dial(ctx context.Context, dial pbxapi.Dial) (pbxapi.Call, error) {
 	op := "dial from extension " + dial.Extension.Number
 	path := "/dial?number=" + escape(dial.Number) + "&exten=" + escape(dial.Extension.Number)
@@ -95,8 +97,8 @@ type answer struct {
 	retryAfter string
 }
 
-// get sends one request, once. Go sends a GET again when a connection breaks that had been used before, which would dial twice: no
-// connection is used twice.
+// get sends one request, once. Go sends a GET again when a connection breaks that had been used
+// before, which would dial twice: no connection is used twice.
 func (a *API) get(ctx context.Context, op, path string) (answer, error) {
 	if err := a.turn(ctx); err != nil {
 		return answer{}, pbxapi.Unsent(pbxapi.TransportError(op, err))

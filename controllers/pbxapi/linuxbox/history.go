@@ -38,14 +38,15 @@ const (
 var begin = fmt.Sprintf("BEGIN READ ONLY; SET LOCAL statement_timeout = %d; SET LOCAL datestyle = 'ISO'; "+
 	"SET LOCAL client_encoding = 'UTF8'", queryTimeout.Milliseconds())
 
-// allowedKeys are the parameters that the address of a database may have. Those that name files are left out: they would be the manager's.
+// allowedKeys are the parameters that the address of a database may have. Those that name files are
+// left out: they would be the manager's.
 var allowedKeys = []string{
 	"host", "port", "user", "password", "dbname", "ssl", "sslmode", "sslnegotiation", "sslsni", "channel_binding", "require_auth",
 	"connect_timeout", "application_name", "target_session_attrs", "options", "search_path",
 }
 
-// History reads call records from the PBX's PostgreSQL database. It is safe for concurrent use. A read takes a connection of its own and
-// leaves none open, so that there is nothing to close.
+// History reads call records from the PBX's PostgreSQL database. It is safe for concurrent use. A
+// read takes a connection of its own and leaves none open, so that there is nothing to close.
 type History struct {
 	config *pgconn.Config
 	query  string
@@ -61,9 +62,10 @@ type History struct {
 
 var _ pbxapi.Historian = (*History)(nil)
 
-// NewHistory makes the access to the database at an address such as postgres://reader:secret@pbx.example.com/asterisk?sslmode=require,
-// without connecting to it. Own are the lines of the PBX; without any, numbers of at most four digits are. It returns ErrInvalid for an
-// address that cannot be used, and for a time zone that nobody knows.
+// NewHistory makes the access to the database at an address such as
+// postgres://reader:secret@pbx.example.com/asterisk?sslmode=require, without connecting to it. Own
+// are the lines of the PBX; without any, numbers of at most four digits are. It returns ErrInvalid
+// for an address that cannot be used, and for a time zone that nobody knows.
 func NewHistory(address string, database v1alpha1.LinuxBoxDatabase, own []string) (*History, error) {
 	secret := database.CredentialsSecretRef.Name
 	invalid := func(problem string) error {
@@ -119,11 +121,12 @@ func noHost(config *pgconn.Config) bool {
 	return false
 }
 
-// ReadHistory runs the configured query in a transaction that can change nothing, and hands on one row after the other: no more than one of
-// them is in memory. Legs that have not ended, as far as the row tells, are left to a later read.
+// ReadHistory runs the configured query in a transaction that can change nothing, and hands on one
+// row after the other: no more than one of them is in memory. Legs that have not ended, as far as
+// the row tells, are left to a later read.
 //
-// A page is the calls that began within three hours. A query that uses $3 leaves out itself what is known when all that ended before
-// query.EndedFrom is, and is read in one page.
+// A page is the calls that began within three hours. A query that uses $3 leaves out itself what is
+// known when all that ended before query.EndedFrom is, and is read in one page.
 func (h *History) ReadHistory(
 	ctx context.Context, query pbxapi.HistoryQuery, yield func(callhistory.Record) error,
 ) (page pbxapi.HistoryPage, err error) {
@@ -180,8 +183,9 @@ func (h *History) parameters(from, to, ended time.Time) [][]byte {
 	return append(parameters, timestamp(ended))
 }
 
-// Check tells whether the database lets the operator in and knows the time zone. The configured query is not run. It returns
-// ErrUnauthorized for a refused login, ErrInvalid for a database or a time zone that the server does not have, and ErrUnreachable without a usable answer.
+// Check reports whether the database lets the operator in and knows the time zone. The configured
+// query is not run. It returns ErrUnauthorized for a refused login, ErrInvalid for a database or a
+// time zone that the server does not have, and ErrUnreachable without a usable answer.
 func (h *History) Check(ctx context.Context) error {
 	return h.transaction(ctx, checkOp, func(ctx context.Context, connection *pgconn.PgConn) error {
 		_, err := connection.Exec(ctx, "SELECT 1").ReadAll()
@@ -217,7 +221,8 @@ func (h *History) transaction(ctx context.Context, op string, read func(context.
 	return nil
 }
 
-// setTimeZone is for comparisons of times without a zone with $1 and $2. The server has time zones of its own, and may not know a new one.
+// setTimeZone is for comparisons of times without a zone with $1 and $2. The server has time zones
+// of its own, and may not know a new one.
 func (h *History) setTimeZone(ctx context.Context, op string, connection *pgconn.PgConn) error {
 	const unknown = "22023"
 	_, err := connection.Exec(ctx, "SET LOCAL timezone = "+literal(h.zone.String())).ReadAll()
@@ -231,7 +236,8 @@ func (h *History) setTimeZone(ctx context.Context, op string, connection *pgconn
 func (h *History) read(
 	ctx context.Context, connection *pgconn.PgConn, parameters [][]byte, yield func(callhistory.Record) error,
 ) (pbxapi.Unusable, error) {
-	// The types are said, so that the query need not: a column without a time zone would make $1 one without.
+	// The types are said, so that the query need not: a column without a time zone would make $1
+	// one without.
 	types := slices.Repeat([]uint32{pgtype.TimestamptzOID}, len(parameters))
 	result := connection.ExecParams(ctx, h.query, parameters, types, nil, nil)
 	var rows *reader
@@ -275,7 +281,8 @@ func timestamp(t time.Time) []byte {
 	return t.UTC().AppendFormat(nil, "2006-01-02 15:04:05.999999Z07:00")
 }
 
-// failure makes an error of package pbxapi. The driver's own texts hold the address, and are used only for their innermost reason.
+// failure makes an error of package pbxapi. The driver's own texts hold the address, and are used
+// only for their innermost reason.
 func (h *History) failure(op string, err error) error {
 	if own, ok := errors.AsType[*pbxapi.Error](err); ok {
 		return own

@@ -186,7 +186,8 @@ func TestScenariosInAsterisksRecords(t *testing.T) {
 	}
 }
 
-// Some installations have a time zone in calldate. The zone of the server must not matter for those that have none.
+// Some installations have a time zone in calldate. The zone of the server must not matter for those
+// that have none.
 func TestTimeZones(t *testing.T) {
 	address := database(t, strings.Replace(cdr, "calldate timestamp", "calldate timestamptz", 1)+`;
 	ALTER DATABASE testtimezones SET timezone = 'Asia/Tokyo'; ALTER DATABASE testtimezones SET datestyle = 'German';
@@ -272,7 +273,8 @@ func TestUnknownTimeZones(t *testing.T) {
 	}
 }
 
-// The same line may ring twice within a second. Which of the records is which must not depend on where the server keeps its rows.
+// The same line may ring twice within a second. Which of the records is which must not depend on
+// where the server keeps its rows.
 func TestIDsAreTheSameInEachRead(t *testing.T) {
 	rows := []string{
 		"('2026-01-02 10:00:00', 'PJSIP/10-00000002', 5, 'NO ANSWER', 'k1.1', 'k1')",

@@ -1,8 +1,9 @@
-// Package linuxbox speaks to the LinuxBox.cz PBX: the commands dial and hangup of "PBX API", and the PostgreSQL database that the vendor
-// can open. There is no management API: nothing can be listed or registered.
+// Package linuxbox speaks to the LinuxBox.cz PBX: the commands dial and hangup of "PBX API", and
+// the PostgreSQL database that the vendor can open. There is no management API: nothing can be
+// listed or registered.
 //
-// The documents say nothing of answers and authentication. A command is taken as accepted when it is answered 2xx, as refused for good with
-// 4xx, and as unknown in its outcome with anything else.
+// The documents say nothing of answers and authentication. A command is taken as accepted when it
+// is answered 2xx, as refused for good with 4xx, and as unknown in its outcome with anything else.
 package linuxbox
 
 import (
@@ -56,7 +57,8 @@ var (
 	_ pbxapi.DatabaseHistorian = (*API)(nil)
 )
 
-// New makes the access to a PBX. It returns ErrInvalid when a URL is no URL, a time zone none, or a Secret lacks its keys.
+// New makes the access to a PBX. It returns ErrInvalid when a URL is no URL, a time zone none, or a
+// Secret lacks its keys.
 func New(settings pbxapi.Settings) (pbxapi.API, error) {
 	box := settings.PBX.LinuxBox
 	if box == nil {
@@ -191,7 +193,8 @@ func notSupported(op string) error {
 	return pbxapi.NewError(pbxapi.ErrNotSupported, op, "its vendor sets up extensions and the event URL")
 }
 
-// RecordingURL fills in spec.pbx.linuxBox.recordingURL. Whether there is a file at that address is not known to the PBX's documents.
+// RecordingURL fills in spec.pbx.linuxBox.recordingURL. Whether there is a file at that address is
+// not known to the PBX's documents.
 func (a *API) RecordingURL(_ context.Context, recordingID string) (string, error) {
 	const op = "find the recording"
 	switch {

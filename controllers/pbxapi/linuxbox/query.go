@@ -2,15 +2,20 @@ package linuxbox
 
 import "strings"
 
-// cdrQuery reads Asterisk's call detail records, as its modules cdr_pgsql and cdr_adaptive_odbc write them, from the table cdr. The call_id
-// of events looks like Asterisk's unique ids and is shared by all of a call, as linkedid is; for a row without it, it is uniqueid. A calldate
-// without a time zone is in that of the session. It gets it before durations are added, which may lead over a change of summer time.
+// cdrQuery reads Asterisk's call detail records, as its modules cdr_pgsql and cdr_adaptive_odbc
+// write them, from the table cdr. The call_id of events looks like Asterisk's unique ids and is
+// shared by all of a call, as linkedid is; for a row without it, it is uniqueid. A calldate without
+// a time zone is in that of the session. It gets it before durations are added, which may lead over
+// a change of summer time.
 //
-// A row has a channel for each side. Those that are named after a line, such as PJSIP/10-0000002a, make a leg of that line: the calling one,
-// the called one, or both in a call between two lines. A row with neither tells of the PBX itself, or of an outside number to which it sent
-// the call. A disposition of NO ANSWER may be a caller who gave up; Asterisk does not tell. There is no standard column for the name of a
-// recording. Calls of which no leg ended at $3 or later are left out: what the receiver has is not read again. {line:…} is replaced by a
-// condition. The order is total, and a call comes as a whole, because ids of records of the same call, line and start depend on it.
+// A row has a channel for each side. Those that are named after a line, such as PJSIP/10-0000002a,
+// make a leg of that line: the calling one, the called one, or both in a call between two lines. A
+// row with neither tells of the PBX itself, or of an outside number to which it sent the call. A
+// disposition of NO ANSWER may be a caller who gave up; Asterisk does not tell. There is no
+// standard column for the name of a recording. Calls of which no leg ended at $3 or later are left
+// out: what the receiver has is not read again. {line:…} is replaced by a condition. The order is
+// total, and a call comes as a whole, because ids of records of the same call, line and start
+// depend on it.
 const cdrQuery = `WITH calls AS (
   SELECT coalesce(nullif(linkedid, ''), uniqueid) AS call_id
   FROM cdr
@@ -36,7 +41,8 @@ FROM sides CROSS JOIN LATERAL (
 ) AS legs
 ORDER BY started_at, call_id, line, uniqueid, channel, dstchannel, disposition, duration, billsec, src, dst`
 
-// defaultQuery knows the lines of the PBX; without any, they are all numbers of at most four digits.
+// defaultQuery knows the lines of the PBX; without any, they are all numbers of at most four
+// digits.
 func defaultQuery(own []string) string {
 	condition := func(column string) string { return "(" + column + " ~ '^[0-9]{1,4}$')" }
 	if len(own) > 0 {

@@ -26,7 +26,8 @@ const (
 	columnTalk       = "talk_s"
 	columnResult     = "result"
 	columnRecordName = "record_name"
-	// columnOutside is true for the leg with which the PBX sent a call on to an outside number. It has no line.
+	// columnOutside is true for the leg with which the PBX sent a call on to an outside number. It
+	// has no line.
 	columnOutside = "outside"
 )
 
@@ -78,8 +79,9 @@ func newReader(own lines, columns []string, zone *time.Location) (*reader, error
 	return &reader{lines: own, columns: columns, zone: zone, seen: map[string]int{}}, nil
 }
 
-// read returns the record of a row, in the text form of PostgreSQL, where a nil value is null. It reports false for a row that cannot be
-// used, which it counts, and for a leg that has not ended, which a later read has.
+// read returns the record of a row, in the text form of PostgreSQL, where a nil value is null. It
+// reports false for a row that cannot be used, which it counts, and for a leg that has not ended,
+// which a later read has.
 func (rd *reader) read(values [][]byte) (callhistory.Record, bool) {
 	rd.rows++
 	r := row{columns: rd.columns, values: values, zone: rd.zone}
@@ -240,8 +242,9 @@ func (r *row) within(answer, start, end time.Time, ended bool) time.Time {
 	return answer
 }
 
-// place says whose leg it is, and in which direction. Where the row names no line, the caller or the called number may be one. A leg of no
-// line is that of the PBX itself: a voice menu, or the queue of somebody who gave up before a line rang; unless it leads outside.
+// place says whose leg it is, and in which direction. Where the row names no line, the caller or
+// the called number may be one. A leg of no line is that of the PBX itself: a voice menu, or the
+// queue of somebody who gave up before a line rang; unless it leads outside.
 func (l lines) place(record *callhistory.Record, line string, outside bool) {
 	record.Kind, record.Flow, record.Extension = callhistory.Extension, callhistory.In, line
 	switch {
@@ -268,7 +271,8 @@ func (l lines) place(record *callhistory.Record, line string, outside bool) {
 	}
 }
 
-// results are the dispositions of Asterisk's call detail records, and the words of its dial statuses, without spaces.
+// results are the dispositions of Asterisk's call detail records, and the words of its dial
+// statuses, without spaces.
 var results = map[string]callhistory.Result{
 	"ANSWERED": callhistory.Answered, "ANSWER": callhistory.Answered,
 	"NOANSWER": callhistory.NoAnswer,
@@ -277,7 +281,8 @@ var results = map[string]callhistory.Result{
 	"FAILED": callhistory.Failed, "CONGESTION": callhistory.Failed, "CHANUNAVAIL": callhistory.Failed,
 }
 
-// resultOf is Unknown for a word that no document lists. Where there is none, talk or the time of an answer tell of an answer.
+// resultOf is Unknown for a word that no document lists. Where there is none, talk or the time of
+// an answer tell of an answer.
 func resultOf(word string, talk *float64, answer time.Time) callhistory.Result {
 	word = strings.ToUpper(strings.NewReplacer(" ", "", "_", "", "-", "").Replace(word))
 	if result, ok := results[word]; ok {

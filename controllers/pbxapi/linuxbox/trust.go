@@ -11,8 +11,8 @@ import (
 )
 
 // trust has the database identify itself with a certificate of these authorities. The name in the
-// certificate counts with sslmode=verify-full only, as in PostgreSQL's own clients with sslrootcert. It
-// returns ErrInvalid for an address that does not ask for encryption.
+// certificate counts with sslmode=verify-full only, as in PostgreSQL's own clients with
+// sslrootcert. It returns ErrInvalid for an address that does not ask for encryption.
 func (h *History) trust(bundle []byte) error {
 	if bundle == nil {
 		return nil
@@ -33,7 +33,8 @@ func (h *History) trust(bundle []byte) error {
 	return nil
 }
 
-// verify has a configuration check the chain of certificates, and the name unless that was turned off.
+// verify has a configuration check the chain of certificates, and the name unless that was turned
+// off.
 func verify(config *tls.Config, roots *x509.CertPool) {
 	config.RootCAs = roots
 	if !config.InsecureSkipVerify {

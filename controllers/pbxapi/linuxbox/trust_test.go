@@ -23,8 +23,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi/linuxbox"
 )
 
-// encrypted is a database that ends each connection after the handshake of TLS, the outcome of which it
-// tells.
+// encrypted is a database that ends each connection after the handshake of TLS, the outcome of
+// which it tells.
 func encrypted(t *testing.T, certificate tls.Certificate) (port int, handshakes <-chan error) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -1,4 +1,5 @@
-// Package rest sends JSON requests with an OAuth 2.0 access token, as the management APIs of RingMe and VoipNow want them.
+// Package rest sends JSON requests with an OAuth 2.0 access token, as the management APIs of RingMe
+// and VoipNow want them.
 package rest
 
 import (
@@ -52,7 +53,8 @@ type Client struct {
 	tokens *tokenSource
 }
 
-// New makes a client. It returns ErrInvalid when the URL is no URL or the Secret lacks clientID or clientSecret.
+// New makes a client. It returns ErrInvalid when the URL is no URL or the Secret lacks clientID or
+// clientSecret.
 func New(config Config) (*Client, error) {
 	const op = "connect to the PBX"
 	host, err := url.Parse(config.URL)
@@ -94,12 +96,13 @@ type Call struct {
 	Query url.Values
 	// Body is sent as JSON, unless it is nil.
 	Body any
-	// Answer takes the answer from JSON, unless it is nil. An answer without a body leaves it as it is.
+	// Answer takes the answer from JSON, unless it is nil. An answer without a body leaves it as it
+	// is.
 	Answer any
 }
 
-// Do sends a request. A token can die before its time: after a 401, which means that nothing was done, the request is sent once more with a
-// new one.
+// Do sends a request. A token can die before its time: after a 401, which means that nothing was
+// done, the request is sent once more with a new one.
 func (c *Client) Do(ctx context.Context, call Call) error {
 	token, err := c.tokens.token(ctx)
 	if err != nil {

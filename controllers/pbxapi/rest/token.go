@@ -21,7 +21,8 @@ const (
 	tokenOp         = "get an access token"
 )
 
-// tokenSource holds the one access token that all calls share. However many callers find it missing, the PBX is asked once.
+// tokenSource holds the one access token that all calls share. However many callers find it
+// missing, the PBX is asked once.
 type tokenSource struct {
 	config   clientcredentials.Config
 	settings pbxapi.Settings
@@ -69,7 +70,8 @@ func (s *tokenSource) valid() *oauth2.Token {
 	return s.current
 }
 
-// renewalOf is when to replace a token. One that lives hardly longer than the margin is used for half its life all the same.
+// renewalOf is when to replace a token. One that lives hardly longer than the margin is used for
+// half its life all the same.
 func renewalOf(now, expiry time.Time, margin time.Duration) time.Time {
 	return expiry.Add(-min(margin, expiry.Sub(now)/2))
 }
@@ -97,7 +99,8 @@ func (s *tokenSource) fetch(ctx context.Context) (*oauth2.Token, error) {
 	return token, nil
 }
 
-// tokenError tells refused credentials from a PBX in trouble. OAuth answers 400 or 401 to bad credentials (RFC 6749, 5.2).
+// tokenError tells refused credentials from a PBX in trouble. OAuth answers 400 or 401 to bad
+// credentials (RFC 6749, 5.2).
 func (s *tokenSource) tokenError(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok {

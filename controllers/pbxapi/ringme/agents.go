@@ -12,7 +12,8 @@ import (
 
 var _ pbxapi.AgentLister = (*API)(nil)
 
-// agentItem is a queue agent on the wire. Which of its members name the extension is not documented.
+// agentItem is a queue agent on the wire. Which of its members name the extension is not
+// documented.
 type agentItem struct {
 	ID            json.Number `json:"id"`
 	Name          string      `json:"name"`
@@ -34,7 +35,8 @@ func (i agentItem) number() string {
 	}
 }
 
-// Agents lists the queue agents that are extensions. Those whose extension the PBX does not name have no Number.
+// Agents lists the queue agents that are extensions. Those whose extension the PBX does not name
+// have no Number.
 func (a *API) Agents(ctx context.Context) ([]pbxapi.Agent, error) {
 	const op = "list the queue agents"
 	items, err := allPages(op, agentItem.key, func(page int) ([]agentItem, error) {

@@ -73,7 +73,8 @@ func kindOf(code int, said problem) error {
 	}
 }
 
-// backOff follows the reset header of the hourly quota. Any other 429 means that some other request is still running.
+// backOff follows the reset header of the hourly quota. Any other 429 means that some other request
+// is still running.
 func backOff(header http.Header, said problem) time.Duration {
 	retryAfter := seconds(header.Get("Retry-After"))
 	if said.Status != statusRateLimit {

@@ -13,7 +13,8 @@ import (
 
 var _ pbxapi.Commander = (*API)(nil)
 
-// handle of a call, a recording, and the like. Paths are made of nothing else: it holds neither dots nor slashes, and is never empty.
+// handle of a call, a recording, and the like. Paths are made of nothing else: it holds neither
+// dots nor slashes, and is never empty.
 type handle string
 
 var handles = regexp.MustCompile(`^[0-9A-Za-z_-]{1,128}$`)
@@ -30,8 +31,8 @@ type callbackAnswer struct {
 	CallAPIID string `json:"call_api_id"`
 }
 
-// Dial rings the extension and, when it is picked up, dials the number. It needs the extension's ID and Number. The PBX takes no Reference
-// (RingMe: Callback).
+// Dial rings the extension and, when it is picked up, dials the number. It needs the extension's ID
+// and Number. The PBX takes no Reference (RingMe: Callback).
 func (a *API) Dial(ctx context.Context, dial pbxapi.Dial) (pbxapi.Call, error) {
 	op := "dial from extension id " + dial.Extension.ID
 	extension, err := parseID(op, dial.Extension.ID)
@@ -52,7 +53,8 @@ func (a *API) Dial(ctx context.Context, dial pbxapi.Dial) (pbxapi.Call, error) {
 	return pbxapi.Call{CallID: answer.CallID, CallBackID: answer.CallAPIID}, nil
 }
 
-// short is the form of a number that is used inside one account: 101 of 1234*101 (RingMe: Internal Number).
+// short is the form of a number that is used inside one account: 101 of 1234*101 (RingMe: Internal
+// Number).
 func short(number string) string {
 	number = withoutDomain(number)
 	return number[strings.LastIndex(number, "*")+1:]
@@ -64,8 +66,9 @@ type callItem struct {
 	CallbackID string `json:"callback_id"`
 }
 
-// Hangup drops the calls of an extension that have one of the ids. CallBackID may also be the CallAPIID or SubCallID of an event. It
-// returns ErrNotFound when there is none, or when none was left at the moment of dropping it (RingMe: Current Calls).
+// Hangup drops the calls of an extension that have one of the ids. CallBackID may also be the
+// CallAPIID or SubCallID of an event. It returns ErrNotFound when there is none, or when none was
+// left at the moment of dropping it (RingMe: Current Calls).
 func (a *API) Hangup(ctx context.Context, hangup pbxapi.Hangup) error {
 	op := "hang up on extension id " + hangup.Extension.ID
 	extension, err := parseID(op, hangup.Extension.ID)
@@ -97,8 +100,8 @@ func (a *API) Hangup(ctx context.Context, hangup pbxapi.Hangup) error {
 	return nil
 }
 
-// meant are the handles of the calls to drop. While the extension itself still rings, its call may be in no list: then CallBackID, which is
-// what the PBX called it, has to do.
+// meant are the handles of the calls to drop. While the extension itself still rings, its call may
+// be in no list: then CallBackID, which is what the PBX called it, has to do.
 func meant(op string, current []callItem, hangup pbxapi.Hangup) ([]handle, error) {
 	var calls []handle
 	for _, item := range current {
@@ -119,7 +122,8 @@ func meant(op string, current []callItem, hangup pbxapi.Hangup) ([]handle, error
 	return calls, nil
 }
 
-// decorated is an id with what may come before and between its hex digits: the number of the node, the dashes of a UUID.
+// decorated is an id with what may come before and between its hex digits: the number of the node,
+// the dashes of a UUID.
 var decorated = regexp.MustCompile(`^(?:[0-9]+-)?([0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12})$`)
 
 // plain reduces the id of a call to what its spellings have in common; the case is none of it.

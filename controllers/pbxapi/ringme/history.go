@@ -21,8 +21,8 @@ const historyPageSize = 200
 
 const historyOp = "read the call history"
 
-// ReadHistory reads the finished legs of calls, as many as fit a page. Legs of a call that has not ended are left out, and so are those
-// that belong to no extension.
+// ReadHistory reads the finished legs of calls, as many as fit a page. Legs of a call that has not
+// ended are left out, and so are those that belong to no extension.
 func (a *API) ReadHistory(
 	ctx context.Context, query pbxapi.HistoryQuery, yield func(callhistory.Record) error,
 ) (page pbxapi.HistoryPage, err error) {
@@ -49,8 +49,9 @@ func (a *API) ReadHistory(
 	return page, err
 }
 
-// historyPage asks for whole seconds, because that is all that the PBX takes, and not before the last such request was answered: the PBX
-// refuses a second one meanwhile (RingMe: API Request Rules).
+// historyPage asks for whole seconds, because that is all that the PBX takes, and not before the
+// last such request was answered: the PBX refuses a second one meanwhile (RingMe: API Request
+// Rules).
 func (a *API) historyPage(ctx context.Context, from, to time.Time, page int) ([]listedCall, error) {
 	select {
 	case a.history <- struct{}{}:
@@ -71,7 +72,8 @@ func (a *API) historyPage(ctx context.Context, from, to time.Time, page int) ([]
 	return answer.Calls, err
 }
 
-// historyLeg is what a call and its legs, called cdr, have in common (RingMe: Call History). Durations are in seconds.
+// historyLeg is what a call and its legs, called cdr, have in common (RingMe: Call History).
+// Durations are in seconds.
 type historyLeg struct {
 	Flow            text        `json:"flow"`
 	Result          text        `json:"result"`
@@ -141,7 +143,8 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// historyTime is a time in UTC; zero for null. A comma or a dot may come before a fraction of the second (RingMe: Current Calls).
+// historyTime is a time in UTC; zero for null. A comma or a dot may come before a fraction of the
+// second (RingMe: Current Calls).
 type historyTime struct{ time.Time }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -162,7 +165,8 @@ func (l historyLeg) start() time.Time {
 	return l.InitTime.Time
 }
 
-// records are the legs of a call in the form that receivers take; none of a call that has not ended or began at another time.
+// records are the legs of a call in the form that receivers take; none of a call that has not ended
+// or began at another time.
 func (c historyCall) records(query pbxapi.HistoryQuery) []callhistory.Record {
 	start := c.start()
 	if c.HangupTime.IsZero() || start.Before(query.From) || !start.Before(query.To) {
@@ -186,7 +190,8 @@ func (c historyCall) records(query pbxapi.HistoryQuery) []callhistory.Record {
 	return records
 }
 
-// record has an id made of what does not change when the call is read again and more legs have come to it.
+// record has an id made of what does not change when the call is read again and more legs have come
+// to it.
 func (c historyCall) record(leg historyLeg, bridged *bool) callhistory.Record {
 	flow, transferred := leg.direction(c.Flow)
 	start, end := leg.start(), leg.HangupTime.Time
@@ -220,8 +225,9 @@ func (c historyCall) record(leg historyLeg, bridged *bool) callhistory.Record {
 	return r
 }
 
-// waiting completes the leg of a queue or voice menu. It takes every call itself: what matters to the caller is who took it then. What a
-// queue says of its side towards the agents, flow out, decides nothing.
+// waiting completes the leg of a queue or voice menu. It takes every call itself: what matters to
+// the caller is who took it then. What a queue says of its side towards the agents, flow out,
+// decides nothing.
 func waiting(r callhistory.Record, bridged *bool) callhistory.Record {
 	if r.Flow == callhistory.Out {
 		return r
@@ -238,10 +244,12 @@ func waiting(r callhistory.Record, bridged *bool) callhistory.Record {
 	return r
 }
 
-// bridged tells what the events of IVRs and queues say with Bridged: whether any ordinary extension took the call (RingMe: Events on
-// Extension Numbers). The result of the call as a whole cannot tell: it is "answered" also if only a voice menu was reached, if a phone
-// forwarded the call to an outside number, or if the party that picked up was the customer of a web call-back. So it is the inbound legs of
-// extensions that count. It is nil where one of them has a result that is not known.
+// bridged tells what the events of IVRs and queues say with Bridged: whether any ordinary extension
+// took the call (RingMe: Events on Extension Numbers). The result of the call as a whole cannot
+// tell: it is "answered" also if only a voice menu was reached, if a phone forwarded the call to an
+// outside number, or if the party that picked up was the customer of a web call-back. So it is the
+// inbound legs of extensions that count. It is nil where one of them has a result that is not
+// known.
 func (c historyCall) bridged() *bool {
 	known, taken := true, false
 	for _, leg := range c.Legs {
@@ -272,8 +280,8 @@ func (l historyLeg) kind() callhistory.Kind {
 	}
 }
 
-// direction is the flow as seen by the extension; transferred tells of an outgoing leg that the PBX made by forwarding. Of the flow
-// "transfer" the two are told apart by who is called.
+// direction is the flow as seen by the extension; transferred tells of an outgoing leg that the PBX
+// made by forwarding. Of the flow "transfer" the two are told apart by who is called.
 func (l historyLeg) direction(otherwise text) (flow callhistory.Flow, transferred bool) {
 	switch strings.ToLower(string(cmp.Or(l.Flow, otherwise))) {
 	case "out":
@@ -288,8 +296,9 @@ func (l historyLeg) direction(otherwise text) (flow callhistory.Flow, transferre
 	}
 }
 
-// caller is, as long as a leg does not come from a colleague, who it comes from. A call that a colleague handed over comes from the outside
-// party of the whole call, as RemoteNumber says in events.
+// caller is, as long as a leg does not come from a colleague, who it comes from. A call that a
+// colleague handed over comes from the outside party of the whole call, as RemoteNumber says in
+// events.
 func (c historyCall) caller(leg historyLeg, flow callhistory.Flow) string {
 	from := withoutDomain(string(leg.From))
 	if flow == callhistory.Out || !isInternal(from) || from == withoutDomain(string(leg.ExtensionName)) {
@@ -306,8 +315,8 @@ func (c historyCall) caller(leg historyLeg, flow callhistory.Flow) string {
 // isInternal tells the name of an extension, 1234*101, from a public number.
 func isInternal(number string) bool { return strings.Contains(number, "*") }
 
-// talk is in seconds. As in events, duration is the talk unless bridged_duration says otherwise. It is nil where the history does not say,
-// or says what is longer than the leg.
+// talk is in seconds. As in events, duration is the talk unless bridged_duration says otherwise. It
+// is nil where the history does not say, or says what is longer than the leg.
 func (l historyLeg) talk(start, end time.Time) *float64 {
 	talk := cmp.Or(l.BridgedDuration, l.Duration)
 	if l.BridgedDuration == nil && !l.BridgedTime.IsZero() {
@@ -327,7 +336,8 @@ func (l historyLeg) answer(end time.Time, talk *float64) time.Time {
 	return end.Add(-time.Duration(*talk * float64(time.Second)))
 }
 
-// dispositions and causes say why a leg was not answered. Somebody who refuses a call is busy, as far as the caller can hear.
+// dispositions and causes say why a leg was not answered. Somebody who refuses a call is busy, as
+// far as the caller can hear.
 var (
 	dispositions = map[string]callhistory.Result{
 		"caller_cancel":   callhistory.Cancelled,

@@ -7,9 +7,10 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
-// position is that of a page in a list: the number of the page, the size of the first one, and the key of the item that the page before
-// began with. No total is given, and the PBX may cap the size of a page: the last page is the one that is shorter than the first, or a
-// repetition of the one before.
+// position is that of a page in a list: the number of the page, the size of the first one, and the
+// key of the item that the page before began with. No total is given, and the PBX may cap the size
+// of a page: the last page is the one that is shorter than the first, or a repetition of the one
+// before.
 type position struct {
 	page, size int
 	head       string
@@ -32,7 +33,8 @@ func parsePosition(op, cursor string) (position, error) {
 // repeats reports whether a page that begins with this item is the one before once more.
 func (p position) repeats(head string) bool { return p.page > 1 && pbxapi.CursorKey(head) == p.head }
 
-// after returns the cursor that follows a page of so many items that begins with head; empty after the last page.
+// after returns the cursor that follows a page of so many items that begins with head; empty after
+// the last page.
 func (p position) after(op string, items int, head string) (string, error) {
 	size := max(p.size, items)
 	switch {

@@ -11,7 +11,8 @@ import (
 
 var _ pbxapi.Recordings = (*API)(nil)
 
-// RecordingURL is where the PBX stores a recording. Whoever has it can listen (RingMe: Conversation Records).
+// RecordingURL is where the PBX stores a recording. Whoever has it can listen (RingMe: Conversation
+// Records).
 func (a *API) RecordingURL(ctx context.Context, recordingID string) (string, error) {
 	const op = "find the recording"
 	recording, ok := parseHandle(recordingID)

@@ -48,7 +48,8 @@ func (t eventTypes) event(wire string) v1alpha1.EventType {
 	return ""
 }
 
-// owner is what registrations hang on. Only API.owner makes one, of an id or of the account: its path cannot be anything else.
+// owner is what registrations hang on. Only API.owner makes one, of an id or of the account: its
+// path cannot be anything else.
 type owner struct {
 	path  string
 	name  string

@@ -38,7 +38,8 @@ var (
 	_ pbxapi.ExtensionPager = (*API)(nil)
 )
 
-// New makes the API of an account. It returns ErrInvalid when the URL is no URL or the Secret lacks clientID or clientSecret.
+// New makes the API of an account. It returns ErrInvalid when the URL is no URL or the Secret lacks
+// clientID or clientSecret.
 func New(settings pbxapi.Settings) (pbxapi.API, error) {
 	ringMe := settings.PBX.RingMe
 	if ringMe == nil {
@@ -60,7 +61,8 @@ func New(settings pbxapi.Settings) (pbxapi.API, error) {
 
 const ownAccount = "@me"
 
-// accountOf is the client account in paths. It is checked although the API server has done so, because paths of deletions are made of it.
+// accountOf is the client account in paths. It is checked although the API server has done so,
+// because paths of deletions are made of it.
 func accountOf(ringMe *v1alpha1.RingMe) (string, error) {
 	if ringMe.AccountID == "" || ringMe.AccountID == ownAccount {
 		return ownAccount, nil
@@ -75,7 +77,8 @@ func accountOf(ringMe *v1alpha1.RingMe) (string, error) {
 // path of a resource of the account.
 func (a *API) path(resource string) string { return "/client/" + a.account + "/" + resource }
 
-// Check lists one extension: that needs the account, the credentials and the right to see extensions.
+// Check lists one extension: that needs the account, the credentials and the right to see
+// extensions.
 func (a *API) Check(ctx context.Context) error {
 	_, err := a.extensionPage(ctx, "check the PBX", 1, 1)
 	return err
@@ -148,8 +151,8 @@ func pageQuery(page, size int) url.Values {
 	return url.Values{"page": {strconv.Itoa(page)}, "per_page": {strconv.Itoa(size)}}
 }
 
-// allPages reads a list that comes in pages. No total is given, and the PBX may cap the size of a page: the last page is the one that is
-// shorter than the first, or brings nothing new.
+// allPages reads a list that comes in pages. No total is given, and the PBX may cap the size of a
+// page: the last page is the one that is shorter than the first, or brings nothing new.
 func allPages[T any](op string, key func(T) string, read func(page int) ([]T, error)) ([]T, error) {
 	var all []T
 	seen := map[string]bool{}
@@ -174,8 +177,9 @@ func allPages[T any](op string, key func(T) string, read func(page int) ([]T, er
 	return nil, pbxapi.NewError(pbxapi.ErrUnreachable, op, fmt.Sprintf("the list goes on after %d pages", mostPages))
 }
 
-// id of an extension, an agent or a registration: a positive integer. Paths are made of nothing else, so that no id, be it empty or "..",
-// can turn the DELETE of one registration into that of the whole collection.
+// id of an extension, an agent or a registration: a positive integer. Paths are made of nothing
+// else, so that no id, be it empty or "..", can turn the DELETE of one registration into that of
+// the whole collection.
 type id uint64
 
 func parseID(op, text string) (id, error) {

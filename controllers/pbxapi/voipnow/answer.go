@@ -20,13 +20,15 @@ const (
 )
 
 const (
-	// shortBackOff follows a 429 or 503 that does not say when to come back. The documents give no limits.
+	// shortBackOff follows a 429 or 503 that does not say when to come back. The documents give no
+	// limits.
 	shortBackOff = 5 * time.Second
 	// longestBackOff bounds what a header may ask for.
 	longestBackOff = time.Hour
 )
 
-// problem is what the body of an error says. UnifiedAPI puts an object into its member error, OAuth a word.
+// problem is what the body of an error says. UnifiedAPI puts an object into its member error, OAuth
+// a word.
 type problem struct {
 	Code    text   `json:"code"`
 	Message string `json:"message"`
@@ -68,8 +70,9 @@ func codeOf(err error) string {
 	return refused.code
 }
 
-// answerError is the error that an answer other than 2xx stands for. The documents name neither 429 nor 503. Only the first, by its own
-// definition, is about requests that were not carried out (RFC 6585, 4); a 503 may come from a gateway that lost sight of one.
+// answerError is the error that an answer other than 2xx stands for. The documents name neither 429
+// nor 503. Only the first, by its own definition, is about requests that were not carried out (RFC
+// 6585, 4); a 503 may come from a gateway that lost sight of one.
 func answerError(op string, response *http.Response, body []byte) error {
 	status := response.StatusCode
 	after := backOff(response.Header.Get("Retry-After"), time.Now())
@@ -97,8 +100,9 @@ func hint(status int) string {
 	return ""
 }
 
-// kindOf looks at the status, then at the code. The PBX knows no 404: an unknown extension or id is a 400 with a code. A 404 that does not
-// look like one of the API comes from somebody in between, and does not mean that a registration is gone.
+// kindOf looks at the status, then at the code. The PBX knows no 404: an unknown extension or id is
+// a 400 with a code. A 404 that does not look like one of the API comes from somebody in between,
+// and does not mean that a registration is gone.
 func kindOf(status int, said problem) error {
 	switch {
 	case status == http.StatusUnauthorized:

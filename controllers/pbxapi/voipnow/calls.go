@@ -37,9 +37,9 @@ type callItem struct {
 	Nonce text `json:"nonce"`
 }
 
-// Dial rings the extension and then calls the number. The CallBackID of the call is its id in the UnifiedAPI, which the events of
-// the call have as CallAPIID. A call that the PBX may have started without saying so is looked for among the running ones, by its
-// Reference.
+// Dial rings the extension and then calls the number. The CallBackID of the call is its id in the
+// UnifiedAPI, which the events of the call have as CallAPIID. A call that the PBX may have started
+// without saying so is looked for among the running ones, by its Reference.
 func (a *API) Dial(ctx context.Context, dial pbxapi.Dial) (pbxapi.Call, error) {
 	op := "dial from extension " + dial.Extension.Number
 	extension, err := numberOf(op, dial.Extension)
@@ -65,7 +65,8 @@ func (a *API) Dial(ctx context.Context, dial pbxapi.Dial) (pbxapi.Call, error) {
 	return pbxapi.Call{}, err
 }
 
-// withNonce is the id of a running call of ours; empty when there is none to be seen, for whatever reason.
+// withNonce is the id of a running call of ours; empty when there is none to be seen, for whatever
+// reason.
 func (a *API) withNonce(ctx context.Context, extension number, nonce string) string {
 	if nonce == "" {
 		return ""
@@ -82,8 +83,9 @@ func (a *API) withNonce(ctx context.Context, extension number, nonce string) str
 	return ""
 }
 
-// Hangup ends calls one by one; the DELETE of all calls of an extension is never sent. The UnifiedAPI knows a call by its CallBackID only:
-// one given by CallID is found where both are the same, and is ErrNotSupported otherwise, unless the extension has no calls at all.
+// Hangup ends calls one by one; the DELETE of all calls of an extension is never sent. The
+// UnifiedAPI knows a call by its CallBackID only: one given by CallID is found where both are the
+// same, and is ErrNotSupported otherwise, unless the extension has no calls at all.
 func (a *API) Hangup(ctx context.Context, hangup pbxapi.Hangup) error {
 	op := "hang up on extension " + hangup.Extension.Number
 	extension, err := numberOf(op, hangup.Extension)
@@ -111,7 +113,8 @@ func (a *API) Hangup(ctx context.Context, hangup pbxapi.Hangup) error {
 	return nil
 }
 
-// matching are the ids of the running calls of an extension: all, or those that can be told to have a CallID.
+// matching are the ids of the running calls of an extension: all, or those that can be told to have
+// a CallID.
 func (a *API) matching(ctx context.Context, op string, extension number, callID string) ([]string, error) {
 	calls, err := a.running(ctx, op, extension)
 	if err != nil {
@@ -130,7 +133,8 @@ func (a *API) matching(ctx context.Context, op string, extension number, callID 
 	return ids, nil
 }
 
-// end ends one call. No document gives the code that refuses an unknown id, so the list of calls decides whether it was that.
+// end ends one call. No document gives the code that refuses an unknown id, so the list of calls
+// decides whether it was that.
 func (a *API) end(ctx context.Context, op string, extension number, id string) error {
 	if !callIDs.MatchString(id) {
 		return pbxapi.NewError(pbxapi.ErrInvalid, op, fmt.Sprintf("%q is no id of a call", id))
@@ -157,7 +161,8 @@ func (a *API) calls(extension number) string {
 	return fmt.Sprintf("/phoneCalls/%s/%s", a.user, extension)
 }
 
-// callIDs are path segments that can mean nothing but themselves. What an id is made of is not documented.
+// callIDs are path segments that can mean nothing but themselves. What an id is made of is not
+// documented.
 var callIDs = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.~:@*-]{0,254}$`)
 
 func numberOf(op string, extension pbxapi.Extension) (number, error) {

@@ -101,7 +101,8 @@ func TestDialBody(t *testing.T) {
 	}
 }
 
-// The PBX has started the call, but nobody heard it say so: the call is found by its reference, and not started again.
+// The PBX has started the call, but nobody heard it say so: the call is found by its reference, and
+// not started again.
 func TestLostAnswerToDial(t *testing.T) {
 	for _, kind := range []simclient.FaultKind{simclient.FaultResetAfter, simclient.FaultTruncated} {
 		t.Run(string(kind), func(t *testing.T) {

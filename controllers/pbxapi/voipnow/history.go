@@ -20,7 +20,8 @@ const (
 	// cdrTime is ISO 8601 without an offset, as call records and their queries have it.
 	cdrTime = "2006-01-02T15:04:05"
 	cdrPage = 1000
-	// cdrMargin widens what is asked for: records have no fractions of a second, and whether the bounds belong to the range is not documented.
+	// cdrMargin widens what is asked for: records have no fractions of a second, and whether the
+	// bounds belong to the range is not documented.
 	cdrMargin = time.Second
 )
 
@@ -28,7 +29,8 @@ var _ pbxapi.Historian = (*API)(nil)
 
 const historyOp = "read the call history"
 
-// ReadHistory reads call detail records (UnifiedAPI: CDR) as legs. VoipNow's documents describe the query, not the answer, hence:
+// ReadHistory reads call detail records (UnifiedAPI: CDR) as legs. VoipNow's documents describe the
+// query, not the answer, hence:
 //
 //   - Flow, Result, Start, From and To have documented counterparts in the query: flow, disposition, startDate, source, destination. A
 //     local call (flow 2) is Out for the extension that is its source, In for any other.
@@ -39,8 +41,9 @@ const historyOp = "read the call history"
 //   - CallID is "cdr/" and the id of the record, as is ID: records do not have the call id of events. Compare Extension, Flow, Start and
 //     the other party with known legs to find it. Kind, DID and RecordingID are not known.
 //
-// Where no record of a page has an id, a start and an end, it returns ErrNotSupported. Of more than the PBX shows at once it reads one part
-// after the other: a page may be empty and yet not be the last one.
+// Where no record of a page has an id, a start and an end, it returns ErrNotSupported. Of more than
+// the PBX shows at once it reads one part after the other: a page may be empty and yet not be the
+// last one.
 func (a *API) ReadHistory(
 	ctx context.Context, query pbxapi.HistoryQuery, yield func(callhistory.Record) error,
 ) (page pbxapi.HistoryPage, err error) {
@@ -76,7 +79,8 @@ func (a *API) ReadHistory(
 	return page, nil
 }
 
-// part is a part of the time that a query asks about, small enough for its records to be shown, and the place in their list.
+// part is a part of the time that a query asks about, small enough for its records to be shown, and
+// the place in their list.
 type part struct {
 	query    pbxapi.HistoryQuery
 	from, to time.Time
@@ -102,22 +106,24 @@ func (p *part) String() string {
 	return fmt.Sprintf("%d-%d@%s", p.from.UnixMicro(), p.to.UnixMicro(), p.cursor)
 }
 
-// halve makes the first half of a part. It reports false for one of a second, which is the least that can be asked about.
+// halve makes the first half of a part. It reports false for one of a second, which is the least
+// that can be asked about.
 func (p *part) halve() bool {
 	half := (p.to.Sub(p.from) / 2).Truncate(time.Second)
 	p.to, p.cursor = p.from.Add(half), ""
 	return half > 0
 }
 
-// has reports whether a call that began then belongs to this part. Neighbours share the second between them, which belongs to the later one.
+// has reports whether a call that began then belongs to this part. Neighbours share the second
+// between them, which belongs to the later one.
 func (p *part) has(start time.Time) bool {
 	within := !start.Before(p.query.From.Truncate(time.Second)) && start.Before(p.query.To)
 	begin, end := p.query.From.Add(-cdrMargin), p.query.To.Add(cdrMargin)
 	return within && (p.from.Equal(begin) || !start.Before(p.from.Truncate(time.Second))) && (p.to.Equal(end) || start.Before(p.to.Truncate(time.Second)))
 }
 
-// after returns the cursor of the page that follows this one, of which next is the place in the list; empty after the last page of the last
-// part. A part may be twice as long as the one before.
+// after returns the cursor of the page that follows this one, of which next is the place in the
+// list; empty after the last page of the last part. A part may be twice as long as the one before.
 func (p *part) after(next string) string {
 	end := p.query.To.Add(cdrMargin)
 	if next == "" && !p.to.Before(end) {
@@ -133,7 +139,8 @@ func (p *part) after(next string) string {
 	return following.String()
 }
 
-// cdrQuery asks for more where clocks are set back within the range: they show times before its begin, and have shown some after its end.
+// cdrQuery asks for more where clocks are set back within the range: they show times before its
+// begin, and have shown some after its end.
 func (a *API) cdrQuery(from, to time.Time) url.Values {
 	from, to = from.In(a.zone), to.In(a.zone)
 	_, before := from.Zone()
@@ -269,7 +276,7 @@ func extended(number string) string {
 	return ""
 }
 
-// isNumberOf tells whether a number is that of an extension, in either form.
+// isNumberOf reports whether a number is that of an extension, in either form.
 func isNumberOf(extension, number string) bool {
 	_, short, _ := strings.Cut(extension, "*")
 	return number != "" && (number == extension || number == short)

@@ -206,7 +206,8 @@ func TestHistoryForbidden(t *testing.T) {
 	}
 }
 
-// The owner of call records is a user id or nobody: the aliases of paths with extensions are not documented here.
+// The owner of call records is a user id or nobody: the aliases of paths with extensions are not
+// documented here.
 func TestHistoryOfAUser(t *testing.T) {
 	for user, want := range map[string]string{"": "/uapi/cdr", "@owner": "/uapi/cdr", "17": "/uapi/cdr/17"} {
 		var path string

@@ -16,14 +16,16 @@ import (
 )
 
 const (
-	// defaultPage is the size of a page on a PBX that is not told any, or does not listen (List PhoneCallEvents).
+	// defaultPage is the size of a page on a PBX that is not told any, or does not listen (List
+	// PhoneCallEvents).
 	defaultPage = 20
 	// largestPage and lastIndex bound count and startIndex (List PhoneCallEvents).
 	largestPage = 4999
 	lastIndex   = 4999
 )
 
-// text is a value that the documents call a number and the PBX sends as a string, or the other way round.
+// text is a value that the documents call a number and the PBX sends as a string, or the other way
+// round.
 type text string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -41,7 +43,8 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// collection is a list in any of its forms: the items in the member entry of an object, a bare array, or a single item.
+// collection is a list in any of its forms: the items in the member entry of an object, a bare
+// array, or a single item.
 type collection[T any] struct {
 	items []T
 	// total over all pages; negative where the PBX does not say.
@@ -94,8 +97,8 @@ func isGiven(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "
 
 func isArray(raw []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) }
 
-// readAll reads a list page by page. The PBX may choose smaller pages than those asked for. A list that says it has more items than it
-// shows is an error: what looks missing would be made again.
+// readAll reads a list page by page. The PBX may choose smaller pages than those asked for. A list
+// that says it has more items than it shows is an error: what looks missing would be made again.
 func readAll[T comparable](ctx context.Context, client *rest.Client, call rest.Call, size int) ([]T, error) {
 	query := url.Values{"count": {strconv.Itoa(size)}}
 	maps.Copy(query, call.Query)
@@ -127,8 +130,9 @@ func readAll[T comparable](ctx context.Context, client *rest.Client, call rest.C
 	return nil, tooLong(call.Op)
 }
 
-// last tells whether a list ends with this page, of which so many items are new, so that there are now so many altogether. Without a
-// total, a page shorter than any that a PBX would choose is the last.
+// last reports whether a list ends with this page, of which so many items are new, so that there
+// are now so many altogether. Without a total, a page shorter than any that a PBX would choose is
+// the last.
 func (c *collection[T]) last(op string, altogether, fresh int) (bool, error) {
 	switch {
 	case c.total < 0:
@@ -142,8 +146,9 @@ func (c *collection[T]) last(op string, altogether, fresh int) (bool, error) {
 	}
 }
 
-// readPage reads one page of a list. A cursor is the index of the first item and, to notice a PBX that shows the same page for ever, the
-// key of the item that the page before began with. It is empty for the first page, and after the last one.
+// readPage reads one page of a list. A cursor is the index of the first item and, to notice a PBX
+// that shows the same page for ever, the key of the item that the page before began with. It is
+// empty for the first page, and after the last one.
 func readPage[T any](
 	ctx context.Context, client *rest.Client, call rest.Call, size int, cursor string, key func(T) string,
 ) (items []pbxapi.Item[T], next string, err error) {
@@ -178,8 +183,8 @@ func readPage[T any](
 	return page.items, next, err
 }
 
-// next returns the index that follows a page, or 0 after the last one. A list that says it has more items than it shows is an error: what
-// looks missing would be made again.
+// next returns the index that follows a page, or 0 after the last one. A list that says it has more
+// items than it shows is an error: what looks missing would be made again.
 func (c *collection[T]) next(op string, start int, repeated bool) (int, error) {
 	end := start + len(c.items)
 	switch {

@@ -17,7 +17,8 @@ import (
 // registrationsPage is more than any extension will carry: one request shows all.
 const registrationsPage = 1000
 
-// eventTypes by their number on the wire (PhoneCallEvents Resource). Early revisions end with the hangup.
+// eventTypes by their number on the wire (PhoneCallEvents Resource). Early revisions end with the
+// hangup.
 var eventTypes = []v1alpha1.EventType{
 	v1alpha1.EventDialIn, v1alpha1.EventDialOut, v1alpha1.EventHangup, pbxapi.EventAnswerIn, pbxapi.EventAnswerOut,
 }
@@ -73,8 +74,8 @@ type eventBody struct {
 // note shows in the web panel, next to what people have entered there.
 const note = "pbx-operator"
 
-// Registrations lists all registrations on an extension. Their IDs are type and id, because an id has a meaning only together with its
-// type.
+// Registrations lists all registrations on an extension. Their IDs are type and id, because an id
+// has a meaning only together with its type.
 func (a *API) Registrations(ctx context.Context, extensionID string) ([]pbxapi.Registration, error) {
 	op := "list the registrations of extension " + extensionID
 	extension, err := parseNumber(op, extensionID)
@@ -92,8 +93,9 @@ func (a *API) Registrations(ctx context.Context, extensionID string) ([]pbxapi.R
 	return registrations, nil
 }
 
-// Register creates one registration. Of the two documented paths it uses the one without a type, as the vendor's own client does; the
-// type is in the body, which both have. An answer without an id makes it look the registration up.
+// Register creates one registration. Of the two documented paths it uses the one without a type, as
+// the vendor's own client does; the type is in the body, which both have. An answer without an id
+// makes it look the registration up.
 func (a *API) Register(ctx context.Context, extensionID string, registration pbxapi.Registration) (pbxapi.Registration, error) {
 	op := fmt.Sprintf("register %s on extension %s", registration.Event, extensionID)
 	extension, err := parseNumber(op, extensionID)
@@ -133,8 +135,8 @@ func unknownType(op string, eventType int) error {
 	return pbxapi.NewError(pbxapi.ErrRejected, op, detail)
 }
 
-// find looks up a registration that has just been created. It lists all of the extension rather than filter: that takes one request too,
-// and works on every PBX.
+// find looks up a registration that has just been created. It lists all of the extension rather
+// than filter: that takes one request too, and works on every PBX.
 func (a *API) find(ctx context.Context, op, extensionID string, wanted pbxapi.Registration) (pbxapi.Registration, error) {
 	list, err := a.Registrations(ctx, extensionID)
 	if err != nil {
@@ -184,9 +186,10 @@ func (a *API) events(extension number) string {
 	return fmt.Sprintf("/extensions/%s/%s/phoneCallEvents", a.user, extension)
 }
 
-// registrationIDs are a type and an id, which is a path segment that can mean nothing but itself: an empty one or ".." would turn the
-// DELETE of one registration into that of all, those of other integrations included. Ids are alphanumeric (PhoneCallEvent resource); the
-// other characters are here because people can enter ids too.
+// registrationIDs are a type and an id, which is a path segment that can mean nothing but itself:
+// an empty one or ".." would turn the DELETE of one registration into that of all, those of other
+// integrations included. Ids are alphanumeric (PhoneCallEvent resource); the other characters are
+// here because people can enter ids too.
 var registrationIDs = regexp.MustCompile(`^[0-9]{1,3}/[0-9A-Za-z][0-9A-Za-z_.~-]{0,254}$`)
 
 func (a *API) event(op, extensionID, registrationID string) (string, error) {

@@ -260,7 +260,8 @@ func TestEarlyInstallationKnowsThreeTypes(t *testing.T) {
 	}
 }
 
-// After an answer that was lost the registration is there, and the next pass must be able to tell that it is ours.
+// After an answer that was lost the registration is there, and the next pass must be able to tell
+// that it is ours.
 func TestLostAnswerToCreate(t *testing.T) {
 	for _, kind := range []simclient.FaultKind{simclient.FaultResetAfter, simclient.FaultTruncated} {
 		t.Run(string(kind), func(t *testing.T) {

@@ -19,8 +19,8 @@ import (
 // expiryMargin renews a token before the PBX lets it die, as the vendor's own client does.
 const expiryMargin = 5 * time.Minute
 
-// API is the UnifiedAPI as one user sees it. The id of an extension is its number, in the extended form (0007*101) or the short one (101).
-// Its calls return the errors of package pbxapi.
+// API is the UnifiedAPI as one user sees it. The id of an extension is its number, in the extended
+// form (0007*101) or the short one (101). Its calls return the errors of package pbxapi.
 type API struct {
 	client *rest.Client
 	user   string
@@ -36,8 +36,8 @@ var (
 // users are the forms of a user in a path (Create PhoneCallEvents).
 var users = regexp.MustCompile(`^(@me|@viewer|@owner|[0-9]{1,20})$`)
 
-// New makes the API of a user. It returns ErrInvalid when the URL is no URL, userID no user, timeZone no time zone, or the Secret lacks
-// clientID or clientSecret.
+// New makes the API of a user. It returns ErrInvalid when the URL is no URL, userID no user,
+// timeZone no time zone, or the Secret lacks clientID or clientSecret.
 func New(settings pbxapi.Settings) (pbxapi.API, error) {
 	const op = "connect to the PBX"
 	voipNow := settings.PBX.VoipNow
@@ -70,9 +70,10 @@ func userOf(voipNow *v1alpha1.VoipNow) string {
 	return voipNow.UserID
 }
 
-// Check asks for the call records of one second of yesterday. Call records are the one resource of the UnifiedAPI whose path needs no
-// extension, and a second costs the PBX next to nothing; it is one of yesterday because the
-// PBX's clock may be slow, and its time zone another than spec.pbx.voipNow.timeZone: none may lie in its future.
+// Check asks for the call records of one second of yesterday. Call records are the one resource of
+// the UnifiedAPI whose path needs no extension, and a second costs the PBX next to nothing; it is
+// one of yesterday because the PBX's clock may be slow, and its time zone another than
+// spec.pbx.voipNow.timeZone: none may lie in its future.
 func (a *API) Check(ctx context.Context) error {
 	const op = "check the PBX"
 	from := time.Now().Add(-24 * time.Hour)
@@ -85,15 +86,16 @@ func (a *API) Check(ctx context.Context) error {
 	return err
 }
 
-// isAboutCallRecords tells whether the PBX forbids call records, or dislikes the question, but not the token: registrations do not need
-// them.
+// isAboutCallRecords reports whether the PBX forbids call records, or dislikes the question, but
+// not the token: registrations do not need them.
 func isAboutCallRecords(op string, err error) bool {
 	known, ok := errors.AsType[*pbxapi.Error](err)
 	return ok && known.Op == op && (errors.Is(known, pbxapi.ErrForbidden) || strings.HasPrefix(codeOf(err), "cdr_"))
 }
 
-// number of an extension, in the extended or the short form. How many digits the parts have differs between installations. Paths are made
-// of nothing else, so that no id can lead to all extensions (@self) or to another resource.
+// number of an extension, in the extended or the short form. How many digits the parts have differs
+// between installations. Paths are made of nothing else, so that no id can lead to all extensions
+// (@self) or to another resource.
 type number string
 
 var numbers = regexp.MustCompile(`^[0-9]{1,32}(\*[0-9]{1,32})?$`)
@@ -133,8 +135,9 @@ func (a *API) Extensions(ctx context.Context) ([]pbxapi.Extension, error) {
 	return pbxapi.AllExtensions(ctx, a)
 }
 
-// ExtensionPage lists some of the extensions of the user. The documents that the operator was made from name no such resource: path and
-// members are an assumption, and a PBX that does not have it makes an ErrNotSupported. Nothing but discovery depends on it.
+// ExtensionPage lists some of the extensions of the user. The documents that the operator was made
+// from name no such resource: path and members are an assumption, and a PBX that does not have it
+// makes an ErrNotSupported. Nothing but discovery depends on it.
 func (a *API) ExtensionPage(ctx context.Context, cursor string) (page pbxapi.ExtensionPage, err error) {
 	const op = "list the extensions"
 	call := rest.Call{Op: op, Method: http.MethodGet, Path: "/extensions/" + a.user}

@@ -312,7 +312,8 @@ func TestBadCredentials(t *testing.T) {
 	}
 }
 
-// The token endpoint may answer in either shape of errors, also where it is not up to date with its own status codes.
+// The token endpoint may answer in either shape of errors, also where it is not up to date with its
+// own status codes.
 func TestTokenErrors(t *testing.T) {
 	tests := map[string]struct {
 		code int

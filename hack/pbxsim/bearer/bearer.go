@@ -15,7 +15,8 @@ type grant struct {
 	expires  time.Time
 }
 
-// Tokens are the issued access tokens. The zero value is ready; its methods are safe for concurrent use.
+// Tokens are the issued access tokens. The zero value is ready; its methods are safe for concurrent
+// use.
 type Tokens struct {
 	mu     sync.Mutex
 	grants map[string]grant
@@ -33,7 +34,8 @@ func (t *Tokens) Issue(clientID string, expires time.Time) string {
 	return token
 }
 
-// ClientID returns the application that a token was issued to, unless the token has expired or was never issued.
+// ClientID returns the application that a token was issued to, unless the token has expired or was
+// never issued.
 func (t *Tokens) ClientID(token string, now time.Time) (clientID string, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -48,7 +50,8 @@ func (t *Tokens) ClientID(token string, now time.Time) (clientID string, ok bool
 	return g.clientID, true
 }
 
-// Kill makes the tokens of an application invalid before their time, or all with an empty client id.
+// Kill makes the tokens of an application invalid before their time, or all with an empty client
+// id.
 func (t *Tokens) Kill(clientID string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

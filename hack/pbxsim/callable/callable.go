@@ -1,6 +1,6 @@
-// Package callable is a simulated Callable.io as far as its clients see it, which is not at all: there is no management
-// API. An administrator types the event URL into a web interface, which a hook of the control plane stands for ("The
-// Generic Event").
+// Package callable is a simulated Callable.io as far as its clients see it, which is not at all:
+// there is no management API. An administrator types the event URL into a web interface, which a
+// hook of the control plane stands for ("The Generic Event").
 package callable
 
 import (

@@ -1,6 +1,6 @@
-// Package delivery sends a PBX's notifications over HTTP: form parameters in the query of a GET or the body of a POST, or
-// a body of another type; any 2xx counts as delivered, no retry unless asked for. Its options make the delivery as bad as
-// a test wants it.
+// Package delivery sends a PBX's notifications over HTTP: form parameters in the query of a GET or
+// the body of a POST, or a body of another type; any 2xx counts as delivered, no retry unless asked
+// for. Its options make the delivery as bad as a test wants it.
 package delivery
 
 import (
@@ -34,7 +34,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Options are the switches of a delivery. The zero value delivers every notification once, in order and at once.
+// Options are the switches of a delivery. The zero value delivers every notification once, in order
+// and at once.
 type Options struct {
 	Timeout    Duration `json:"timeout,omitzero"`     // per attempt; default 5s
 	Retries    int      `json:"retries,omitempty"`    // further attempts after a failure; default none
@@ -49,15 +50,16 @@ type Options struct {
 	Overtake     Duration `json:"overtake,omitzero"`      // every other notification takes so much longer; the next ones overtake it
 	RepeatAfter  Duration `json:"repeatAfter,omitzero"`   // every notification is sent once more so much later, as if nobody had answered
 	EventInQuery bool     `json:"eventInQuery,omitempty"` // a POST has the event in its query, and the body {}
-	// ClockSkew is by how much the clock of a second node is ahead, which stamps every other event of a call.
+	// ClockSkew is by how much the clock of a second node is ahead, which stamps every other event
+	// of a call.
 	ClockSkew Duration `json:"clockSkew,omitzero"`
 }
 
 // Unordered reports whether notifications do not wait for those before them.
 func (o Options) Unordered() bool { return o.Reorder > 0 || o.Overtake > 0 || o.RepeatAfter > 0 }
 
-// Copies decides, reproducibly for a seed and a position, when the copies of a notification are sent: none when it is
-// lost, two when it is duplicated.
+// Copies decides, reproducibly for a seed and a position, when the copies of a notification are
+// sent: none when it is lost, two when it is duplicated.
 func (o Options) Copies(seed string, position int) []time.Duration {
 	delay := time.Duration(o.Delay)
 	if position%2 == 1 {
@@ -206,7 +208,8 @@ func (s *Sender) attempt(ctx context.Context, m Message, timeout time.Duration) 
 		return 0, withoutURL(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	// Draining lets the connection be used again; what the receiver says beyond its status does not matter.
+	// Draining lets the connection be used again; what the receiver says beyond its status does not
+	// matter.
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	return resp.StatusCode, nil
 }

@@ -52,8 +52,9 @@ type Order struct {
 	Delivery delivery.Options
 }
 
-// Cast gives the parts of a scenario to extensions of an account: those that parts names (scenario number to number on
-// the account), else those with the scenario's own numbers. Values override outside numbers.
+// Cast gives the parts of a scenario to extensions of an account: those that parts names (scenario
+// number to number on the account), else those with the scenario's own numbers. Values override
+// outside numbers.
 func (x *Exchange) Cast(account int, s scenario.Scenario, parts, values map[string]string) (scenario.Cast, error) {
 	c := scenario.Cast{Extensions: map[string]scenario.Extension{}, Values: map[string]string{}}
 	c.Values["client"] = strconv.Itoa(account)
@@ -187,8 +188,9 @@ func (x *Exchange) Call(id string) (*Call, bool) {
 	return nil, false
 }
 
-// Place starts a call and returns at once; the call outlives the context. Event times keep the distances of the scenario;
-// with a speed above 1 they begin in the past, so that the last event is as old as its delivery.
+// Place starts a call and returns at once; the call outlives the context. Event times keep the
+// distances of the scenario; with a speed above 1 they begin in the past, so that the last event is
+// as old as its delivery.
 func (x *Exchange) Place(ctx context.Context, o Order) *Call {
 	if o.Speed <= 0 {
 		o.Speed = 1
@@ -212,13 +214,14 @@ func (x *Exchange) Place(ctx context.Context, o Order) *Call {
 	return c
 }
 
-// ahead is by how much event times would run ahead of the clock at the end of a call played at this speed.
+// ahead is by how much event times would run ahead of the clock at the end of a call played at this
+// speed.
 func ahead(d time.Duration, speed float64) time.Duration {
 	return d - time.Duration(float64(d)/speed)
 }
 
-// OnEnd sets what the PBX does when the last event of a call has happened, whatever becomes of its notifications. A failure is shown among
-// the call's records. It must be set before the first call.
+// OnEnd sets what the PBX does when the last event of a call has happened, whatever becomes of its
+// notifications. A failure is shown among the call's records. It must be set before the first call.
 func (x *Exchange) OnEnd(do func(ctx context.Context, c *Call) error) { x.ended = do }
 
 // play plays the call, and returns when every notification was delivered or given up.
@@ -234,7 +237,8 @@ func (x *Exchange) play(ctx context.Context, c *Call) {
 	}
 }
 
-// walk goes through the scenario in time and hands each event to the lanes of the registrations it fires.
+// walk goes through the scenario in time and hands each event to the lanes of the registrations it
+// fires.
 func (x *Exchange) walk(ctx context.Context, c *Call, l *lanes) {
 	cast, skew := scenario.WithCast(c.order.Cast), scenario.WithSkew(time.Duration(c.order.Delivery.ClockSkew))
 	for i, n := range c.order.Scenario.Timeline(c.order.Seed, c.start, cast, skew) {
@@ -254,8 +258,9 @@ func (x *Exchange) walk(ctx context.Context, c *Call, l *lanes) {
 	}
 }
 
-// Run plays a call without regard to its timeline, one notification after the other in order, and returns what became
-// of them. Event times end now. The call is not remembered: it serves load tests.
+// Run plays a call without regard to its timeline, one notification after the other in order, and
+// returns what became of them. Event times end now. The call is not remembered: it serves load
+// tests.
 func (x *Exchange) Run(ctx context.Context, o Order) []Record {
 	start := x.now().Add(-o.Scenario.Duration())
 	var records []Record
@@ -291,8 +296,8 @@ func (x *Exchange) send(ctx context.Context, n scenario.Notification, r Registra
 	return rec
 }
 
-// message addresses a notification. A hook gets the path that the PBX appends to its URL; a registration of one type of
-// event is called as it is.
+// message addresses a notification. A hook gets the path that the PBX appends to its URL; a
+// registration of one type of event is called as it is.
 func message(n scenario.Notification, r Registration) delivery.Message {
 	m := delivery.Message{
 		Method: r.Method, URL: r.URL, Params: n.Params, RawPlus: n.RawPlus, Body: n.Body, ContentType: n.ContentType,
@@ -313,8 +318,8 @@ func record(n scenario.Notification, r Registration) Record {
 	}
 }
 
-// lanes keep the order of one sender's events towards one receiver, while different senders and receivers do not wait
-// for each other: the PBX promises no order between senders.
+// lanes keep the order of one sender's events towards one receiver, while different senders and
+// receivers do not wait for each other: the PBX promises no order between senders.
 type lanes struct {
 	ctx      context.Context //nolint:containedctx // lives exactly as long as play
 	x        *Exchange

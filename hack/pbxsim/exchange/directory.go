@@ -1,5 +1,6 @@
-// Package exchange is the inside of a simulated PBX: its accounts and extensions, the event registrations on them, and
-// the calls in progress. It speaks no HTTP; the management API in front of it belongs to the PBX's own package.
+// Package exchange is the inside of a simulated PBX: its accounts and extensions, the event
+// registrations on them, and the calls in progress. It speaks no HTTP; the management API in front
+// of it belongs to the PBX's own package.
 package exchange
 
 import (
@@ -297,7 +298,8 @@ func (x *Exchange) deleteExtension(id int) error {
 	return nil
 }
 
-// Renumber deletes an extension and creates it again under another (or the same) number and a new id.
+// Renumber deletes an extension and creates it again under another (or the same) number and a new
+// id.
 func (x *Exchange) Renumber(id int, short string) (Extension, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

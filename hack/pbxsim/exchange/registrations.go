@@ -35,16 +35,19 @@ type Registration struct {
 	URL       string `json:"url"`
 	EventType string `json:"eventType"` // AnyEvent for hooks
 	Method    string `json:"method"`
-	// Key is the PBX's own name of the registration, where that is not the id: VoipNow's event id, or a hook's name.
+	// Key is the PBX's own name of the registration, where that is not the id: VoipNow's event id,
+	// or a hook's name.
 	Key      string    `json:"key,omitempty"`
 	Disabled bool      `json:"disabled,omitempty"` // registered, but nothing is delivered to it
 	Note     string    `json:"note,omitempty"`
 	Modified time.Time `json:"modified,omitzero"`
-	// Foreign marks a registration of another integration. It counts against the limit and nothing is delivered to it.
+	// Foreign marks a registration of another integration. It counts against the limit and nothing
+	// is delivered to it.
 	Foreign bool `json:"foreign,omitempty"`
 }
 
-// AnyEvent is the event type of hooks: all events of an account go to one URL, which an administrator typed in.
+// AnyEvent is the event type of hooks: all events of an account go to one URL, which an
+// administrator typed in.
 const AnyEvent = ""
 
 // Registrations lists what hangs on an owner, by id.
@@ -73,8 +76,8 @@ func (x *Exchange) AllRegistrations() []Registration {
 	return all
 }
 
-// Register adds a registration unless the owner already has limit of them, in which case it fails with ErrLimit.
-// The same URL and type may be registered twice: the PBX does not mind.
+// Register adds a registration unless the owner already has limit of them, in which case it fails
+// with ErrLimit. The same URL and type may be registered twice: the PBX does not mind.
 func (x *Exchange) Register(r Registration, limit int) (Registration, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -148,7 +151,8 @@ func (x *Exchange) UnregisterAll(o Owner) {
 	delete(x.registrations, o)
 }
 
-// SetHook sends all events of an account to a URL. Hooks of one account differ by name; without a URL the hook goes.
+// SetHook sends all events of an account to a URL. Hooks of one account differ by name; without a
+// URL the hook goes.
 func (x *Exchange) SetHook(account int, name, target, method string) error {
 	r := Registration{
 		Owner: Owner{OnAccount, account}, Key: name, URL: target, Method: method, EventType: AnyEvent, Modified: x.now(),
@@ -169,8 +173,9 @@ func (x *Exchange) SetHook(account int, name, target, method string) error {
 	return err
 }
 
-// targets returns the registrations that a notification fires: those of its extension, of the account, and of the
-// extension's agent for agent events. Without an account it is that of the extension.
+// targets returns the registrations that a notification fires: those of its extension, of the
+// account, and of the extension's agent for agent events. Without an account it is that of the
+// extension.
 func (x *Exchange) targets(account int, n scenario.Notification) []Registration {
 	// Zero, which no extension has, for events that name none.
 	id, _ := strconv.Atoi(n.Sender.ID)
@@ -191,7 +196,8 @@ func (x *Exchange) targets(account int, n scenario.Notification) []Registration 
 	return out
 }
 
-// fires says whether a notification of the owner goes to r. RingMe's account-wide registrations are for phones only.
+// fires says whether a notification of the owner goes to r. RingMe's account-wide registrations are
+// for phones only.
 func (r Registration) fires(n scenario.Notification) bool {
 	switch {
 	case r.Foreign || r.Disabled:

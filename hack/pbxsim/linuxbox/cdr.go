@@ -24,7 +24,8 @@ const createCDR = `CREATE TABLE IF NOT EXISTS cdr (
 
 const insertCDR = `INSERT INTO cdr VALUES ($1, $2, $2, $3, 'default', $4, $5, $6, '', $7, $8, $9, 3, '', $10, $11, '')`
 
-// cdr is a row of that table: a channel, what it was connected with, and how that went. Durations are seconds.
+// cdr is a row of that table: a channel, what it was connected with, and how that went. Durations
+// are seconds.
 type cdr struct {
 	start               time.Time
 	src, dst            string
@@ -101,8 +102,8 @@ type tape struct {
 	caller     string
 }
 
-// records are the rows that Asterisk would write for what happened in a call. Like Asterisk's, their times are whole seconds, and a caller
-// who gives up leaves NO ANSWER.
+// records are the rows that Asterisk would write for what happened in a call. Like Asterisk's,
+// their times are whole seconds, and a caller who gives up leaves NO ANSWER.
 func records(emitted []scenario.Notification, isLine func(string) bool) []cdr {
 	var calls []*tape
 	index := map[string]*tape{}
@@ -174,7 +175,8 @@ func (c *tape) close(of func(*side) bool) {
 	}
 }
 
-// rows has one for each side; for a call of two lines there is one of both. A call that reached nobody was answered by the voice menu.
+// rows has one for each side; for a call of two lines there is one of both. A call that reached
+// nobody was answered by the voice menu.
 func (c *tape) rows(isLine func(string) bool) []cdr {
 	rows := make([]cdr, 0, len(c.sides)+1)
 	for _, s := range c.sides {
@@ -226,5 +228,6 @@ func (r *cdr) last(start, answer, end time.Time) {
 	}
 }
 
-// channel is named as Asterisk names them; it ends in digits that tell several of a line apart, which nobody needs here.
+// channel is named as Asterisk names them; it ends in digits that tell several of a line apart,
+// which nobody needs here.
 func channel(peer string) string { return "PJSIP/" + peer + "-0000002a" }

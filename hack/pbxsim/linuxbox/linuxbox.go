@@ -1,7 +1,7 @@
-// Package linuxbox is the command interface of a simulated LinuxBox PBX: dial and hang up ("PBX API"). There is no
-// registration API: the vendor configures where notifications go, which a hook of the control plane stands for. The
-// documents give neither answers nor authentication, so both are settings. Calls are recorded in a PostgreSQL database, where
-// there is one.
+// Package linuxbox is the command interface of a simulated LinuxBox PBX: dial and hang up ("PBX
+// API"). There is no registration API: the vendor configures where notifications go, which a hook
+// of the control plane stands for. The documents give neither answers nor authentication, so both
+// are settings. Calls are recorded in a PostgreSQL database, where there is one.
 package linuxbox
 
 import (
@@ -38,8 +38,8 @@ type Settings struct {
 	DialScenario string  `json:"dialScenario"` // played for every dial; default L10
 	DialSpeed    float64 `json:"dialSpeed"`    // default 1, real time
 
-	// Database is the URL of the PostgreSQL database in which the PBX records its calls as Asterisk does, in the table cdr,
-	// which is made where it is missing. Default: none.
+	// Database is the URL of the PostgreSQL database in which the PBX records its calls as Asterisk
+	// does, in the table cdr, which is made where it is missing. Default: none.
 	Database string `json:"database"`
 
 	Delivery delivery.Options `json:"delivery"` // of every notification, unless the call brings its own
@@ -125,7 +125,8 @@ func (a *API) Profile(account int) string {
 	return dialects[strings.ToUpper(cmp.Or(a.dialects[account], a.settings.Dialect))]
 }
 
-// Hook notes the dialect of an account's hook, unless it is unknown, and returns the methods that a hook may have.
+// Hook notes the dialect of an account's hook, unless it is unknown, and returns the methods that a
+// hook may have.
 func (a *API) Hook(account int, dialect string) (methods []string, ok bool) {
 	if _, ok := dialects[strings.ToUpper(dialect)]; !ok {
 		return nil, false
@@ -259,7 +260,8 @@ func (a *API) place(c command, line exchange.Extension, number, custom string) e
 
 func key(line exchange.Extension) string { return fmt.Sprintf("%d/%s", line.Account, line.Number) }
 
-// callOf returns the call that a line is in: dialled by command, or with an open leg; nil when it is free.
+// callOf returns the call that a line is in: dialled by command, or with an open leg; nil when it
+// is free.
 func (a *API) callOf(line exchange.Extension) *exchange.Call {
 	a.mu.RLock()
 	call := a.dialled[key(line)]

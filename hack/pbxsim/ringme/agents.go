@@ -10,8 +10,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
 )
 
-// SetAgent logs the agent of an extension in or out. Only a real change of state makes an event: repeating a command
-// is silent ("Queue Agent events").
+// SetAgent logs the agent of an extension in or out. Only a real change of state makes an event:
+// repeating a command is silent ("Queue Agent events").
 func (a *API) SetAgent(ctx context.Context, extension int, name, status string) (exchange.Agent, error) {
 	if status != exchange.Available && status != exchange.LoggedOut {
 		return exchange.Agent{}, badRequest("status must be available or logged_out")

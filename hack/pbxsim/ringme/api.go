@@ -1,7 +1,8 @@
-// Package ringme is the management API of a simulated RingMe PBX (Telphin, UCom): OAuth, extensions, event
-// registrations, agents, current calls, call-back and a minimal call history, with the status codes, error bodies,
-// quotas and limits that its documents give ("API Request Rules", "Extension Number Events", "Callback", "Current
-// Calls", "Call History"). Where they are silent the behaviour is a setting.
+// Package ringme is the management API of a simulated RingMe PBX (Telphin, UCom): OAuth,
+// extensions, event registrations, agents, current calls, call-back and a minimal call history,
+// with the status codes, error bodies, quotas and limits that its documents give ("API Request
+// Rules", "Extension Number Events", "Callback", "Current Calls", "Call History"). Where they are
+// silent the behaviour is a setting.
 package ringme
 
 import (
@@ -125,7 +126,8 @@ func (a *API) Reset(s Settings) {
 	a.Change(s)
 }
 
-// KillTokens makes the tokens of an application invalid before their time, or all with an empty client id.
+// KillTokens makes the tokens of an application invalid before their time, or all with an empty
+// client id.
 func (a *API) KillTokens(clientID string) int { return a.tokens.Kill(clientID) }
 
 // SetQuotaUsed sets the shared counter of an account for the current hour.
@@ -171,14 +173,15 @@ func (a *API) Foreign(r exchange.Registration, i int) exchange.Registration {
 	return r
 }
 
-// Match names the route of a request, for example "GET /extension/{extension}/event", and returns the request with
-// its path values in place.
+// Match names the route of a request, for example "GET /extension/{extension}/event", and returns
+// the request with its path values in place.
 func (a *API) Match(r *http.Request) string {
 	_, pattern := a.mux.Handler(trimmed(r))
 	return strings.Replace(pattern, Base, "", 1)
 }
 
-// ServeHTTP implements http.Handler. Both spellings of a path, with and without a trailing slash, mean the same.
+// ServeHTTP implements http.Handler. Both spellings of a path, with and without a trailing slash,
+// mean the same.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, trimmed(r)) }
 
 func trimmed(r *http.Request) *http.Request {
@@ -249,7 +252,8 @@ func (a *API) handle(method, path string, e endpoint) {
 	})
 }
 
-// apiError is an error body ("Return codes and statuses"): message, and status where codes alone are ambiguous.
+// apiError is an error body ("Return codes and statuses"): message, and status where codes alone
+// are ambiguous.
 type apiError struct {
 	code    int
 	Message string `json:"message"`

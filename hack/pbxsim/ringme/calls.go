@@ -11,7 +11,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
 )
 
-// callbackBody is the part of a call-back request that the simulator acts on ("Callback (/callback/)").
+// callbackBody is the part of a call-back request that the simulator acts on ("Callback
+// (/callback/)").
 type callbackBody struct {
 	Sources     []string `json:"src_num"`
 	Destination string   `json:"dst_num"`
@@ -83,8 +84,8 @@ type part struct {
 	values   map[string]string
 }
 
-// choose picks the scenario: the owner calls himself (S11, or S6 towards a colleague), or two others are connected in
-// his name (S12).
+// choose picks the scenario: the owner calls himself (S11, or S6 towards a colleague), or two
+// others are connected in his name (S12).
 func (a *API) choose(owner exchange.Extension, sources []exchange.Extension, body callbackBody) part {
 	p := part{
 		scenario: "S11",
@@ -186,7 +187,8 @@ func (a *API) reference(r *request, id string) *extension {
 	return &w
 }
 
-// actions of call control. The simulator acknowledges them; only dropping a call changes what happens.
+// actions of call control. The simulator acknowledges them; only dropping a call changes what
+// happens.
 var actions = []string{
 	"transfer", "attended_transfer", "eavesdrop", "whisper", "conference", "hold", "offhold", "park", "pickup",
 }
@@ -217,8 +219,8 @@ func (a *API) dropCall(r *request) (int, any, error) {
 	return http.StatusNoContent, nil, nil
 }
 
-// findCall resolves the handle of a call on an extension. It may be the CallAPIID or the CallBackID of its events, or
-// what the call-back answered.
+// findCall resolves the handle of a call on an extension. It may be the CallAPIID or the CallBackID
+// of its events, or what the call-back answered.
 func (a *API) findCall(r *request) (*exchange.Call, error) {
 	e, err := a.extension(r)
 	if err != nil {
@@ -251,7 +253,8 @@ func has(c *exchange.Call, e exchange.Extension, handle string) bool {
 	})
 }
 
-// plainID reduces a handle to its hex digits: the node prefix and the dashes of a UUID are decoration.
+// plainID reduces a handle to its hex digits: the node prefix and the dashes of a UUID are
+// decoration.
 func plainID(id string) string {
 	id = strings.ToLower(strings.ReplaceAll(id, "-", ""))
 	return id[max(0, len(id)-32):]

@@ -14,10 +14,12 @@ import (
 // eventTypes of an extension ("Extension Number Events"; voicemail is in its English page only).
 var eventTypes = []string{"dial-in", "dial-out", "answer", "hangup", "message-in", "message-out", "voicemail"}
 
-// ivrEventTypes are those that an IVR takes: it never answers or calls, and the registration of such an event is refused.
+// ivrEventTypes are those that an IVR takes: it never answers or calls, and the registration of
+// such an event is refused.
 var ivrEventTypes = []string{"dial-in", "hangup", "message-in", "message-out", "voicemail"}
 
-// accountEventTypes exist for all phones of an account at once ("Global events of all telephone terminals in PBX").
+// accountEventTypes exist for all phones of an account at once ("Global events of all telephone
+// terminals in PBX").
 var accountEventTypes = append(slices.Clone(eventTypes), "extension-call-status")
 
 // agentEventTypes exist for queue agents ("Queue Agent events").
@@ -33,7 +35,8 @@ type event struct {
 
 func wire(r exchange.Registration) event { return event{r.ID, r.URL, r.EventType, r.Method} }
 
-// An eventOwner resolves what the registrations of a path hang on and which types are allowed there.
+// An eventOwner resolves what the registrations of a path hang on and which types are allowed
+// there.
 type eventOwner func(r *request) (exchange.Owner, []string, error)
 
 func (a *API) extensionEvents(r *request) (exchange.Owner, []string, error) {

@@ -29,7 +29,8 @@ func (a *API) user(r *request) (int, any, error) {
 	}, nil
 }
 
-// extension is an item of the extension list ("Internal Number (/extension/)"); many members are null in practice.
+// extension is an item of the extension list ("Internal Number (/extension/)"); many members are
+// null in practice.
 type extension struct {
 	ID                   int     `json:"id"`
 	Name                 string  `json:"name"`

@@ -11,7 +11,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
 )
 
-// historyCall is a finished call ("Call History"): upper-case id, times in UTC, durations in seconds.
+// historyCall is a finished call ("Call History"): upper-case id, times in UTC, durations in
+// seconds.
 type historyCall struct {
 	CallUUID string `json:"call_uuid"`
 	historyLeg
@@ -55,7 +56,8 @@ type historyPage struct {
 	Calls   []historyCall `json:"call_history"`
 }
 
-// alone lets one history request per account run at a time, as the PBX does, for as long as the settings say.
+// alone lets one history request per account run at a time, as the PBX does, for as long as the
+// settings say.
 func (a *API) alone(r *request) (done func(), err error) {
 	if _, busy := a.history.LoadOrStore(r.account.ID, struct{}{}); busy {
 		return nil, apiError{
@@ -224,7 +226,7 @@ func (a *API) end(item *cdr, l scenario.Leg, o outcome) {
 	}
 }
 
-// recorded tells whether the recording of a leg is registered by now.
+// recorded reports whether the recording of a leg is registered by now.
 func (a *API) recorded(l scenario.Leg) bool {
 	return l.Hangup != nil && l.Hangup.RecordingID != "" && !a.now().Before(l.Hangup.At.Add(l.Hangup.RecordingDelay))
 }

@@ -16,7 +16,8 @@ type tokenAnswer struct {
 	Scope       string `json:"scope"`
 }
 
-// oauthError has the members of RFC 6749 and of the platform's own errors; its documents do not say which it uses.
+// oauthError has the members of RFC 6749 and of the platform's own errors; its documents do not say
+// which it uses.
 type oauthError struct {
 	Error   string `json:"error"`
 	Message string `json:"message"`
@@ -104,8 +105,8 @@ func (q *quota) turn(now time.Time) {
 	}
 }
 
-// take counts a request and writes the X-RateLimit headers. It refuses when the shared counter has reached the
-// account's limit or the application's own.
+// take counts a request and writes the X-RateLimit headers. It refuses when the shared counter has
+// reached the account's limit or the application's own.
 func (q *quota) take(h http.Header, now time.Time, account, limit, appLimit int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -9,7 +9,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
 )
 
-// storage is where recordings are fetched, without a bearer token ("Conversation Records (/record/)").
+// storage is where recordings are fetched, without a bearer token ("Conversation Records
+// (/record/)").
 const storage = "/storage/"
 
 var errNoRecord = apiError{code: http.StatusNotFound, Message: "Record not found"}
@@ -18,7 +19,8 @@ type storedRecord struct {
 	URL string `json:"record_url"`
 }
 
-// storageURL tells where a recording is. It is the same host, while the platform has one of its own.
+// storageURL tells where a recording is. It is the same host, while the platform has one of its
+// own.
 func (a *API) storageURL(r *request) (int, any, error) {
 	if err := a.client(r); err != nil {
 		return 0, nil, err

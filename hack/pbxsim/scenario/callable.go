@@ -38,7 +38,8 @@ type genericEvent struct {
 	Timestamp     json.RawMessage `json:"timestamp"`
 }
 
-// callable builds one event object. The type of an event in a scenario is event and status, for example call/ringing.
+// callable builds one event object. The type of an event in a scenario is event and status, for
+// example call/ringing.
 func callable(y *symbols, s Scenario, l leg, e event) wire {
 	name, state, _ := strings.Cut(e.Type, "/")
 	g := genericEvent{
@@ -64,7 +65,8 @@ func callable(y *symbols, s Scenario, l leg, e event) wire {
 	return wire{body: g.encode(y, more, s.quirks["more"]), contentType: "application/json"}
 }
 
-// encode writes the object; set replaces members by text (nothing: null), more adds the members of a JSON object.
+// encode writes the object; set replaces members by text (nothing: null), more adds the members of
+// a JSON object.
 func (g genericEvent) encode(y *symbols, set map[string]string, more string) []byte {
 	raw := mustJSON(g)
 	if len(set) == 0 && more == "" {
@@ -84,7 +86,8 @@ func (g genericEvent) encode(y *symbols, set map[string]string, more string) []b
 	return mustJSON(members)
 }
 
-// mustJSON encodes what this package made itself: it cannot fail unless a scenario file is broken, which the tests find.
+// mustJSON encodes what this package made itself: it cannot fail unless a scenario file is broken,
+// which the tests find.
 func mustJSON(v any) []byte {
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -108,7 +111,8 @@ func callableAccount(client string) string {
 	return fmt.Sprintf("0a000000-0000-4000-8000-%012x", n)
 }
 
-// address is a party as from and to show it: a number without plus, a URI for a device, else the text itself.
+// address is a party as from and to show it: a number without plus, a URI for a device, else the
+// text itself.
 func (y *symbols) address(name string) string {
 	if x, ok := y.cast.Extensions[name]; ok {
 		return x.SIP()

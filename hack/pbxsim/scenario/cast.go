@@ -14,10 +14,11 @@ import (
 type Cast struct {
 	// Extensions by the short number that scenario files use: 101, 102, 103, 099, 900, 901.
 	Extensions map[string]Extension
-	// Values by name: customer and other (outside numbers; nothing or anonymous hides them), did, agent (id of the queue agent),
-	// client (id of the account) and node (prefix of CallAPIID). Installations have of their own: domain (RingMe: of
-	// CallerExtension and CalledExtension), api (VoipNow: symbol in CallAPIID of every call, such as A1) and separator (VoipNow:
-	// what stands in place of the asterisk of extensions; may be empty).
+	// Values by name: customer and other (outside numbers; nothing or anonymous hides them), did,
+	// agent (id of the queue agent), client (id of the account) and node (prefix of CallAPIID).
+	// Installations have of their own: domain (RingMe: of CallerExtension and CalledExtension), api
+	// (VoipNow: symbol in CallAPIID of every call, such as A1) and separator (VoipNow: what stands
+	// in place of the asterisk of extensions; may be empty).
 	Values map[string]string
 }
 
@@ -102,7 +103,8 @@ func (y *symbols) legID(l leg) string { return y.extension(l.Sender).ID + "-" + 
 
 func (y *symbols) extension(number string) Extension { return y.cast.Extensions[number] }
 
-// expand replaces $customer, $C1, $now, ${101.id}, ${101.name}, ${101.short} and ${101.sip} in a parameter value.
+// expand replaces $customer, $C1, $now, ${101.id}, ${101.name}, ${101.short} and ${101.sip} in a
+// parameter value.
 func (y *symbols) expand(s string) string {
 	if !strings.Contains(s, "$") {
 		return s

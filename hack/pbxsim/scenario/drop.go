@@ -15,8 +15,8 @@ type Leg struct {
 	Hangup *Notification // nil while it lasts
 }
 
-// Legs groups what was emitted of one call by leg, in order of their first events. It knows the events of RingMe, VoipNow
-// and LinuxBox.
+// Legs groups what was emitted of one call by leg, in order of their first events. It knows the
+// events of RingMe, VoipNow and LinuxBox.
 func Legs(emitted []Notification) []Leg {
 	var legs []Leg
 	index := map[string]int{}
@@ -40,8 +40,9 @@ func Legs(emitted []Notification) []Leg {
 	return legs
 }
 
-// Drop returns the hangups with which RingMe ends every open leg of a call that somebody interrupts: answered legs
-// end with ANSWER and their talk time, ringing ones with CANCEL, IVRs and queues say whether a phone took the call.
+// Drop returns the hangups with which RingMe ends every open leg of a call that somebody
+// interrupts: answered legs end with ANSWER and their talk time, ringing ones with CANCEL, IVRs and
+// queues say whether a phone took the call.
 func Drop(emitted []Notification, at time.Time) []Notification {
 	legs := Legs(emitted)
 	bridged := slices.ContainsFunc(legs, func(l Leg) bool { return l.Answer != nil && l.Sender.Type == Phone })

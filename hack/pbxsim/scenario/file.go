@@ -29,10 +29,11 @@ type file struct {
 	Rename   map[string]string  `json:"rename"`
 	Quirks   map[string]string  `json:"quirks"` // switches that the PBX's encoder knows
 	Variants map[string]variant `json:"variants"`
-	// Profiles repeats the base and every variant for other installations of the PBX, the profile being added to the
-	// name: V1-early. A variant may have a list of its own.
+	// Profiles repeats the base and every variant for other installations of the PBX, the profile
+	// being added to the name: V1-early. A variant may have a list of its own.
 	Profiles []string `json:"profiles"`
-	// VariantsOnly makes the base a template that is not a scenario itself, for families without a main line.
+	// VariantsOnly makes the base a template that is not a scenario itself, for families without a
+	// main line.
 	VariantsOnly bool `json:"variantsOnly"`
 }
 
@@ -92,7 +93,8 @@ func (e event) offset() time.Duration { return seconds(e.At) }
 // seconds converts exactly to the microsecond, the resolution of EventTime.
 func seconds(s float64) time.Duration { return time.Duration(math.Round(s*1e6)) * time.Microsecond }
 
-// variant is a delta against the base scenario of its file. Events are numbered from 1 in the order of the base.
+// variant is a delta against the base scenario of its file. Events are numbered from 1 in the order
+// of the base.
 type variant struct {
 	Title   string                     `json:"title"`
 	Legs    map[string]json.RawMessage `json:"legs"`    // merged into legs of that name, or new ones
@@ -108,7 +110,8 @@ type variant struct {
 	Profiles *[]string `json:"profiles"` // instead of the file's
 }
 
-// All returns every scenario of a PBX: by file, the base before its variants in order of their names.
+// All returns every scenario of a PBX: by file, the base before its variants in order of their
+// names.
 func All(pbx string) ([]Scenario, error) {
 	of, ok := systems[pbx]
 	if !ok {

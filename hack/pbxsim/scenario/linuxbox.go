@@ -27,8 +27,8 @@ func linuxBoxCast() Cast {
 	}
 }
 
-// linuxBoxID has the shape of Asterisk's unique ids for calls. Its epoch has nothing to do with the time of the call, as
-// in the founding document's samples.
+// linuxBoxID has the shape of Asterisk's unique ids for calls. Its epoch has nothing to do with the
+// time of the call, as in the founding document's samples.
 func linuxBoxID(symbol string, sum [sha256.Size]byte) string {
 	if !strings.HasPrefix(symbol, "C") {
 		return hexID(symbol, sum)
@@ -42,8 +42,8 @@ func linuxBoxLegID(y *symbols, l leg) string {
 	return strings.TrimSuffix(y.id(l.Call)+"/"+y.extension(l.Sender).Number, "/")
 }
 
-// The events of scenario files and what the dialects call them. Those that a dialect lacks are hidden in it; names that
-// are not here are sent as they are.
+// The events of scenario files and what the dialects call them. Those that a dialect lacks are
+// hidden in it; names that are not here are sent as they are.
 var linuxBoxNames = map[string]map[string]string{
 	"start":           {"": "dial", "b": "start_call", "c": "start_call"},
 	"dial":            {"": "dial"},
@@ -72,8 +72,8 @@ func linuxBoxProfile(profile string, e event) event {
 	return e
 }
 
-// linuxBox builds the parameters of LinuxBox's notifications ("PBX API"; "PBX Notifikace" 2019; "PBX notifications"
-// 2022 and 2024). A parameter without a value is sent all the same.
+// linuxBox builds the parameters of LinuxBox's notifications ("PBX API"; "PBX Notifikace" 2019;
+// "PBX notifications" 2022 and 2024). A parameter without a value is sent all the same.
 func linuxBox(y *symbols, s Scenario, l leg, e event) wire {
 	f := linuxBoxFields{y: y, s: s, l: l, e: e, v: url.Values{"call_id": {y.id(l.Call)}}}
 	name := cmp.Or(e.wire, e.Type)
@@ -106,7 +106,8 @@ type linuxBoxFields struct {
 	v url.Values
 }
 
-// override sets what the scenario says, where the dialect sends it at all: results of the end exist in A only.
+// override sets what the scenario says, where the dialect sends it at all: results of the end exist
+// in A only.
 func (f linuxBoxFields) override(set map[string]string) {
 	for name, value := range set {
 		if _, ok := f.v[name]; ok || f.s.Profile == "" || strings.HasPrefix(name, "x_") {
@@ -279,7 +280,8 @@ func (f linuxBoxFields) dialectC(name string, newer bool) {
 	}
 }
 
-// recordName is made of the local time at which the call started and its parties, and stays the same for the whole call.
+// recordName is made of the local time at which the call started and its parties, and stays the
+// same for the whole call.
 func (f linuxBoxFields) recordName() string {
 	for _, e := range f.s.events {
 		l := f.s.legs[e.Leg]
@@ -303,7 +305,8 @@ func (f linuxBoxFields) zone() *time.Location {
 	return time.FixedZone(offset, int(number(offset).Seconds()))
 }
 
-// timestamp is the time of the event with a numeric offset. Trailing zeros of the fraction are cut as the scenario says.
+// timestamp is the time of the event with a numeric offset. Trailing zeros of the fraction are cut
+// as the scenario says.
 func (f linuxBoxFields) timestamp() string {
 	layout := "2006-01-02T15:04:05.000000-07:00"
 	switch f.s.quirks["fraction"] {

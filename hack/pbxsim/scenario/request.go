@@ -14,8 +14,8 @@ type Request struct {
 	Body        string
 }
 
-// Request returns what a receiver gets when the PBX uses this method, GET or POST. Where the PBX sends no form (Callable)
-// it is always a POST.
+// Request returns what a receiver gets when the PBX uses this method, GET or POST. Where the PBX
+// sends no form (Callable) it is always a POST.
 func (n Notification) Request(method string) Request {
 	switch {
 	case n.ContentType != "":

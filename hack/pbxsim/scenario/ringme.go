@@ -20,8 +20,9 @@ func (y *symbols) party(name string) (party, bool) {
 	return party{number: number, name: number}, ok
 }
 
-// ringme builds the parameters of RingMe's notifications ("Extension Number Events", sections 6.2 to 6.6 of the
-// reference). Events without a leg (agents, phone status) carry nothing but what the scenario sets.
+// ringme builds the parameters of RingMe's notifications ("Extension Number Events", sections 6.2
+// to 6.6 of the reference). Events without a leg (agents, phone status) carry nothing but what the
+// scenario sets.
 func ringme(y *symbols, s Scenario, l leg, e event) wire {
 	v := url.Values{}
 	if e.Leg != "" {

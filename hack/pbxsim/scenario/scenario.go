@@ -1,10 +1,12 @@
-// Package scenario turns call scenarios written in YAML into the notifications a PBX emits for them.
+// Package scenario turns call scenarios written in YAML into the notifications a PBX emits for
+// them.
 //
-// A file describes one call: the legs with the parameters that all their events share, and the events in order of
-// time. Variants are deltas against the file's own call, each becoming a scenario with a name of its own. Identifiers
-// are symbols (C1, L3, R1, B1) that [Scenario.Play] replaces by values derived from a seed, so a test can repeat a call
-// exactly and two seeds never share an identifier. Who takes part is a [Cast], so the same scenario can be played by
-// other extensions.
+// A file describes one call: the legs with the parameters that all their events share, and the
+// events in order of time. Variants are deltas against the file's own call, each becoming a
+// scenario with a name of its own. Identifiers are symbols (C1, L3, R1, B1) that [Scenario.Play]
+// replaces by values derived from a seed, so a test can repeat a call exactly and two seeds never
+// share an identifier. Who takes part is a [Cast], so the same scenario can be played by other
+// extensions.
 package scenario
 
 import (
@@ -24,7 +26,8 @@ const (
 	Queue ExtensionType = "Queue"
 )
 
-// Extension is a party on the PBX. No notification carries the type: a receiver knows it from the URL only.
+// Extension is a party on the PBX. No notification carries the type: a receiver knows it from the
+// URL only.
 type Extension struct {
 	Number string        // name with the client prefix, for example 1234*101
 	ID     string        // numeric id on the PBX, for example 5101
@@ -33,30 +36,35 @@ type Extension struct {
 	Label  string        // display name; may be empty
 }
 
-// Notification is one event as the PBX emits it. Receivers get it only where somebody registered for it.
+// Notification is one event as the PBX emits it. Receivers get it only where somebody registered
+// for it.
 type Notification struct {
 	At        time.Time     // when the event happens; the source of EventTime
 	Offset    time.Duration // since the start of the call
 	Sender    Extension     // the extension the event belongs to
 	EventType string        // type of the registration that it fires, for example dial-in
 	CallID    string        // empty for events outside calls
-	// LegID tells the legs of a call apart: RingMe's SubCallID and Callable's callSid (with a device: callSid/childSid).
-	// VoipNow and LinuxBox send none, so receivers have to find the legs themselves.
+	// LegID tells the legs of a call apart: RingMe's SubCallID and Callable's callSid (with a
+	// device: callSid/childSid). VoipNow and LinuxBox send none, so receivers have to find the legs
+	// themselves.
 	LegID  string
 	Params url.Values // the complete parameters on the wire, where the PBX sends a form
 
-	// Path follows the token in the event URL: /dial-in and the like for VoipNow, whose payload does not name the event,
-	// the segment that LinuxBox appends in its dialects B and C, else nothing.
+	// Path follows the token in the event URL: /dial-in and the like for VoipNow, whose payload
+	// does not name the event, the segment that LinuxBox appends in its dialects B and C, else
+	// nothing.
 	Path string
 	// Body is the complete body where the PBX sends no form, of type ContentType: Callable's JSON.
 	Body        []byte
 	ContentType string
 	RawPlus     bool // + is sent as such, not as %2B
-	// Silent marks an event that happens without a notification. Only [Scenario.Timeline] returns those.
+	// Silent marks an event that happens without a notification. Only [Scenario.Timeline] returns
+	// those.
 	Silent bool
 
-	// RecordingID is the recording that the call history shows for this leg, RecordingDelay after the event.
-	// With a delay the notification itself does not carry it (RingMe reference, section 10.3).
+	// RecordingID is the recording that the call history shows for this leg, RecordingDelay after
+	// the event. With a delay the notification itself does not carry it (RingMe reference, section
+	// 10.3).
 	RecordingID    string
 	RecordingDelay time.Duration
 
@@ -78,9 +86,9 @@ type Scenario struct {
 	PBX   string // a folder of package scenarios, for example ringme
 	Name  string // unique per PBX and stable, for example S3b
 	Title string
-	// Profile is the installation of the PBX that the scenario is of: "early" for VoipNow, "no-listener" or "level-1" for
-	// Callable, "b", "c" or "c-2022" (the dialects) for LinuxBox. Empty: VoipNow 3 late and v5, everything of Callable,
-	// dialect A of LinuxBox.
+	// Profile is the installation of the PBX that the scenario is of: "early" for VoipNow,
+	// "no-listener" or "level-1" for Callable, "b", "c" or "c-2022" (the dialects) for LinuxBox.
+	// Empty: VoipNow 3 late and v5, everything of Callable, dialect A of LinuxBox.
 	Profile string
 
 	legs   map[string]leg
@@ -93,23 +101,27 @@ type Scenario struct {
 // Option changes how a scenario is played.
 type Option func(*symbols)
 
-// WithCast lets other parties play the scenario. Parties that c leaves out are those of [DefaultCast].
+// WithCast lets other parties play the scenario. Parties that c leaves out are those of
+// [DefaultCast].
 func WithCast(c Cast) Option {
 	return func(y *symbols) { y.cast = c.over(y.cast) }
 }
 
-// WithSkew sets the clock of the PBX's second node, which stamps every other event, ahead of that of the first.
+// WithSkew sets the clock of the PBX's second node, which stamps every other event, ahead of that
+// of the first.
 func WithSkew(d time.Duration) Option {
 	return func(y *symbols) { y.skew = d }
 }
 
-// Play returns the notifications of the scenario in the order in which they happen, the first event being at start
-// plus its offset. Equal arguments give equal results. A scenario in which the PBX stays silent returns none.
+// Play returns the notifications of the scenario in the order in which they happen, the first event
+// being at start plus its offset. Equal arguments give equal results. A scenario in which the PBX
+// stays silent returns none.
 func (s Scenario) Play(seed string, start time.Time, opts ...Option) []Notification {
 	return slices.DeleteFunc(s.Timeline(seed, start, opts...), func(n Notification) bool { return n.Silent })
 }
 
-// Timeline is Play together with the events that happen but that this installation of the PBX tells nobody.
+// Timeline is Play together with the events that happen but that this installation of the PBX tells
+// nobody.
 func (s Scenario) Timeline(seed string, start time.Time, opts ...Option) []Notification {
 	y := s.symbols(seed, opts...)
 	y.start = start
@@ -120,8 +132,8 @@ func (s Scenario) Timeline(seed string, start time.Time, opts ...Option) []Notif
 	return out
 }
 
-// As is the scenario on another installation of the PBX, the profile being added to its name. A scenario that is made for
-// one installation stays as it is.
+// As is the scenario on another installation of the PBX, the profile being added to its name. A
+// scenario that is made for one installation stays as it is.
 func (s Scenario) As(profile string) (Scenario, error) {
 	if profile == "" || s.Profile != "" {
 		return s, nil
@@ -130,7 +142,8 @@ func (s Scenario) As(profile string) (Scenario, error) {
 	return s.finished()
 }
 
-// groups collects the events that travel in one notification: each its own, unless the PBX batches them.
+// groups collects the events that travel in one notification: each its own, unless the PBX batches
+// them.
 func (s Scenario) groups() [][]event {
 	window, batched := s.quirks["batch"]
 	var out [][]event
@@ -202,8 +215,9 @@ func appendBody(to, body []byte) []byte {
 	return append(to, body...)
 }
 
-// Drop returns the notifications with which the PBX ends every open leg of a call that somebody interrupts at a time,
-// after the first played ones of its Timeline. The other arguments are those of the Timeline.
+// Drop returns the notifications with which the PBX ends every open leg of a call that somebody
+// interrupts at a time, after the first played ones of its Timeline. The other arguments are those
+// of the Timeline.
 func (s Scenario) Drop(seed string, start time.Time, played int, at time.Time, opts ...Option) []Notification {
 	if s.system.drop == nil {
 		return Drop(s.Timeline(seed, start, opts...)[:played], at)
@@ -269,7 +283,8 @@ func (s Scenario) Duration() time.Duration {
 	return s.events[len(s.events)-1].offset()
 }
 
-// renamed applies the scenario's spelling of parameter names; an empty new name removes the parameter.
+// renamed applies the scenario's spelling of parameter names; an empty new name removes the
+// parameter.
 func (s Scenario) renamed(v url.Values) url.Values {
 	for from, to := range s.rename {
 		values, ok := v[from]

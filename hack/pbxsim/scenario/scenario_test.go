@@ -35,7 +35,8 @@ func play(t testing.TB, name string) []scenario.Notification {
 	return s.Play("seed", start)
 }
 
-// outline is one line per event, in the terms of the reference's tables; ids are given back their symbols.
+// outline is one line per event, in the terms of the reference's tables; ids are given back their
+// symbols.
 func outline(list []scenario.Notification) []string {
 	symbols := map[string]string{}
 	for _, s := range []string{"C1", "C2", "L1", "L2", "L3", "L4", "L5", "L6", "R1", "R2", "B1"} {
@@ -179,7 +180,8 @@ func TestEventTimesAreThoseOfTheSchedule(t *testing.T) {
 	}
 }
 
-// Duration is the time from answer to hangup, to the microsecond. The scenarios whose point is another Duration say so.
+// Duration is the time from answer to hangup, to the microsecond. The scenarios whose point is
+// another Duration say so.
 func TestDurationIsTalkTime(t *testing.T) {
 	for _, s := range all(t) {
 		if strings.HasSuffix(s.Name, "-duration") {

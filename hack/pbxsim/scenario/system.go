@@ -21,13 +21,15 @@ type system struct {
 	// encode builds the notification of one event.
 	encode func(y *symbols, s Scenario, l leg, e event) wire
 
-	// profiles are the installations beside the one without a name; profile is an event as one of them shows it.
+	// profiles are the installations beside the one without a name; profile is an event as one of
+	// them shows it.
 	profiles []string
 	profile  func(name string, e event) event
 	quirks   []string // what the encoder knows
 	// anonymous says that events need no sender: one URL serves the whole account.
 	anonymous bool
-	// drop returns the events with which the open legs end when somebody interrupts the call; nil: as [Drop].
+	// drop returns the events with which the open legs end when somebody interrupts the call; nil:
+	// as [Drop].
 	drop func(s Scenario, happened []event) []event
 }
 
@@ -40,7 +42,8 @@ type wire struct {
 	rawPlus     bool
 }
 
-// systems holds the PBXs that scenarios can be written for; its keys are the folders in package scenarios.
+// systems holds the PBXs that scenarios can be written for; its keys are the folders in package
+// scenarios.
 var systems = map[string]*system{
 	"ringme": {
 		cast: DefaultCast, call: "C1", id: hexID, legID: (*symbols).legID, encode: ringme,
@@ -63,7 +66,8 @@ var systems = map[string]*system{
 	},
 }
 
-// CastOf returns the cast of a PBX's reference document, or nothing for a PBX that has no scenarios.
+// CastOf returns the cast of a PBX's reference document, or nothing for a PBX that has no
+// scenarios.
 func CastOf(pbx string) Cast {
 	if s, ok := systems[pbx]; ok {
 		return s.cast()
@@ -102,8 +106,8 @@ type progress struct {
 	ended    bool
 }
 
-// unfinished lists the legs that have begun and not ended, in order of their first events. Types say which events answer a
-// leg and which end it.
+// unfinished lists the legs that have begun and not ended, in order of their first events. Types
+// say which events answer a leg and which end it.
 func unfinished(happened []event, answers, ends map[string]bool) []progress {
 	var legs []progress
 	index := map[string]int{}

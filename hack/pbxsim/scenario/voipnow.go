@@ -25,8 +25,8 @@ func voipNowCast() Cast {
 	}
 }
 
-// voipNow builds the parameters of VoipNow's notifications ("VoipNow Call Events", section 6.2 of the reference). The
-// event itself is named by nothing but the URL that was registered for it.
+// voipNow builds the parameters of VoipNow's notifications ("VoipNow Call Events", section 6.2 of
+// the reference). The event itself is named by nothing but the URL that was registered for it.
 func voipNow(y *symbols, s Scenario, l leg, e event) wire {
 	caller, _ := y.party(l.Caller)
 	called, _ := y.party(l.Called)
@@ -67,7 +67,8 @@ func voipNow(y *symbols, s Scenario, l leg, e event) wire {
 	return w
 }
 
-// separate writes extensions as brands do that leave the asterisk out, or have another sign in its place.
+// separate writes extensions as brands do that leave the asterisk out, or have another sign in its
+// place.
 func separate(v url.Values, separator string) {
 	for _, name := range []string{"CallerIDNum", "CalledNumber", "CallerExtension", "CalledExtension"} {
 		if v.Has(name) {
@@ -79,7 +80,8 @@ func separate(v url.Values, separator string) {
 // VoipNowCallAPIID is the id under which UnifiedAPI knows a call, made from a symbol such as A1.
 func VoipNowCallAPIID(seed, symbol string) string { return "pc" + ID(seed, symbol)[:14] }
 
-// voipNowProfile is an event on a VoipNow 3 of the early kind: no answer events, and a hangup says ANSWER or UNKNOWN.
+// voipNowProfile is an event on a VoipNow 3 of the early kind: no answer events, and a hangup says
+// ANSWER or UNKNOWN.
 func voipNowProfile(name string, e event) event {
 	if name != "early" {
 		return e

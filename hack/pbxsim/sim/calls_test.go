@@ -115,8 +115,8 @@ func TestReordering(t *testing.T) {
 	}
 }
 
-// mixedSeed returns a seed that reverses the events, and their new order. The delays lie far enough apart to survive a
-// busy machine.
+// mixedSeed returns a seed that reverses the events, and their new order. The delays lie far enough
+// apart to survive a busy machine.
 func mixedSeed(o delivery.Options, events []string) (string, []string) {
 	const apart = 150 * time.Millisecond
 	for i := 0; ; i++ {

@@ -21,7 +21,8 @@ import (
 // maxControlBody bounds the bodies of control requests.
 const maxControlBody = 8 << 20
 
-// Control is the control plane under /sim/. It is for tests: it asks for no credentials and shows event URLs.
+// Control is the control plane under /sim/. It is for tests: it asks for no credentials and shows
+// event URLs.
 func (s *Server) Control() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, f func(r *http.Request) (any, error)) {

@@ -13,7 +13,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/simclient"
 )
 
-// events are the types of the notifications that a receiver got of one call, in the order in which they came in.
+// events are the types of the notifications that a receiver got of one call, in the order in which
+// they came in.
 func (r *receiver) events() []string {
 	var types []string
 	for _, n := range r.all() {

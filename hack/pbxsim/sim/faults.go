@@ -196,7 +196,8 @@ func vanish(x *exchange.Exchange, w http.ResponseWriter, r *http.Request, next f
 	_, _ = w.Write(b.body.Bytes()) // the client may be gone
 }
 
-// created finds the registration that a request made: it is new, and the answer, if there is one, has its id.
+// created finds the registration that a request made: it is new, and the answer, if there is one,
+// has its id.
 func created(r *http.Request, b *buffer, before, after []exchange.Registration) (int, bool) {
 	if r.Method != http.MethodPost || b.status >= http.StatusMultipleChoices {
 		return 0, false
@@ -224,7 +225,8 @@ func (b *buffer) Header() http.Header         { return b.header }
 func (b *buffer) WriteHeader(status int)      { b.status = status }
 func (b *buffer) Write(p []byte) (int, error) { return b.body.Write(p) }
 
-// setForeign brings the foreign registrations of an extension to a number, the newest ones going first.
+// setForeign brings the foreign registrations of an extension to a number, the newest ones going
+// first.
 func setForeign(x *exchange.Exchange, pbx system, e exchange.Extension, count int) ([]exchange.Registration, error) {
 	owner := exchange.Owner{Scope: exchange.OnExtension, ID: e.ID}
 	isForeign := func(r exchange.Registration) bool { return r.Foreign }

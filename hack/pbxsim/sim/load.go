@@ -56,7 +56,8 @@ func (l *loads) stop() {
 	}
 }
 
-// start begins a run of calls 0 to n-1, of which orders describes each. The run outlives the context.
+// start begins a run of calls 0 to n-1, of which orders describes each. The run outlives the
+// context.
 func (l *loads) start(ctx context.Context, x *exchange.Exchange, r simclient.LoadRequest, orders func(i int) exchange.Order) *load {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	run := &load{id: rand.Text()[:8], detail: r.Detail, started: time.Now(), stop: cancel, done: make(chan struct{})}

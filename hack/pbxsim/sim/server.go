@@ -1,6 +1,6 @@
-// Package sim is the PBX simulator as a library: a PBX with its management API, and the control plane through which
-// tests place calls, cause faults and count requests. Package simclient drives the control plane; package simtest
-// starts both for a test.
+// Package sim is the PBX simulator as a library: a PBX with its management API, and the control
+// plane through which tests place calls, cause faults and count requests. Package simclient drives
+// the control plane; package simtest starts both for a test.
 package sim
 
 import (
@@ -45,7 +45,8 @@ const (
 // DefaultConfig is a RingMe PBX with one account, the cast of the scenarios and one queue agent.
 func DefaultConfig() Config { return DefaultConfigOf("ringme") }
 
-// DefaultConfigOf is a PBX with one account and the cast of its scenarios; for RingMe with one queue agent too.
+// DefaultConfigOf is a PBX with one account and the cast of its scenarios; for RingMe with one
+// queue agent too.
 func DefaultConfigOf(pbx string) Config {
 	pbx = strings.ToLower(pbx)
 	account := exchange.Account{

@@ -132,7 +132,8 @@ func (p *pbx) register(path, eventType, target, method string) int {
 	return created.ID
 }
 
-// registerCast registers what an integration registers: phones for all call events, IVRs and queues for hangups.
+// registerCast registers what an integration registers: phones for all call events, IVRs and queues
+// for hangups.
 func (p *pbx) registerCast(target string) {
 	p.t.Helper()
 	for _, id := range []string{"5101", "5102", "5103"} {

@@ -15,7 +15,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/hack/pbxsim/voipnow"
 )
 
-// system is the API of the PBX that is simulated, and what the rest of the simulator has to know of it.
+// system is the API of the PBX that is simulated, and what the rest of the simulator has to know of
+// it.
 type system interface {
 	http.Handler
 	router

@@ -150,8 +150,8 @@ func (c *Client) Settings(ctx context.Context) (ringme.Settings, error) {
 	return get[ringme.Settings](ctx, c, "/sim/settings")
 }
 
-// Change sets the members of the settings that patch names, for example {"eventLimit": 8}, and leaves the others. What it
-// returns is of use for RingMe only; see [SettingsOf].
+// Change sets the members of the settings that patch names, for example {"eventLimit": 8}, and
+// leaves the others. What it returns is of use for RingMe only; see [SettingsOf].
 func (c *Client) Change(ctx context.Context, patch map[string]any) (ringme.Settings, error) {
 	return send[ringme.Settings](ctx, c, http.MethodPatch, "/sim/settings", patch)
 }

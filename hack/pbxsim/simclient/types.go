@@ -1,4 +1,5 @@
-// Package simclient is the contract of the simulator's control plane, the HTTP API under /sim/, and a client for it.
+// Package simclient is the contract of the simulator's control plane, the HTTP API under /sim/, and
+// a client for it.
 package simclient
 
 import (
@@ -18,7 +19,8 @@ type CallRequest struct {
 	Speed    float64 `json:"speed,omitempty"`   // of the delivery against the scenario's own time; default 1
 	Wait     bool    `json:"wait,omitempty"`    // answer when everything is delivered or given up
 	Account  int     `json:"account,omitempty"` // default: the first account
-	// Extensions gives parts of the scenario to other extensions: the scenario's number to a number of the account.
+	// Extensions gives parts of the scenario to other extensions: the scenario's number to a number
+	// of the account.
 	Extensions map[string]string `json:"extensions,omitempty"`
 	// Values overrides customer, other and did.
 	Values   map[string]string `json:"values,omitempty"`
@@ -48,8 +50,8 @@ func (c Call) Delivered() int {
 	return n
 }
 
-// LoadRequest places many calls without regard to their timelines: each call's notifications follow one another as fast
-// as they are answered.
+// LoadRequest places many calls without regard to their timelines: each call's notifications follow
+// one another as fast as they are answered.
 type LoadRequest struct {
 	Scenario    string  `json:"scenario"`
 	Calls       int     `json:"calls"`                 // at most 1,000,000
@@ -105,8 +107,8 @@ const (
 	FaultTruncated  FaultKind = "truncated"   // serve, but break off in the middle of the body
 	FaultReset      FaultKind = "reset"       // reset the connection without doing anything
 	FaultResetAfter FaultKind = "reset-after" // do what was asked, then reset the connection instead of answering
-	// FaultVanished makes a registration disappear: the one that the path names before the request is served, or the
-	// one that it creates right afterwards.
+	// FaultVanished makes a registration disappear: the one that the path names before the request
+	// is served, or the one that it creates right afterwards.
 	FaultVanished FaultKind = "vanished"
 )
 
@@ -141,7 +143,8 @@ type Route struct {
 	Statuses     map[int]int `json:"statuses"` // by status; 0: connection reset
 }
 
-// Writes counts the requests that change registrations: POST, PUT and DELETE, but not those for tokens.
+// Writes counts the requests that change registrations: POST, PUT and DELETE, but not those for
+// tokens.
 func (r Requests) Writes() int {
 	n := 0
 	for route, c := range r.Routes {
@@ -174,7 +177,8 @@ const (
 
 func isRead(route string) bool { return len(route) > 4 && route[:4] == "GET " }
 
-// Hook is an event URL that an administrator types into a PBX without a registration API: Callable, LinuxBox.
+// Hook is an event URL that an administrator types into a PBX without a registration API: Callable,
+// LinuxBox.
 type Hook struct {
 	Account int    `json:"account,omitempty"`
 	Name    string `json:"name,omitempty"`    // tells several hooks of an account apart
@@ -193,8 +197,8 @@ type NewExtension struct {
 	Count   int                    `json:"count,omitempty"` // consecutive numbers; default 1
 }
 
-// Foreign sets how many registrations other integrations hold on an extension. Existing ones stay as they are; the newest
-// go first, new ones are invented. Nothing is delivered to them.
+// Foreign sets how many registrations other integrations hold on an extension. Existing ones stay
+// as they are; the newest go first, new ones are invented. Nothing is delivered to them.
 type Foreign struct {
 	Account   int    `json:"account,omitempty"`
 	Extension string `json:"extension"` // number

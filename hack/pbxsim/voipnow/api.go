@@ -1,7 +1,8 @@
-// Package voipnow is the management API of a simulated 4PSA VoipNow: OAuth and the parts of UnifiedAPI that an
-// integration of call events needs, which are phone call events, phone calls, call detail records and the existence of
-// extensions ("UnifiedAPI v5", "Obtain Authorization", "PhoneCallEvents", "PhoneCalls Service"). Where the documents
-// contradict each other or are silent the behaviour is a setting.
+// Package voipnow is the management API of a simulated 4PSA VoipNow: OAuth and the parts of
+// UnifiedAPI that an integration of call events needs, which are phone call events, phone calls,
+// call detail records and the existence of extensions ("UnifiedAPI v5", "Obtain Authorization",
+// "PhoneCallEvents", "PhoneCalls Service"). Where the documents contradict each other or are silent
+// the behaviour is a setting.
 package voipnow
 
 import (
@@ -136,7 +137,8 @@ func (a *API) Profile(int) string { return a.Settings().Profile }
 // Delivery returns the delivery options in force.
 func (a *API) Delivery() delivery.Options { return a.Settings().Delivery }
 
-// KillTokens makes the tokens of an application invalid before their time, or all with an empty client id.
+// KillTokens makes the tokens of an application invalid before their time, or all with an empty
+// client id.
 func (a *API) KillTokens(clientID string) int { return a.tokens.Kill(clientID) }
 
 // ClientID returns the application whose token a request carries, or nothing.
@@ -145,19 +147,21 @@ func (a *API) ClientID(r *http.Request) string {
 	return id
 }
 
-// token is in the Authorization header or in a query parameter, there with the word Bearer too ("Authentication").
+// token is in the Authorization header or in a query parameter, there with the word Bearer too
+// ("Authentication").
 func token(r *http.Request) string {
 	return cmp.Or(bearer.Of(r), bearer.Parse(r.URL.Query().Get("accessRequestToken")))
 }
 
-// Match names the route of a request, for example "GET /extensions/{user}/{extension}/phoneCallEvents".
+// Match names the route of a request, for example "GET
+// /extensions/{user}/{extension}/phoneCallEvents".
 func (a *API) Match(r *http.Request) string {
 	_, pattern := a.mux.Handler(trimmed(r))
 	return strings.Replace(pattern, Base, "", 1)
 }
 
-// ServeHTTP implements http.Handler. A trailing slash makes no difference: the documents have none, the vendor's client
-// sends one.
+// ServeHTTP implements http.Handler. A trailing slash makes no difference: the documents have none,
+// the vendor's client sends one.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, trimmed(r)) }
 
 func trimmed(r *http.Request) *http.Request {
@@ -226,7 +230,8 @@ func (a *API) handle(method, path string, e endpoint) {
 	})
 }
 
-// apiError is the error of a resource ("UnifiedAPI v5 — HTTP Return Codes"): an object, unlike OAuth's.
+// apiError is the error of a resource ("UnifiedAPI v5 — HTTP Return Codes"): an object, unlike
+// OAuth's.
 type apiError struct {
 	status  int
 	Code    string `json:"code"`

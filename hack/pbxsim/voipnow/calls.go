@@ -53,7 +53,8 @@ type callBody struct {
 	} `json:"phoneCallView"`
 }
 
-// callID is the id of a call for UnifiedAPI; the events of calls that the API made carry it as CallAPIID.
+// callID is the id of a call for UnifiedAPI; the events of calls that the API made carry it as
+// CallAPIID.
 func callID(c *exchange.Call) string { return scenario.VoipNowCallAPIID(c.Seed(), "A1") }
 
 // createCall rings the source and then calls the destination.
@@ -143,7 +144,8 @@ func (a *API) listCalls(r *request) (int, any, error) {
 	return a.page(r, list)
 }
 
-// running returns the calls of an extension that have not ended: all, or the one that the path names.
+// running returns the calls of an extension that have not ended: all, or the one that the path
+// names.
 func (a *API) running(r *request) (exchange.Extension, []*exchange.Call, error) {
 	e, err := a.extension(r)
 	if err != nil {
@@ -162,7 +164,8 @@ func (a *API) running(r *request) (exchange.Extension, []*exchange.Call, error) 
 	return e, list, nil
 }
 
-// involves reports whether an extension has an open leg in a call. A call that has just been made has none yet.
+// involves reports whether an extension has an open leg in a call. A call that has just been made
+// has none yet.
 func involves(c *exchange.Call, e exchange.Extension) bool {
 	emitted := c.Emitted()
 	return len(emitted) == 0 || slices.ContainsFunc(scenario.Legs(emitted), func(l scenario.Leg) bool {
@@ -253,7 +256,8 @@ func (a *API) hangUp(r *request) (int, any, error) {
 	return http.StatusNoContent, nil, nil
 }
 
-// record is a call detail record. The documents that could be recovered give the query, not the members.
+// record is a call detail record. The documents that could be recovered give the query, not the
+// members.
 type record struct {
 	ID          string `json:"id"`
 	CallID      string `json:"callId,omitempty"`

@@ -25,7 +25,8 @@ type eventScope struct {
 	eventType string
 }
 
-// event is a PhoneCallEvent on the wire. Numbers are documented and text is sent, so they may be either.
+// event is a PhoneCallEvent on the wire. Numbers are documented and text is sent, so they may be
+// either.
 type event struct {
 	Type     any    `json:"type"`
 	ID       string `json:"id"`
@@ -168,7 +169,8 @@ func owner(e exchange.Extension) exchange.Owner {
 	return exchange.Owner{Scope: exchange.OnExtension, ID: e.ID}
 }
 
-// key is the id of a new event. It is unique for its extension and type only: another type may have the same.
+// key is the id of a new event. It is unique for its extension and type only: another type may have
+// the same.
 func (a *API) key(reg exchange.Registration, wanted *string) (string, error) {
 	if wanted != nil && *wanted != "" {
 		if slices.ContainsFunc(a.x.Registrations(reg.Owner), func(o exchange.Registration) bool {
@@ -185,7 +187,8 @@ func (a *API) key(reg exchange.Registration, wanted *string) (string, error) {
 	return fmt.Sprintf("Ev%04d", a.keys[scope]), nil
 }
 
-// selected returns the registrations that a path names: all of the extension, those of a type, or one.
+// selected returns the registrations that a path names: all of the extension, those of a type, or
+// one.
 func (a *API) selected(r *request) (exchange.Extension, []exchange.Registration, error) {
 	e, err := a.extension(r)
 	if err != nil {
@@ -246,8 +249,8 @@ func (a *API) updateEvent(r *request) (int, any, error) {
 	return http.StatusOK, a.wire(r, e, reg), nil
 }
 
-// deleteEvents removes what the path names. Without an id these are the events of every integration: a client must never
-// ask for it.
+// deleteEvents removes what the path names. Without an id these are the events of every
+// integration: a client must never ask for it.
 func (a *API) deleteEvents(r *request) (int, any, error) {
 	e, list, err := a.selected(r)
 	if err != nil {
@@ -312,8 +315,9 @@ func envelope[T any](list []T) collection[T] {
 // maxCount is the largest page.
 const maxCount = 4999
 
-// page answers with the part of a list that the query asks for, in the order of the members' URLs. What it does not know
-// in the query it ignores, as the PBX must: the vendor's own client misspells sortOrder.
+// page answers with the part of a list that the query asks for, in the order of the members' URLs.
+// What it does not know in the query it ignores, as the PBX must: the vendor's own client misspells
+// sortOrder.
 func (a *API) page(r *request, list any) (int, any, error) {
 	q := r.URL.Query()
 	items, err := objects(list)

@@ -20,8 +20,8 @@ type oauthError struct {
 	Error string `json:"error"`
 }
 
-// token grants client credentials, given in the form body. The parameters type and redirect_uri of the vendor's own
-// client are allowed and change nothing.
+// token grants client credentials, given in the form body. The parameters type and redirect_uri of
+// the vendor's own client are allowed and change nothing.
 func (a *API) token(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if r.FormValue("grant_type") != "client_credentials" {

@@ -1,9 +1,10 @@
-// Package callable understands the events that Callable posts about calls. The rules come from the vendor page "The Generic Event", where
-// not said otherwise.
+// Package callable understands the events that Callable posts about calls. The rules come from the
+// vendor page "The Generic Event", where not said otherwise.
 //
-// A call has three levels. The A leg enters Callable and lasts as long as the call; its own answer proves no more than that Callable took
-// it. B legs go out to a PBX, a device or an outside number. Behind a B leg, a listener tells of the devices of the customer's PBX: the talk
-// is theirs where it does.
+// A call has three levels. The A leg enters Callable and lasts as long as the call; its own answer
+// proves no more than that Callable took it. B legs go out to a PBX, a device or an outside number.
+// Behind a B leg, a listener tells of the devices of the customer's PBX: the talk is theirs where
+// it does.
 package callable
 
 import (
@@ -24,16 +25,19 @@ import (
 
 // Config is what the events do not tell.
 type Config struct {
-	// OwnNumbers are the account's public numbers, in E.164 with or without plus. A number that ends in * stands for all that begin so.
+	// OwnNumbers are the account's public numbers, in E.164 with or without plus. A number that
+	// ends in * stands for all that begin so.
 	OwnNumbers []string
-	// OwnDomains are the domains of the account's devices and PBXs. Default: every URI is one of the account's.
+	// OwnDomains are the domains of the account's devices and PBXs. Default: every URI is one of
+	// the account's.
 	OwnDomains []string
-	// SelfServiceIsMissed takes a call from outside for which no B leg was tried as missed. By default the caller is taken to have got what
-	// he wanted of the voice menu.
+	// SelfServiceIsMissed takes a call from outside for which no B leg was tried as missed. By
+	// default the caller is taken to have got what he wanted of the voice menu.
 	SelfServiceIsMissed bool
 }
 
-// Dialect decodes Callable's events. The zero value knows no own numbers; it is ready for use, by many goroutines at once.
+// Dialect decodes Callable's events. The zero value knows no own numbers; it is ready for use, by
+// many goroutines at once.
 type Dialect struct {
 	config Config
 }
@@ -41,8 +45,8 @@ type Dialect struct {
 // New returns the dialect of an account.
 func New(config Config) *Dialect { return &Dialect{config: config} }
 
-// Decode turns one notification into one event for each object in it. Events and statuses that no document lists are kept. It fails only
-// where it cannot tell what happened in which call, or when.
+// Decode turns one notification into one event for each object in it. Events and statuses that no
+// document lists are kept. It fails only where it cannot tell what happened in which call, or when.
 func (d *Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
 	objects, err := objectsOf(request)
 	if err != nil {
@@ -161,9 +165,9 @@ func (d *Dialect) place(event *callevent.Event, n *notice) {
 			event.DID = event.Called.Number
 		}
 		if event.Type == callevent.Hangup {
-			event.Verdict = callevent.VerdictTriedLegs
+			event.Missed = callevent.MissedIfTried
 			if d.config.SelfServiceIsMissed {
-				event.Verdict = callevent.VerdictLegs
+				event.Missed = callevent.MissedUnlessAnswered
 			}
 		}
 	default:
@@ -172,8 +176,9 @@ func (d *Dialect) place(event *callevent.Event, n *notice) {
 	}
 }
 
-// state draws what an event of level 1 or 2 says. Only completed and failed are documented ends; the others are those that platforms of
-// this kind send. Completed is no success by itself: a leg that was never in progress completes too.
+// state draws what an event of level 1 or 2 says. Only completed and failed are documented ends;
+// the others are those that platforms of this kind send. Completed is no success by itself: a leg
+// that was never in progress completes too.
 func state(event *callevent.Event, n *notice) {
 	event.Type = callevent.DialIn
 	if event.Flow == callevent.FlowOut {
@@ -213,8 +218,9 @@ func end(event *callevent.Event, status string) {
 	}
 }
 
-// device is an event of level 3. The PBX may keep its id when the call moves to another device, so that a leg is told by both. A device
-// that parks the call leaves it. What is said of the extension counts only where nothing is said of the phone.
+// device is an event of level 3. The PBX may keep its id when the call moves to another device, so
+// that a leg is told by both. A device that parks the call leaves it. What is said of the extension
+// counts only where nothing is said of the phone.
 func device(event *callevent.Event, n *notice) {
 	event.Level, event.ParentLegID = callevent.LevelDevice, n.call
 	event.Side = n.call + "/" + n.child + "/" + n.extension
@@ -250,14 +256,16 @@ func (d *Dialect) party(shown string) callevent.Party {
 	return callevent.Party{Number: digits, Own: d.owns(digits)}
 }
 
-// withhold takes the caller's number as hidden where Callable says so, or puts the number that was called in its place.
+// withhold takes the caller's number as hidden where Callable says so, or puts the number that was
+// called in its place.
 func withhold(event *callevent.Event, n *notice) {
 	if number.Withheld(n.from) || event.Caller.Number == event.Called.Number {
 		event.Caller = callevent.Party{Withheld: true}
 	}
 }
 
-// ownsDomain reports whether a domain is one of the account's. The domain .invalid is nobody's, whatever the account says.
+// ownsDomain reports whether a domain is one of the account's. The domain .invalid is nobody's,
+// whatever the account says.
 func (d *Dialect) ownsDomain(domain string) bool {
 	if number.Nobodys(domain) {
 		return false

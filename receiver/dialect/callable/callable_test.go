@@ -163,9 +163,9 @@ func TestMeta(t *testing.T) {
 func TestSelfService(t *testing.T) {
 	t.Parallel()
 	strict := callable.New(callable.Config{SelfServiceIsMissed: true})
-	for d, want := range map[*callable.Dialect]callevent.Verdict{account: callevent.VerdictTriedLegs, strict: callevent.VerdictLegs} {
-		if got := decode(t, d, object("P1", "call", "completed", ""))[0]; got.Verdict != want {
-			t.Errorf("verdict %q, want %q", got.Verdict, want)
+	for d, want := range map[*callable.Dialect]callevent.MissedRule{account: callevent.MissedIfTried, strict: callevent.MissedUnlessAnswered} {
+		if got := decode(t, d, object("P1", "call", "completed", ""))[0]; got.Missed != want {
+			t.Errorf("missed %q, want %q", got.Missed, want)
 		}
 	}
 }

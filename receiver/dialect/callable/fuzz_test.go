@@ -8,7 +8,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/dialecttest"
 )
 
-// FuzzDecode feeds the decoder what anybody may send to an event URL. Whatever it accepts must be fit to be stored, correlated and shown.
+// FuzzDecode feeds the decoder what anybody may send to an event URL. Whatever it accepts must be
+// fit to be stored, correlated and shown.
 func FuzzDecode(f *testing.F) {
 	f.Add(`{"parentCallSid":"P1","callSid":"B1","childSid":"X1","event":"phone","status":"connected","from":"442079460123","to":"sip:201@tenant.example.com","extension":"201","meta":{"a":"b"},"timestamp":1767348000000}`, int64(1767348000))
 	f.Add(`[{"parentCallSid":"P1","callSid":"P1","event":"call","status":"completed","timestamp":"1767348000000","meta":null},{"callSid":"B1","event":"record","status":"trancoded"}]`, int64(1767348000))

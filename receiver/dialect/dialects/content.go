@@ -8,7 +8,8 @@ const (
 	jsonType = "application/json"
 )
 
-// ContentTypes are those of the bodies that a type of PBX sends: JSON ("The Generic Event"), or forms.
+// ContentTypes are those of the bodies that a type of PBX sends: JSON ("The Generic Event"), or
+// forms.
 func ContentTypes(pbx string) []string {
 	if strings.EqualFold(pbx, "callable") {
 		return []string{jsonType}

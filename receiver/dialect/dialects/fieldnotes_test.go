@@ -16,7 +16,8 @@ import (
 
 var received = time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 
-// What public integrations show that no document says, line by line, in every dialect that it concerns.
+// What public integrations show that no document says, line by line, in every dialect that it
+// concerns.
 
 // sent is a notification of a phone whose URL says so.
 type sent struct{ pbx, path, query, body string }
@@ -221,7 +222,8 @@ func TestAttributes(t *testing.T) {
 	}
 }
 
-// One URL for all types of VoipNow's events: the status tells most of them, and what it does not tell is refused.
+// One URL for all types of VoipNow's events: the status tells most of them, and what it does not
+// tell is refused.
 func TestVoipNowWithOneURL(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]callevent.Type{

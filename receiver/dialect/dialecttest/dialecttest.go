@@ -1,4 +1,5 @@
-// Package dialecttest says what every dialect owes to those behind it, for the fuzz tests of the dialects.
+// Package dialecttest says what every dialect owes to those behind it, for the fuzz tests of the
+// dialects.
 package dialecttest
 
 import (
@@ -30,8 +31,9 @@ func ReceivedAt(seconds int64) time.Time {
 	return time.Unix(seconds%(1<<33), 0).UTC()
 }
 
-// Decode fails the test unless whatever the dialect makes of a request is the same every time and fit to be stored, correlated and shown.
-// It returns the legs of the events; none where the request was refused.
+// Decode fails the test unless whatever the dialect makes of a request is the same every time and
+// fit to be stored, correlated and shown. It returns the legs of the events; none where the request
+// was refused.
 func Decode(t *testing.T, speaks dialect.Dialect, request callevent.Request) []correlation.Leg {
 	t.Helper()
 	events, err := decode(speaks, request)

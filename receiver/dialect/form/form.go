@@ -1,4 +1,5 @@
-// Package form reads notifications that are sent as form parameters, in the query, the body, or both.
+// Package form reads notifications that are sent as form parameters, in the query, the body, or
+// both.
 package form
 
 import (
@@ -30,7 +31,8 @@ type Form struct {
 	known  map[string]bool
 }
 
-// Read merges the parameters of query and body; the body wins, unless it has no value. A missing content type is taken for a form.
+// Read merges the parameters of query and body; the body wins, unless it has no value. A missing
+// content type is taken for a form.
 func Read(request callevent.Request) (*Form, error) {
 	f := &Form{values: map[string]string{}, names: map[string]string{}, known: map[string]bool{}}
 	err := Walk(request, func(name, value string) error {
@@ -46,8 +48,8 @@ func Read(request callevent.Request) (*Form, error) {
 	return f, nil
 }
 
-// Walk hands each parameter to set, those of the query before those of the body, and ends with the first error. A body that says nothing
-// may have any content type.
+// Walk hands each parameter to set, those of the query before those of the body, and ends with the
+// first error. A body that says nothing may have any content type.
 func Walk(request callevent.Request, set func(name, value string) error) error {
 	if err := walk(request.Query, request.ContentType, set); err != nil {
 		return fmt.Errorf("query: %w", err)
@@ -111,16 +113,18 @@ func (f *Form) Has(name string) bool {
 	return ok
 }
 
-// Text returns the first of the parameters that has a value, shortened to what can be shown. They are known from now on.
+// Text returns the first of the parameters that has a value, shortened to what can be shown. They
+// are known from now on.
 func (f *Form) Text(names ...string) string {
 	return shortened(f.raw(names))
 }
 
-// Number returns the first of the parameters that has a value, as a number: see [number.Clean]. One that is longer than shown is left among
-// the unknown parameters.
+// Number returns the first of the parameters that has a value, as a number: see [number.Clean]. One
+// that is longer than shown is left among the unknown parameters.
 func (f *Form) Number(names ...string) string { return number.Clean(f.Short(names...)) }
 
-// Short is as [Form.Text], for what is not worth cutting: a longer value is left among the unknown ones.
+// Short is as [Form.Text], for what is not worth cutting: a longer value is left among the unknown
+// ones.
 func (f *Form) Short(names ...string) string {
 	value := f.raw(names)
 	if len(value) <= shortLength {
@@ -156,7 +160,8 @@ func (f *Form) ID(name string) (string, error) {
 // Keep leaves a parameter among the unknown ones, because its value is not understood.
 func (f *Form) Keep(name string) { delete(f.known, strings.ToLower(name)) }
 
-// Rest returns the parameters with a value that nobody asked for, under their names as sent; nil where there are none.
+// Rest returns the parameters with a value that nobody asked for, under their names as sent; nil
+// where there are none.
 func (f *Form) Rest() map[string]string {
 	var rest map[string]string
 	for lower, value := range f.values {

@@ -10,7 +10,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/history"
 )
 
-// FuzzDecode feeds the decoder what anybody may send to an event URL. Whatever it accepts must be fit to be stored, correlated and shown.
+// FuzzDecode feeds the decoder what anybody may send to an event URL. Whatever it accepts must be
+// fit to be stored, correlated and shown.
 func FuzzDecode(f *testing.F) {
 	f.Add(record(`,"extension":"1234*101","extensionID":"5101","from":"+12025550143","answer":"2026-01-02T10:00:06Z","talkSeconds":54,"result":"Answered"`), int64(1767348000))
 	f.Add(record(`,"kind":"Queue","extension":"1234*900","bridged":false`), int64(1767348000))
@@ -20,7 +21,7 @@ func FuzzDecode(f *testing.F) {
 		request := callevent.Request{
 			ReceivedAt: dialecttest.ReceivedAt(received), Method: "POST", Path: callhistory.Path, ContentType: callhistory.ContentType, Body: body,
 		}
-		for _, leg := range dialecttest.Decode(t, history.Over(nil, callevent.VerdictLegs), request) {
+		for _, leg := range dialecttest.Decode(t, history.Over(nil, callevent.MissedUnlessAnswered), request) {
 			outOfTime := !leg.Answer.IsZero() && (leg.Answer.Before(leg.Start) || leg.Answer.After(leg.End))
 			if leg.Phase != correlation.Completed || leg.Talk < 0 || outOfTime {
 				t.Fatalf("leg %+v", leg)

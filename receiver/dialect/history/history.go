@@ -1,5 +1,5 @@
-// Package history understands calls that controllers read from a PBX's own history and post like events (package callhistory). It is the
-// same for all PBXs.
+// Package history understands calls that controllers read from a PBX's own history and post like
+// events (package callhistory). It is the same for all PBXs.
 package history
 
 import (
@@ -17,16 +17,17 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
-// Over reads records of the PBX's history, and leaves everything else to the PBX's dialect. The verdict is what the record of an unanswered
-// call from outside says by itself: VerdictLegs for a PBX whose events say of every such call that it was missed (LinuxBox), VerdictNone
-// where only queues and voice menus do.
-func Over(live dialect.Dialect, verdict callevent.Verdict) dialect.Dialect {
-	return reader{live: live, verdict: verdict}
+// Over reads records of the PBX's history, and leaves everything else to the PBX's dialect. The
+// missed is what the record of an unanswered call from outside says by itself: MissedUnlessAnswered
+// for a PBX whose events say of every such call that it was missed (LinuxBox), MissedUnsaid where
+// only queues and voice menus do.
+func Over(live dialect.Dialect, missed callevent.MissedRule) dialect.Dialect {
+	return reader{live: live, missed: missed}
 }
 
 type reader struct {
-	live    dialect.Dialect
-	verdict callevent.Verdict
+	live   dialect.Dialect
+	missed callevent.MissedRule
 }
 
 // Decode turns a body of records into one event each; all or none of them.
@@ -83,7 +84,7 @@ func (r reader) event(record *callhistory.Record, received time.Time) callevent.
 		event.Talk = &talk
 	}
 	sides(&event, record)
-	event.Verdict = r.decide(&event)
+	event.Missed = r.decide(&event)
 	return event
 }
 
@@ -107,7 +108,8 @@ func digest(text []byte) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// source is the extension; the receiver knows whose it is. Without one, a record tells of the PBX as a whole.
+// source is the extension; the receiver knows whose it is. Without one, a record tells of the PBX
+// as a whole.
 func source(record *callhistory.Record) callevent.Source {
 	if record.Extension == "" && record.ExtensionID == "" {
 		return callevent.Source{}
@@ -118,8 +120,8 @@ func source(record *callhistory.Record) callevent.Source {
 	return callevent.Source{Type: types[record.Kind], Number: record.Extension, ID: record.ExtensionID}
 }
 
-// sides says who is who. The extension may call with somebody else's number, so that only the other number tells whether the call is
-// internal.
+// sides says who is who. The extension may call with somebody else's number, so that only the other
+// number reports whether the call is internal.
 func sides(event *callevent.Event, record *callhistory.Record) {
 	own := record.Extension
 	from, to := party(record.From, own), party(record.To, own)
@@ -149,8 +151,9 @@ func sides(event *callevent.Event, record *callhistory.Record) {
 	event.Caller, event.Called = from, to
 }
 
-// party takes a number for an extension that has the form of the own one: 1234*102; where there is no asterisk, as many digits, with the same
-// client in front of long ones. Emergency numbers may be as short as that: events know better.
+// party takes a number for an extension that has the form of the own one: 1234*102; where there is
+// no asterisk, as many digits, with the same client in front of long ones. Emergency numbers may be
+// as short as that: events know better.
 func party(shown, own string) callevent.Party {
 	const shortest, client, longest = 7, 4, 4
 	p := callevent.Party{Number: shown}
@@ -165,22 +168,23 @@ func party(shown, own string) callevent.Party {
 	return p
 }
 
-// decide says who decides whether the caller was served. Queues and voice menus may say so themselves, by Bridged; where they do not, their
-// own answer says nothing of the caller, but without any leg that was tried he was perhaps served all the same.
-func (r reader) decide(event *callevent.Event) callevent.Verdict {
+// decide says who decides whether the caller was served. Queues and voice menus may say so
+// themselves, by Bridged; where they do not, their own answer says nothing of the caller, but
+// without any leg that was tried he was perhaps served all the same.
+func (r reader) decide(event *callevent.Event) callevent.MissedRule {
 	ofSystem := event.Source.Type == callevent.Queue || event.Source.Type == callevent.IVR
 	switch {
-	case event.Flow != callevent.FlowIn, event.Bridged != nil, !ofSystem && r.verdict == callevent.VerdictNone:
-		return callevent.VerdictNone
+	case event.Flow != callevent.FlowIn, event.Bridged != nil, !ofSystem && r.missed == callevent.MissedUnsaid:
+		return callevent.MissedUnsaid
 	case event.Caller.Local && event.Called.Local:
-		return callevent.VerdictNone
+		return callevent.MissedUnsaid
 	case event.Status == callevent.StatusAnsweredElsewhere:
-		return callevent.VerdictNone
+		return callevent.MissedUnsaid
 	case event.Status != callevent.StatusAnswered && event.Status != callevent.StatusUnspecified:
-		return callevent.VerdictLegs
+		return callevent.MissedUnlessAnswered
 	case ofSystem, event.Source == (callevent.Source{}):
-		return callevent.VerdictTriedLegs
+		return callevent.MissedIfTried
 	default:
-		return callevent.VerdictNone
+		return callevent.MissedUnsaid
 	}
 }

@@ -17,8 +17,8 @@ import (
 
 var received = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
-func decode(body string, verdict callevent.Verdict) ([]callevent.Event, error) {
-	return history.Over(nil, verdict).Decode(callevent.Request{
+func decode(body string, missed callevent.MissedRule) ([]callevent.Event, error) {
+	return history.Over(nil, missed).Decode(callevent.Request{
 		ReceivedAt: received, Method: "POST", Path: callhistory.Path, ContentType: "application/json; charset=utf-8", Body: body,
 	})
 }
@@ -34,7 +34,7 @@ func TestRecord(t *testing.T) {
 	events, err := decode(`[{"id":"r1","callID":"c1","extension":"1234*101@sip.example.com","extensionID":"5101","flow":"In",
 		"from":"+12025550143","fromName":"Customer","to":"1234*101","did":"12025550100","start":"2026-01-02T11:00:00+01:00",
 		"answer":"2026-01-02T10:00:06Z","end":"2026-01-02T10:01:06.5Z","talkSeconds":60.5,"result":"Answered","transferred":true,
-		"recordingID":"R1","since":"v2"}]`, callevent.VerdictNone)
+		"recordingID":"R1","since":"v2"}]`, callevent.MissedUnsaid)
 	if err != nil || len(events) != 1 {
 		t.Fatalf("%+v, %v", events, err)
 	}
@@ -60,7 +60,7 @@ func TestRecord(t *testing.T) {
 func TestIdentity(t *testing.T) {
 	t.Parallel()
 	id := func(body string) string {
-		events, err := decode(body, callevent.VerdictNone)
+		events, err := decode(body, callevent.MissedUnsaid)
 		if err != nil || len(events) != 1 {
 			t.Fatalf("%s: %v", body, err)
 		}
@@ -80,7 +80,7 @@ func TestLongID(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, id := range []string{"r1", "r2", strings.Repeat("x", 511) + "1", strings.Repeat("x", 511) + "2"} {
-		events, err := decode(record(`,"id":"`+id+`"`), callevent.VerdictNone)
+		events, err := decode(record(`,"id":"`+id+`"`), callevent.MissedUnsaid)
 		if err != nil || len(events[0].LegID) > 250 || seen[events[0].LegID] {
 			t.Errorf("%+v, %v", events, err)
 			continue
@@ -111,7 +111,7 @@ func TestSides(t *testing.T) {
 		{`,"flow":"Out","from":"2025550143","to":"2025550177"`, callevent.Party{Number: "2025550143"}, callevent.Party{Number: "2025550177"},
 			callevent.LevelOutside},
 	} {
-		events, err := decode(record(tc.members), callevent.VerdictNone)
+		events, err := decode(record(tc.members), callevent.MissedUnsaid)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,24 +126,24 @@ func TestWhoDecides(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		members     string
-		none, lines callevent.Verdict
+		none, lines callevent.MissedRule
 	}{
-		{`,"extension":"10"`, "", callevent.VerdictLegs},
-		{`,"extension":"10","result":"Busy"`, "", callevent.VerdictLegs},
+		{`,"extension":"10"`, "", callevent.MissedUnlessAnswered},
+		{`,"extension":"10","result":"Busy"`, "", callevent.MissedUnlessAnswered},
 		{`,"extension":"10","result":"Answered"`, "", ""},
 		{`,"extension":"10","result":"AnsweredElsewhere"`, "", ""},
 		{`,"extension":"10","from":"11"`, "", ""},
 		{`,"extension":"10","flow":"Out"`, "", ""},
-		{`,"from":"2025550143"`, "", callevent.VerdictLegs},
-		{`,"from":"2025550143","result":"Answered"`, "", callevent.VerdictTriedLegs},
-		{`,"kind":"Queue","extension":"0007*900"`, callevent.VerdictLegs, callevent.VerdictLegs},
-		{`,"kind":"IVR","extension":"0007*099","result":"Answered"`, callevent.VerdictTriedLegs, callevent.VerdictTriedLegs},
+		{`,"from":"2025550143"`, "", callevent.MissedUnlessAnswered},
+		{`,"from":"2025550143","result":"Answered"`, "", callevent.MissedIfTried},
+		{`,"kind":"Queue","extension":"0007*900"`, callevent.MissedUnlessAnswered, callevent.MissedUnlessAnswered},
+		{`,"kind":"IVR","extension":"0007*099","result":"Answered"`, callevent.MissedIfTried, callevent.MissedIfTried},
 		{`,"kind":"IVR","extension":"0007*099","bridged":false`, "", ""},
-		{`,"kind":"IVR","from":"2025550143"`, "", callevent.VerdictLegs},
+		{`,"kind":"IVR","from":"2025550143"`, "", callevent.MissedUnlessAnswered},
 	} {
-		for verdict, want := range map[callevent.Verdict]callevent.Verdict{callevent.VerdictNone: tc.none, callevent.VerdictLegs: tc.lines} {
-			if events, err := decode(record(tc.members), verdict); err != nil || events[0].Verdict != want {
-				t.Errorf("%s with %q: %+v, %v; want %q", tc.members, verdict, events, err, want)
+		for missed, want := range map[callevent.MissedRule]callevent.MissedRule{callevent.MissedUnsaid: tc.none, callevent.MissedUnlessAnswered: tc.lines} {
+			if events, err := decode(record(tc.members), missed); err != nil || events[0].Missed != want {
+				t.Errorf("%s with %q: %+v, %v; want %q", tc.members, missed, events, err, want)
 			}
 		}
 	}
@@ -171,7 +171,7 @@ func TestRefused(t *testing.T) {
 		record(`,"talkSeconds":1e300`):                              "member talkSeconds is 1e+300",
 		"[" + strings.Repeat("{},", callhistory.MaxRecords) + "{}]": "51 call records: at most 50",
 	} {
-		events, err := decode(body, callevent.VerdictNone)
+		events, err := decode(body, callevent.MissedUnsaid)
 		if err == nil || !strings.Contains(err.Error(), want) || events != nil {
 			t.Errorf("%.100s: %+v, %v; want an error that says %q", body, events, err, want)
 		}
@@ -182,7 +182,7 @@ func TestRefused(t *testing.T) {
 func TestAnswerOutOfTheLegsTime(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]string{"2026-01-02T09:59:59Z": "10:00:00", "2026-01-02T10:01:01Z": "10:01:00"} {
-		events, err := decode(record(`,"answer":"`+answer+`"`), callevent.VerdictNone)
+		events, err := decode(record(`,"answer":"`+answer+`"`), callevent.MissedUnsaid)
 		if err != nil || events[0].Record.Answer.Format(time.TimeOnly) != want {
 			t.Errorf("%s: %+v, %v; want %s", answer, events, err, want)
 		}
@@ -198,7 +198,7 @@ func (refusing) Decode(callevent.Request) ([]callevent.Event, error) { return ni
 // All that is no history is the PBX's own.
 func TestOtherRequests(t *testing.T) {
 	t.Parallel()
-	speaks := history.Over(refusing{}, callevent.VerdictNone)
+	speaks := history.Over(refusing{}, callevent.MissedUnsaid)
 	for _, request := range []callevent.Request{
 		{}, {Path: "/hangup", ContentType: callhistory.ContentType}, {Path: callhistory.Path, ContentType: "application/x-www-form-urlencoded"},
 	} {
@@ -206,7 +206,7 @@ func TestOtherRequests(t *testing.T) {
 			t.Errorf("%+v: %v", request, err)
 		}
 	}
-	events, err := history.Over(voipnow.Dialect{}, callevent.VerdictNone).Decode(callevent.Request{
+	events, err := history.Over(voipnow.Dialect{}, callevent.MissedUnsaid).Decode(callevent.Request{
 		ReceivedAt: received, Path: "/dial-in", Query: "CallID=c1",
 	})
 	if err != nil || len(events) != 1 || events[0].Type != callevent.DialIn {
@@ -218,7 +218,7 @@ func TestOtherRequests(t *testing.T) {
 func TestWithoutTimeOfReceipt(t *testing.T) {
 	t.Parallel()
 	request := callevent.Request{Path: callhistory.Path, ContentType: callhistory.ContentType, Body: record("")}
-	events, err := history.Over(nil, callevent.VerdictNone).Decode(request)
+	events, err := history.Over(nil, callevent.MissedUnsaid).Decode(request)
 	if err != nil || !events[0].Received.Equal(events[0].Record.End) {
 		t.Errorf("%+v, %v", events, err)
 	}

@@ -35,7 +35,8 @@ const (
 // longestTalk is far above any call and far below what a time.Duration can hold.
 const longestTalk = 365 * 24 * time.Hour
 
-// read checks one record. Members that are not known are left out: the controllers may be newer than the receiver.
+// read checks one record. Members that are not known are left out: the controllers may be newer
+// than the receiver.
 func read(raw json.RawMessage) (callhistory.Record, error) {
 	var record callhistory.Record
 	if err := json.Unmarshal(raw, &record); err != nil {
@@ -85,7 +86,8 @@ func words(r *callhistory.Record) error {
 	return nil
 }
 
-// times makes all of them UTC. An answer out of the leg's time is moved into it: the parts of a second may have been cut off one of them.
+// times makes all of them UTC. An answer out of the leg's time is moved into it: the parts of a
+// second may have been cut off one of them.
 func times(r *callhistory.Record) error {
 	r.Start, r.End, r.Answer = r.Start.UTC(), r.End.UTC(), r.Answer.UTC()
 	for _, member := range []struct {

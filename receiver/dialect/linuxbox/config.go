@@ -48,7 +48,8 @@ const (
 	Direction        Name = "Direction"
 )
 
-// events are the defaults: those of the parameter event in "PBX API", then the paths of "PBX Notifikace" and "PBX notifications".
+// events are the defaults: those of the parameter event in "PBX API", then the paths of "PBX
+// Notifikace" and "PBX notifications".
 var events = map[string]Name{
 	"dial": Dial, "answer_internal": LineAnswered, "answer_external": ExternalAnswered, "call_pickup": Pickup,
 	"hangup_internal": LineHangup, "endcall": CallEnd,
@@ -69,24 +70,27 @@ var parameters = map[Name][]string{
 	Queue: {"queue_name"}, Direction: {"direction"},
 }
 
-// Config is what an installation has of its own: the vendor agrees all names with each customer. The zero value is that of the documents.
+// Config is what an installation has of its own: the vendor agrees all names with each customer.
+// The zero value is that of the documents.
 type Config struct {
-	// EventParameter is the parameter that names the event; where a notification has none, the last segment of the path does. Default
-	// "event".
+	// EventParameter is the parameter that names the event; where a notification has none, the last
+	// segment of the path does. Default "event".
 	EventParameter string
-	// Events adds names of events: from the name on the wire, in any case, to a name of this package.
+	// Events adds names of events: from the name on the wire, in any case, to a name of this
+	// package.
 	Events map[string]Name
 	// Parameters adds names of parameters, in the same way. They outrank the default ones.
 	Parameters map[string]Name
-	// Lines are the numbers of the PBX's own lines. Default: every number of at most four digits is one, unless the PBX says which side is
-	// outside.
+	// Lines are the numbers of the PBX's own lines. Default: every number of at most four digits is
+	// one, unless the PBX says which side is outside.
 	Lines []string
-	// SelfServiceIsMissed takes a call that the voice menu answered, and that was sent to no line, as missed. By default the caller is
-	// taken to have got what he wanted.
+	// SelfServiceIsMissed takes a call that the voice menu answered, and that was sent to no line,
+	// as missed. By default the caller is taken to have got what he wanted.
 	SelfServiceIsMissed bool
 }
 
-// New returns the dialect of an installation. It fails where the configuration has names that mean nothing.
+// New returns the dialect of an installation. It fails where the configuration has names that mean
+// nothing.
 func New(config Config) (*Dialect, error) {
 	d := &Dialect{
 		selector: "event", events: maps.Clone(events), parameters: maps.Clone(parameters), selfService: config.SelfServiceIsMissed,

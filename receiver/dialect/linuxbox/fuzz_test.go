@@ -8,7 +8,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/linuxbox"
 )
 
-// FuzzDecode feeds the decoder what anybody may send to an event URL. Whatever it accepts must be fit to be stored, correlated and shown.
+// FuzzDecode feeds the decoder what anybody may send to an event URL. Whatever it accepts must be
+// fit to be stored, correlated and shown.
 func FuzzDecode(f *testing.F) {
 	f.Add("", "event=dial&ts=2026-01-02T11:00:00.00000+01:00&call_id=1600907305.605&caller_type=external&caller_num=2025550143&called_num=2025550100", "", int64(1767348000))
 	f.Add("/start_int_dial", "call_id=k1&cel_id=7&line_num=10&caller_num=2025550143&direction=incoming&custom_call_id=x", "", int64(1767348000))

@@ -1,9 +1,9 @@
-// Package linuxbox understands the notifications of the LinuxBox PBX, in all three of its dialects: events in a parameter ("PBX API"), and
-// events in the path as of 2019 ("PBX Notifikace") and of 2022 and 2024 ("PBX notifications"). The rules come from those pages, where not
-// said otherwise.
+// Package linuxbox understands the notifications of the LinuxBox PBX, in all three of its dialects:
+// events in a parameter ("PBX API"), and events in the path as of 2019 ("PBX Notifikace") and of
+// 2022 and 2024 ("PBX notifications"). The rules come from those pages, where not said otherwise.
 //
-// There is no leg id: a leg is a line's side of the call, and each ring of the line begins another attempt. What a notification tells of
-// the call as a whole belongs to no leg.
+// There is no leg id: a leg is a line's side of the call, and each ring of the line begins another
+// attempt. What a notification tells of the call as a whole belongs to no leg.
 package linuxbox
 
 import (
@@ -20,10 +20,12 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
-// repeat is how long after it an identical notification is the same event, where it has neither an id nor a time.
+// repeat is how long after it an identical notification is the same event, where it has neither an
+// id nor a time.
 const repeat = 2 * time.Second
 
-// Dialect decodes the notifications of one installation, by many goroutines at once. [New] makes one.
+// Dialect decodes the notifications of one installation, by many goroutines at once. [New] makes
+// one.
 type Dialect struct {
 	selector    string
 	events      map[string]Name
@@ -46,8 +48,8 @@ type notification struct {
 	base                     callevent.Event // what all events of this notification share
 }
 
-// Decode turns one notification into events, usually one. Events and parameters that no document lists are kept. It fails only where nothing
-// says what happened in which call, or when.
+// Decode turns one notification into events, usually one. Events and parameters that no document
+// lists are kept. It fails only where nothing says what happened in which call, or when.
 func (d *Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
 	f, err := form.Read(request)
 	if err != nil {
@@ -123,8 +125,9 @@ func (n *notification) read(request callevent.Request) error {
 	return n.stamp(request.ReceivedAt)
 }
 
-// callerParty is the side that calls. direction and caller_type say whether it is outside, whatever the number looks like; a line may show
-// its public number, and is then in caller_exten, if anywhere.
+// callerParty is the side that calls. direction and caller_type say whether it is outside, whatever
+// the number looks like; a line may show its public number, and is then in caller_exten, if
+// anywhere.
 func (n *notification) callerParty(line string) callevent.Party {
 	switch {
 	case n.fromOutside() && (number.Withheld(n.shown) || n.ours(n.shown, line)):
@@ -168,7 +171,8 @@ func (n *notification) guess(s string) callevent.Party {
 	return p
 }
 
-// fromOutside reports whether the PBX says that the caller is outside. Types of callers that no document lists are.
+// fromOutside reports whether the PBX says that the caller is outside. Types of callers that no
+// document lists are.
 func (n *notification) fromOutside() bool {
 	switch n.direction {
 	case "incoming":
@@ -184,7 +188,8 @@ func (n *notification) fromInside() bool {
 	return n.direction == "outgoing" || n.direction == "internal" || n.direction == "" && n.callerType == "internal"
 }
 
-// ours reports whether the number shown for a caller from outside is one of the PBX itself: that of the queue in place of the customer's.
+// ours reports whether the number shown for a caller from outside is one of the PBX itself: that of
+// the queue in place of the customer's.
 func (n *notification) ours(shown, line string) bool {
 	queue := n.short(Queue)
 	n.keep(Queue)
@@ -199,8 +204,8 @@ func (d *Dialect) isLine(s string) bool {
 	return len(s) <= longest && number.Digits(s)
 }
 
-// stamp sets time and id: cel_id where there is one, else event, call, time and line, else all parameters, which mean the same event for a
-// short while only.
+// stamp sets time and id: cel_id where there is one, else event, call, time and line, else all
+// parameters, which mean the same event for a short while only.
 func (n *notification) stamp(received time.Time) error {
 	wire := n.text(Time)
 	at, ok := parseTime(wire)
@@ -229,7 +234,8 @@ func (n *notification) stamp(received time.Time) error {
 	return nil
 }
 
-// parseTime takes ISO 8601 with any fraction. The plus of an offset that was not encoded arrives as a space.
+// parseTime takes ISO 8601 with any fraction. The plus of an offset that was not encoded arrives as
+// a space.
 func parseTime(wire string) (time.Time, bool) {
 	const offset = len("+01:00")
 	if i := len(wire) - offset; i > 0 && wire[i] == ' ' {
@@ -323,7 +329,8 @@ func (n *notification) outside(t callevent.Type) callevent.Event {
 	return e
 }
 
-// dial is a call's beginning, or its going on to another number: of a transferred call, and of one that has been forwarded.
+// dial is a call's beginning, or its going on to another number: of a transferred call, and of one
+// that has been forwarded.
 func (n *notification) dial() callevent.Event {
 	switch {
 	case n.transfer != "" && n.called.Local:
@@ -350,7 +357,8 @@ func (n *notification) dial() callevent.Event {
 	return e
 }
 
-// madeInside reports whether a line or the information system made the call. Unknown types of callers are outside; 2019 has no types.
+// madeInside reports whether a line or the information system made the call. Unknown types of
+// callers are outside; 2019 has no types.
 func (n *notification) madeInside() bool {
 	switch n.callerType {
 	case "internal", "originate", "dialer", "":
@@ -360,12 +368,14 @@ func (n *notification) madeInside() bool {
 	}
 }
 
-// untold reports whether the beginning of the call did not say which line makes it: lines may show their public numbers there.
+// untold reports whether the beginning of the call did not say which line makes it: lines may show
+// their public numbers there.
 func (n *notification) untold() bool {
 	return n.caller.Extension == "" || n.name != Dial && n.shown != n.caller.Extension
 }
 
-// ofCaller reports whether the event is about the line that makes the call, which for a call of the information system is rung first.
+// ofCaller reports whether the event is about the line that makes the call, which for a call of the
+// information system is rung first.
 func (n *notification) ofCaller() bool {
 	return n.direction == "outgoing" || n.line == n.caller.Number && !n.fromOutside() || n.callerType == "originate" && !n.caller.Local
 }
@@ -389,7 +399,8 @@ func (n *notification) ringing() callevent.Event {
 	return e
 }
 
-// lineAnswered is the handset that was lifted; of the line that makes the call it is not yet the answer.
+// lineAnswered is the handset that was lifted; of the line that makes the call it is not yet the
+// answer.
 func (n *notification) lineAnswered() callevent.Event {
 	if n.line == "" || n.ofCaller() {
 		return n.progress(n.line)
@@ -424,8 +435,9 @@ func (n *notification) hangup() callevent.Event {
 	return e
 }
 
-// end closes the call, and makes up for answers that were lost: answering_exten names the line that answered last, and of a line's own call
-// call_answered tells of the far side. Of a call that the information system made it may tell of the handset.
+// end closes the call, and makes up for answers that were lost: answering_exten names the line that
+// answered last, and of a line's own call call_answered tells of the far side. Of a call that the
+// information system made it may tell of the handset.
 func (n *notification) end() []callevent.Event {
 	e := n.whole(callevent.CallEnd)
 	answered, known := boolean(n.text(Answered))
@@ -446,7 +458,7 @@ func (n *notification) end() []callevent.Event {
 			events = append(events, n.hasAnswered(by))
 		}
 	case "":
-		events[0].Verdict = callevent.VerdictLegs
+		events[0].Missed = callevent.MissedUnlessAnswered
 	default:
 		events[0].Flow = callevent.FlowIn
 		n.decide(&events[0], answered, known, by, tried)
@@ -459,15 +471,16 @@ func (n *notification) end() []callevent.Event {
 	return events
 }
 
-// decide says whether a call from outside was taken. That call_answered is set without an answering line may be the voice menu's doing.
+// decide says whether a call from outside was taken. That call_answered is set without an answering
+// line may be the voice menu's doing.
 func (n *notification) decide(e *callevent.Event, answered, known bool, by, tried string) {
 	switch {
 	case !known, answered && by == "" && tried != "":
-		e.Verdict = callevent.VerdictLegs
+		e.Missed = callevent.MissedUnlessAnswered
 	case answered && by == "" && n.dialect.selfService:
-		e.Verdict = callevent.VerdictLegs
+		e.Missed = callevent.MissedUnlessAnswered
 	case answered && by == "":
-		e.Verdict = callevent.VerdictTriedLegs
+		e.Missed = callevent.MissedIfTried
 	default:
 		e.Bridged = &answered
 	}

@@ -109,15 +109,15 @@ func TestEnd(t *testing.T) {
 	for _, tc := range []struct {
 		query   string
 		bridged *bool
-		verdict callevent.Verdict
+		missed  callevent.MissedRule
 		lines   string
 	}{
 		{"caller_type=external&call_answered=t&answering_exten=10&last_dialed_exten=10", &yes, "", "10"},
 		{"caller_type=external&call_answered=f&last_dialed_exten=11", &no, "", ""},
 		{"caller_type=webrtc&call_answered=no", &no, "", ""},
-		{"caller_type=external&call_answered=t&answering_exten=&last_dialed_exten=11", nil, callevent.VerdictLegs, ""},
-		{"caller_type=external&call_answered=t&answering_exten=&last_dialed_exten=", nil, callevent.VerdictTriedLegs, ""},
-		{"caller_type=external&call_answered=&answering_exten=10", nil, callevent.VerdictLegs, "10"},
+		{"caller_type=external&call_answered=t&answering_exten=&last_dialed_exten=11", nil, callevent.MissedUnlessAnswered, ""},
+		{"caller_type=external&call_answered=t&answering_exten=&last_dialed_exten=", nil, callevent.MissedIfTried, ""},
+		{"caller_type=external&call_answered=&answering_exten=10", nil, callevent.MissedUnlessAnswered, "10"},
 		{"caller_type=internal&caller_num=10&call_answered=1&answering_exten=&last_dial_answered=f", nil, "", "10"},
 		{"caller_type=internal&caller_num=10&call_answered=yes&answering_exten=11", nil, "", "10 11"},
 		{"caller_type=internal&caller_num=10&call_answered=f", nil, "", ""},
@@ -131,16 +131,16 @@ func TestEnd(t *testing.T) {
 			}
 			lines = append(lines, e.Side)
 		}
-		if diff := cmp.Diff(tc.bridged, events[0].Bridged); diff != "" || events[0].Verdict != tc.verdict || strings.Join(lines, " ") != tc.lines {
-			t.Errorf("%s: bridged %s, verdict %q, lines %v", tc.query, diff, events[0].Verdict, lines)
+		if diff := cmp.Diff(tc.bridged, events[0].Bridged); diff != "" || events[0].Missed != tc.missed || strings.Join(lines, " ") != tc.lines {
+			t.Errorf("%s: bridged %s, missed %q, lines %v", tc.query, diff, events[0].Missed, lines)
 		}
 	}
-	if got := decode(t, "/call_end", "call_id=k1"); got.Type != callevent.CallEnd || got.Verdict != callevent.VerdictLegs {
+	if got := decode(t, "/call_end", "call_id=k1"); got.Type != callevent.CallEnd || got.Missed != callevent.MissedUnlessAnswered {
 		t.Errorf("call_end: %+v", got)
 	}
 	strict := decodeWith(t, linuxbox.Config{SelfServiceIsMissed: true}, "", "event=endcall&call_id=k1&caller_type=external&call_answered=t")
-	if strict[0].Verdict != callevent.VerdictLegs {
-		t.Errorf("with the setting: %q", strict[0].Verdict)
+	if strict[0].Missed != callevent.MissedUnlessAnswered {
+		t.Errorf("with the setting: %q", strict[0].Missed)
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/ringme"
 )
 
-// FuzzDecode feeds the decoder what anybody may send to an event URL. Whatever it accepts must be fit to be stored, correlated and shown.
+// FuzzDecode feeds the decoder what anybody may send to an event URL. Whatever it accepts must be
+// fit to be stored, correlated and shown.
 func FuzzDecode(f *testing.F) {
 	f.Add("", "EventType=dial-in&EventTime=1767348000123456&CallID=c1&SubCallID=5101-c1&CallFlow=in&CallStatus=CALLING"+
 		"&CallerIDNum=%2B12025550143&CalledNumber=1234*101&CalledExtension=1234%2A101%40sip.example.com&CalledExtensionID=5101", form, int64(1767348000))

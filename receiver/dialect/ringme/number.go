@@ -10,7 +10,8 @@ import (
 // nameLength is how many characters of a display name are kept.
 const nameLength = 256
 
-// isExtension reports whether a number is an extension: [0-9]{3,6}*[0-9]{2,4} with a literal asterisk.
+// isExtension reports whether a number is an extension: [0-9]{3,6}*[0-9]{2,4} with a literal
+// asterisk.
 func isExtension(s string) bool {
 	client, short, ok := number.Split(s)
 	return ok && 3 <= len(client) && len(client) <= 6 && 2 <= len(short) && len(short) <= 4
@@ -25,7 +26,8 @@ func plain(sent string) string {
 	return cleaned
 }
 
-// trunk reports whether an extension is the one that direct calls from outside show as their caller: 0000*000@sip.example.com.
+// trunk reports whether an extension is the one that direct calls from outside show as their
+// caller: 0000*000@sip.example.com.
 func trunk(extension string) bool {
 	client, short, ok := number.Split(extension)
 	return ok && strings.Trim(client+short, "0") == ""
@@ -50,8 +52,9 @@ func (f *form) sides(e *callevent.Event) {
 	}
 }
 
-// withheld reports whether the event shows no number of the caller: the PBX says so, or puts a number of its own in the place, such as
-// that of the queue. Of calls that came through a public number, no extension is the caller.
+// withheld reports whether the event shows no number of the caller: the PBX says so, or puts a
+// number of its own in the place, such as that of the queue. Of calls that came through a public
+// number, no extension is the caller.
 func (f *form) withheld(e *callevent.Event) bool {
 	shown := e.Caller.Number
 	switch {

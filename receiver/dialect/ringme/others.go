@@ -9,7 +9,8 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
-// agentEvent decodes agent-login and agent-logout ("Queue Agent events"), which carry neither a type nor a time.
+// agentEvent decodes agent-login and agent-logout ("Queue Agent events"), which carry neither a
+// type nor a time.
 func (f *form) agentEvent(request callevent.Request) (callevent.Event, error) {
 	event := f.outsideCalls(request)
 	event.Type = callevent.Agent
@@ -31,8 +32,9 @@ func (f *form) agentEvent(request callevent.Request) (callevent.Event, error) {
 	return event, nil
 }
 
-// statusEvent decodes extension-call-status, which is delivered as call-status-change ("Global events of all telephone terminals in PBX").
-// The ids of the statuses are account-defined; the new one is empty where the status was removed.
+// statusEvent decodes extension-call-status, which is delivered as call-status-change ("Global
+// events of all telephone terminals in PBX"). The ids of the statuses are account-defined; the new
+// one is empty where the status was removed.
 func (f *form) statusEvent(request callevent.Request) (callevent.Event, error) {
 	event := f.outsideCalls(request)
 	event.Type = callevent.PhoneStatus
@@ -61,7 +63,8 @@ func (f *form) statusEvent(request callevent.Request) (callevent.Event, error) {
 	return event, nil
 }
 
-// outsideCalls holds what the events of agents and of phones have in common; the extension that they are about is the called one.
+// outsideCalls holds what the events of agents and of phones have in common; the extension that
+// they are about is the called one.
 func (f *form) outsideCalls(request callevent.Request) callevent.Event {
 	event := callevent.Event{Source: request.Source}
 	event.Called.Extension = number.WithoutDomain(f.values[extensionName])

@@ -57,8 +57,9 @@ const (
 	shortLength  = 64
 )
 
-// specs holds the spelling on the wire and the greatest length in bytes of each parameter; what is longer cannot be shown in a CallLeg.
-// CallerNum, CalledNum and Transferred are spellings that the documents use by mistake or that other brands may use.
+// specs holds the spelling on the wire and the greatest length in bytes of each parameter; what is
+// longer cannot be shown in a CallLeg. CallerNum, CalledNum and Transferred are spellings that the
+// documents use by mistake or that other brands may use.
 var specs = [params]struct {
 	name   string
 	length int
@@ -138,8 +139,8 @@ type form struct {
 // sent reports whether a parameter was sent, be it without a value.
 func (f *form) sent(p param) bool { return f.present[p] }
 
-// newForm merges the parameters of query and body; the body wins, unless it has no value ("Extension Number Events": parameters are the body of a POST and the
-// query of a GET).
+// newForm merges the parameters of query and body; the body wins, unless it has no value
+// ("Extension Number Events": parameters are the body of a POST and the query of a GET).
 func newForm(request callevent.Request) (*form, error) {
 	f := &form{}
 	if err := formparams.Walk(request, f.set); err != nil {

@@ -1,5 +1,6 @@
-// Package ringme understands the notifications of the RingMe platform, also sold as Telphin and UCom. The rules come from the vendor
-// pages "Events on Extension Numbers" and "Extension Number Events", where not said otherwise.
+// Package ringme understands the notifications of the RingMe platform, also sold as Telphin and
+// UCom. The rules come from the vendor pages "Events on Extension Numbers" and "Extension Number
+// Events", where not said otherwise.
 package ringme
 
 import (
@@ -14,12 +15,13 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
-// Dialect decodes RingMe's notifications. The zero value is ready for use, by many goroutines at once.
+// Dialect decodes RingMe's notifications. The zero value is ready for use, by many goroutines at
+// once.
 type Dialect struct{}
 
-// Decode turns one notification into one event. Kinds of events and parameters that no document lists are kept, not refused; it fails
-// only where it cannot tell what happened: nothing says which event it is, the parameters cannot be decoded, or a call's event does not
-// name the call.
+// Decode turns one notification into one event. Kinds of events and parameters that no document
+// lists are kept, not refused; it fails only where it cannot tell what happened: nothing says which
+// event it is, the parameters cannot be decoded, or a call's event does not name the call.
 func (Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
 	f, err := newForm(request)
 	if err != nil {
@@ -33,8 +35,9 @@ func (Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
 	return []callevent.Event{event}, nil
 }
 
-// event tells the kinds of notifications apart by the parameter that is present, as agent and status events carry no EventType ("Queue
-// Agent events", "Global events of all telephone terminals in PBX").
+// event tells the kinds of notifications apart by the parameter that is present, as agent and
+// status events carry no EventType ("Queue Agent events", "Global events of all telephone terminals
+// in PBX").
 func (f *form) event(request callevent.Request) (callevent.Event, error) {
 	switch {
 	case f.values[eventType] != "":
@@ -108,8 +111,8 @@ func (f *form) callEvent(request callevent.Request) (callevent.Event, error) {
 	return event, nil
 }
 
-// id is RingMe's (EventType, SubCallID, EventTime), or with CallStatus where EventTime is missing. The call and the sender stand in for a
-// missing SubCallID.
+// id is RingMe's (EventType, SubCallID, EventTime), or with CallStatus where EventTime is missing.
+// The call and the sender stand in for a missing SubCallID.
 func (f *form) id(event *callevent.Event) string {
 	what := string(event.Type)
 	if !ofCall(event.Type) {
@@ -130,7 +133,8 @@ func (f *form) id(event *callevent.Event) string {
 	return what + "/" + leg + "/" + when
 }
 
-// caller prefers the parameter's name on the wire to the one that the founding document's filter section prints.
+// caller prefers the parameter's name on the wire to the one that the founding document's filter
+// section prints.
 func (f *form) caller() callevent.Party {
 	return f.party(f.first(callerIDNum, callerNum), f.values[callerIDName], callerExtension, callerExtensionID)
 }
@@ -162,8 +166,8 @@ func (f *form) party(shown, name string, extension, id param) callevent.Party {
 	return p
 }
 
-// remote is the outside number behind a call that was handed over by #1 or *2. An extension there is no outside number: it is the caller
-// of an internal call that was handed over.
+// remote is the outside number behind a call that was handed over by #1 or *2. An extension there
+// is no outside number: it is the caller of an internal call that was handed over.
 func (f *form) remote(event *callevent.Event) {
 	remote := plain(f.values[remoteNumber])
 	switch {
@@ -196,7 +200,8 @@ func (f *form) flow(t callevent.Type) callevent.Flow {
 	}
 }
 
-// statusOf knows the values of "Event Logic on Extension Numbers"; others are announced as possible and mean no success.
+// statusOf knows the values of "Event Logic on Extension Numbers"; others are announced as possible
+// and mean no success.
 func statusOf(wire string) callevent.Status {
 	switch strings.ToUpper(wire) {
 	case "CALLING":
@@ -244,7 +249,8 @@ func yesNo(s string) (value, known bool) {
 	}
 }
 
-// talk prefers BridgedDuration, which newer PBXs send as the talk time; Duration is then the total. Both are microseconds.
+// talk prefers BridgedDuration, which newer PBXs send as the talk time; Duration is then the total.
+// Both are microseconds.
 func (f *form) talk() *time.Duration {
 	total := f.microseconds(duration)
 	if talked := f.microseconds(bridgedDuration); talked != nil {
@@ -266,8 +272,9 @@ func (f *form) microseconds(p param) *time.Duration {
 	return &d
 }
 
-// An EventTime out of this range is not in microseconds, or not a time at all. Inside it the PBX's clock is believed however wrong it is:
-// the differences between the events of a call are worth more than the date.
+// An EventTime out of this range is not in microseconds, or not a time at all. Inside it the PBX's
+// clock is believed however wrong it is: the differences between the events of a call are worth
+// more than the date.
 var (
 	earliestTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 	latestTime   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
@@ -292,7 +299,8 @@ func (f *form) times(event *callevent.Event, received time.Time) error {
 	return nil
 }
 
-// sender finds out who sent an event of an account-wide registration. The part of SubCallID before the first dash is the extension's id.
+// sender finds out who sent an event of an account-wide registration. The part of SubCallID before
+// the first dash is the extension's id.
 func sender(event *callevent.Event) callevent.Source {
 	id, _, _ := strings.Cut(event.LegID, "-")
 	own := &event.Called

@@ -58,7 +58,8 @@ func TestDecodeHangup(t *testing.T) {
 	}
 }
 
-// Each case is a deviation from the documents, or a spelling that they allow, and what must come of it.
+// Each case is a deviation from the documents, or a spelling that they allow, and what must come of
+// it.
 func TestDecodeTolerates(t *testing.T) {
 	t.Parallel()
 	const base = "CallID=c1&SubCallID=5101-c1&EventTime=1767348000123456&"
@@ -175,7 +176,8 @@ func TestSenderOfAccountWideEvents(t *testing.T) {
 	}
 }
 
-// The vendor names (EventType, SubCallID, EventTime) as the key; what differs in none of them is one event, however often it comes.
+// The vendor names (EventType, SubCallID, EventTime) as the key; what differs in none of them is
+// one event, however often it comes.
 func TestEventID(t *testing.T) {
 	t.Parallel()
 	id := func(body string, after time.Duration) string {

@@ -1,9 +1,11 @@
-// Package voipnow understands the Call Events of 4PSA VoipNow. The rules come from the vendor pages "How to integrate VoipNow with remote
-// applications using Call Events" and "VoipNow Call Events", where not said otherwise.
+// Package voipnow understands the Call Events of 4PSA VoipNow. The rules come from the vendor pages
+// "How to integrate VoipNow with remote applications using Call Events" and "VoipNow Call Events",
+// where not said otherwise.
 //
-// A notification has neither a type nor a time, a duration or the id of a leg. The type is the last segment of the event URL; the time is
-// that of receipt; a leg is the extension's side of the call, in one direction, and each dial event begins another attempt. Where one URL
-// was registered for all types, CallStatus and CallFlow tell most of them.
+// A notification has neither a type nor a time, a duration or the id of a leg. The type is the last
+// segment of the event URL; the time is that of receipt; a leg is the extension's side of the call,
+// in one direction, and each dial event begins another attempt. Where one URL was registered for
+// all types, CallStatus and CallFlow tell most of them.
 package voipnow
 
 import (
@@ -18,11 +20,12 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
-// repeat is how long after it an identical notification is the same event. The second attempt at an extension repeats all parameters of
-// the first, but no phone rings that briefly.
+// repeat is how long after it an identical notification is the same event. The second attempt at an
+// extension repeats all parameters of the first, but no phone rings that briefly.
 const repeat = 3 * time.Second
 
-// Dialect decodes VoipNow's notifications. The zero value is ready for use, by many goroutines at once.
+// Dialect decodes VoipNow's notifications. The zero value is ready for use, by many goroutines at
+// once.
 type Dialect struct{}
 
 // kind is what the URL says of an event.
@@ -39,8 +42,8 @@ var kinds = map[string]kind{
 	"answer-out": {callevent.Answer, callevent.FlowOut},
 }
 
-// Decode turns one notification into one event. No parameter is guaranteed by the documents; it fails only where it cannot tell what
-// happened in which call, or when.
+// Decode turns one notification into one event. No parameter is guaranteed by the documents; it
+// fails only where it cannot tell what happened in which call, or when.
 func (Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
 	f, err := form.Read(request)
 	if err != nil {
@@ -67,8 +70,9 @@ func (Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
 	return []callevent.Event{event}, nil
 }
 
-// typeOf is the type of an event whose URL does not tell. Dial events say CALLING, answer events ANSWER, and hangups how the call ended; a
-// hangup that says ANSWER too cannot be told from the answer, and is taken for its repetition. It is empty where nothing tells.
+// typeOf is the type of an event whose URL does not tell. Dial events say CALLING, answer events
+// ANSWER, and hangups how the call ended; a hangup that says ANSWER too cannot be told from the
+// answer, and is taken for its repetition. It is empty where nothing tells.
 func typeOf(f *form.Form) string {
 	directions := map[string]string{"in": "in", "out": "out"}
 	direction, known := directions[strings.ToLower(f.Text("CallFlow"))]
@@ -103,7 +107,8 @@ func decode(k kind, f *form.Form, request callevent.Request) (callevent.Event, e
 	if event.CallID == "" {
 		return event, errors.New("CallID is missing: expected the identifier of the call")
 	}
-	// The id of the call for UnifiedAPI, on every call. Of one that a request made it is the id that the request was answered with.
+	// The id of the call for UnifiedAPI, on every call. Of one that a request made it is the id
+	// that the request was answered with.
 	if event.ControlID, err = f.ID("CallAPIID"); err != nil {
 		return event, err
 	}
@@ -122,8 +127,9 @@ func decode(k kind, f *form.Form, request callevent.Request) (callevent.Event, e
 	return event, nil
 }
 
-// settle says what the numbers are. A call that came in is for the extension: the number that was dialled is its public one, if any. A call
-// between two extensions may show a public number as the caller's.
+// settle says what the numbers are. A call that came in is for the extension: the number that was
+// dialled is its public one, if any. A call between two extensions may show a public number as the
+// caller's.
 func settle(event *callevent.Event) {
 	switch event.Flow {
 	case callevent.FlowIn:
@@ -149,14 +155,14 @@ func settle(event *callevent.Event) {
 	}
 }
 
-// state draws what the status says. IVRs and queues answer the call themselves, so that their status tells nothing of a talk: the phones'
-// legs decide whether the call was missed.
+// state draws what the status says. IVRs and queues answer the call themselves, so that their
+// status tells nothing of a talk: the phones' legs decide whether the call was missed.
 func state(event *callevent.Event) {
 	event.Status = statusOf(event.WireStatus)
 	ofSystem := event.Source.Type == callevent.IVR || event.Source.Type == callevent.Queue
 	switch {
 	case event.Type == callevent.Hangup && ofSystem:
-		event.Verdict = callevent.VerdictLegs
+		event.Missed = callevent.MissedUnlessAnswered
 	case event.Type == callevent.Hangup:
 		event.StatusOfCall = event.Status == callevent.StatusAnswered
 	case event.Type == callevent.Answer:
@@ -194,8 +200,8 @@ func own(event *callevent.Event) string {
 	return event.Called.Extension
 }
 
-// statusOf knows both lists: ANSWER and UNKNOWN of the older document, six values of the newer. A word of neither says as little as
-// UNKNOWN.
+// statusOf knows both lists: ANSWER and UNKNOWN of the older document, six values of the newer. A
+// word of neither says as little as UNKNOWN.
 func statusOf(wire string) callevent.Status {
 	switch strings.ToUpper(wire) {
 	case "CALLING":
@@ -215,8 +221,9 @@ func statusOf(wire string) callevent.Status {
 	}
 }
 
-// party is one side of a call. Its number is an extension in the extended form yyyy*zzz, or in a form of the extension given: brands that
-// leave the asterisk out show the end of it (2001 of 2007102001).
+// party is one side of a call. Its number is an extension in the extended form yyyy*zzz, or in a
+// form of the extension given: brands that leave the asterisk out show the end of it (2001 of
+// 2007102001).
 func party(shown, name, extension string) callevent.Party {
 	extension = number.WithoutDomain(number.Clean(extension))
 	shown = number.Clean(shown)
@@ -228,8 +235,9 @@ func party(shown, name, extension string) callevent.Party {
 	}
 }
 
-// withhold takes the caller's number as hidden where the PBX says so, or puts one of its own in the place: a call that came through a
-// public number has no extension for a caller. Local calls have none (V6 of the reference).
+// withhold takes the caller's number as hidden where the PBX says so, or puts one of its own in the
+// place: a call that came through a public number has no extension for a caller. Local calls have
+// none (V6 of the reference).
 func withhold(event *callevent.Event, sent bool) {
 	caller := &event.Caller
 	ours := caller.Local && event.Flow == callevent.FlowIn && (number.Public(event.DID) || caller.Number == event.Called.Number)

@@ -95,10 +95,10 @@ func TestStatus(t *testing.T) {
 func TestHangupOfQueue(t *testing.T) {
 	t.Parallel()
 	queue := callevent.Source{Type: callevent.Queue, Number: "0007*900"}
-	if got := decode(t, queue, "/hangup", "CallID=c1&CallFlow=IN&CallStatus=ANSWER"); got.Verdict != callevent.VerdictLegs || got.StatusOfCall {
+	if got := decode(t, queue, "/hangup", "CallID=c1&CallFlow=IN&CallStatus=ANSWER"); got.Missed != callevent.MissedUnlessAnswered || got.StatusOfCall {
 		t.Errorf("queue: %+v", got)
 	}
-	if got := decode(t, phone, "/hangup", "CallID=c1&CallFlow=IN&CallStatus=ANSWER"); got.Verdict != "" || !got.StatusOfCall {
+	if got := decode(t, phone, "/hangup", "CallID=c1&CallFlow=IN&CallStatus=ANSWER"); got.Missed != "" || !got.StatusOfCall {
 		t.Errorf("phone: %+v", got)
 	}
 }

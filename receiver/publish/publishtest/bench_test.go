@@ -24,8 +24,9 @@ const (
 	benchWriters = 16
 )
 
-// BenchmarkPublish compares publication with a loop that does nothing but create the same objects: the ratio is legs per second of the
-// publisher to those of the loop, the median over rounds that alternate. One iteration is one round of both.
+// BenchmarkPublish compares publication with a loop that does nothing but create the same objects:
+// the ratio is legs per second of the publisher to those of the loop, the median over rounds that
+// alternate. One iteration is one round of both.
 func BenchmarkPublish(b *testing.B) {
 	ctx := b.Context()
 	log.SetLogger(logr.Discard())
