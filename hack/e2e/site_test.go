@@ -136,7 +136,7 @@ func simulatorPod(pbx string) corev1.PodSpec {
 		Containers: []corev1.Container{{
 			Name: "pbxsim", Image: os.Getenv("PBXSIM_IMAGE"), Args: []string{"--pbx", pbx},
 			Ports: []corev1.ContainerPort{{Name: "api", ContainerPort: 8080}, {Name: "control", ContainerPort: 8081}},
-			ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{
+			ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 10, FailureThreshold: 10, ProbeHandler: corev1.ProbeHandler{
 				HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("control")},
 			}},
 			SecurityContext: &corev1.SecurityContext{
