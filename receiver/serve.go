@@ -107,7 +107,7 @@ func (r *receiver) journalConfig(metrics *journalMetrics) journal.Config {
 	return config
 }
 
-// serveEvents runs the workers behind the front door, opens it, and closes them all in the opposite
+// serveEvents runs the workers behind the port for events, opens it, and closes them all in the opposite
 // order.
 func (r *receiver) serveEvents(ctx context.Context) error {
 	workers, stop := context.WithCancel(context.WithoutCancel(ctx))

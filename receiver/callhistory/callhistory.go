@@ -1,5 +1,5 @@
-// Package callhistory is the form in which calls from a PBX's own history reach a receiver: through
-// the same door as events, so that they are made durable, correlated and published like them. It
+// Package callhistory is the form in which calls from a PBX's own history reach a receiver: by HTTP,
+// like events, so that they are made durable, correlated and published like them. It
 // is, beside package eventurl, all that controllers and receivers share.
 package callhistory
 

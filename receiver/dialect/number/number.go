@@ -31,13 +31,6 @@ func Public(number string) bool {
 	return len(digits) >= shortest && Digits(digits)
 }
 
-// Equal reports whether two numbers are the same but for a leading plus. No number is equal to
-// another that is not known.
-func Equal(a, b string) bool {
-	a = strings.TrimPrefix(a, "+")
-	return a != "" && a == strings.TrimPrefix(b, "+")
-}
-
 // WithoutDomain cuts the domain of the PBX off an extension; installations have domains of their
 // own.
 func WithoutDomain(extension string) string {
