@@ -22,71 +22,33 @@ const (
 	maxTicks     = 64
 )
 
-// life is how far a call has come. A call that nothing was heard of for a while may also be in the
-// CALLS log only, see spilled; one that cannot be handled is parked, see parked.
-//
-//	open ──► finished ──► leaving ──► gone
-//	  ▲          │            │
-//	  └──────────┴────────────┘  an event that comes late
-type life int
-
-const (
-	// open: a leg has not ended, or a decision waits for time to pass.
-	open life = iota
-	// finished: everything is decided. The call stays for a while, for events that come late.
-	finished
-	// leaving: all of it is written. It goes when that is on disk, so that it can be taken out of
-	// the CALLS log.
-	leaving
-	// gone: it is not in memory any more.
-	gone
-)
-
 // call is one call in memory.
 type call struct {
 	id string
 	// instance tells the call from earlier ones with the same id; empty for the first.
-	instance string
-	events   correlation.Call
-	// positions are the EVENTS sequences that hold its events, and ticks those that joined it;
-	// overflow tells that there were too many.
-	positions []uint64
-	ticks     []callevent.Event
-	overflow  bool
+	instance  string
+	events    correlation.Call
+	positions positions
 	// written are its legs as they stand in the LEGS log; derived are newer ones on their way
 	// there.
 	written, derived []correlation.Leg
 	// floor is the highest revision in the LEGS log when the call was read back: nothing below it
 	// is written.
 	floor int64
-	// logged tells that the LEGS log has all positions, or the note that there are too many.
-	logged bool
-	// isParked tells that the call was set aside, see parked.
-	isParked bool
-	// frozen tells that events of the call are lost, so that its legs can no longer be derived.
-	frozen bool
-	// unsure tells that the LEGS log may lack what was derived: all legs are written, changed or
-	// not.
-	unsure bool
-	// touched tells that the legs have to be derived again, writing that some of the derived ones
-	// are to be written.
-	touched, writing bool
+	legs  legsState
+	saved savedState
 
 	// began is when the first event of the call was sent and received, of those that are in memory
 	// since.
 	began began
 
 	life life
-	// since is when the call finished.
-	since time.Duration
+	// since is when the call finished, and linger how long it stays after that.
+	since, linger time.Duration
 
-	// saved tells that the CALLS log has the call; changed, that it has changed since.
-	saved, changed bool
-	// hasty tells that the call was closed to make room, and does not linger.
-	hasty bool
-	// unsaved is its place among the calls with events that are in the EVENTS log only; nil if it
+	// pin is its place among the calls with events that are in the EVENTS log only; nil if it
 	// has none.
-	unsaved *list.Element
+	pin *list.Element
 	// recent is its place among the open calls, by when something was last heard of them.
 	recent *list.Element
 	size   int
@@ -105,7 +67,7 @@ func beganWith(event *callevent.Event) began {
 }
 
 func newCall(id string, first began, now moment) *call {
-	return &call{id: strings.Clone(id), began: first, heapSlot: -1, anchor: now, life: open}
+	return &call{id: strings.Clone(id), began: first, heapSlot: -1, anchor: now, linger: linger}
 }
 
 // add lets an event join. It reports whether the state of the call depends on it, and whether that
@@ -116,11 +78,8 @@ func (c *call) add(event callevent.Event, position uint64) (counts, changed bool
 	if counts = changed || event.Repeat > 0 && c.events.Len() > 0; !counts {
 		return false, false
 	}
-	if at, known := slices.BinarySearch(c.positions, position); !known && !c.overflow {
-		c.positions, c.logged = slices.Insert(c.positions, at, position), false
-	}
-	c.changed = true
-	c.bound()
+	c.positions.add(position)
+	c.saved = c.saved.changed()
 	return true, changed
 }
 
@@ -140,20 +99,13 @@ func (c *call) addTick(tick callevent.Event) bool {
 	if !c.events.Add(tick) {
 		return false
 	}
-	if !c.overflow {
-		c.ticks = append(c.ticks, tick)
-	}
-	c.changed = true
-	c.bound()
+	c.positions.addTick(tick)
+	c.saved = c.saved.changed()
 	return true
 }
 
-// bound keeps the records of the legs small.
-func (c *call) bound() {
-	if len(c.positions) > maxPositions || len(c.ticks) > maxTicks {
-		c.overflow, c.logged, c.positions, c.ticks = true, false, nil, nil
-	}
-}
+// isLost reports whether events of the call are lost, so that its legs can no longer be derived.
+func (c *call) isLost() bool { return c.positions.extent == lost }
 
 // derive brings the legs up to date. It returns an error where correlation panics.
 func (c *call) derive(rules correlation.Rules, now moment) (outcome correlation.Outcome, err error) {
@@ -265,7 +217,7 @@ func withdrawn(leg correlation.Leg, revision int64) correlation.Leg {
 
 // changes are the derived legs that the LEGS log does not have in this form.
 func (c *call) changes() []journal.LegRecord {
-	if c.frozen {
+	if c.isLost() {
 		return nil
 	}
 	var records []journal.LegRecord
@@ -273,7 +225,7 @@ func (c *call) changes() []journal.LegRecord {
 		if leg.Revision < c.floor {
 			continue
 		}
-		if c.unsure || !isWritten(c.written, leg) {
+		if c.legs.isDoubtful() || !isWritten(c.written, leg) {
 			records = append(records, c.record(leg))
 		}
 	}
@@ -281,7 +233,9 @@ func (c *call) changes() []journal.LegRecord {
 }
 
 func (c *call) record(leg correlation.Leg) journal.LegRecord {
-	return journal.LegRecord{Leg: leg, Positions: c.positions, Ticks: c.ticks, Incomplete: c.overflow, Instance: c.instance}
+	record := journal.LegRecord{Leg: leg, Instance: c.instance}
+	c.positions.fill(&record)
+	return record
 }
 
 func isWritten(written []correlation.Leg, leg correlation.Leg) bool {
@@ -310,7 +264,7 @@ func (c *call) endings() []journal.LegRecord {
 // unwrittenPositions is a record to write for the sake of its positions, so that an event that
 // comes after the call was forgotten finds all events before it.
 func (c *call) unwrittenPositions() []journal.LegRecord {
-	if c.frozen || c.logged {
+	if c.isLost() || c.positions.state == logged {
 		return nil
 	}
 	record := journal.Stub(c.id, int64(c.events.Len()))
@@ -326,7 +280,8 @@ func (c *call) unwrittenPositions() []journal.LegRecord {
 // toSave is the call as the CALLS log keeps it.
 func (c *call) toSave(rules uint64) journal.CallRecord {
 	record := journal.CallRecord{
-		CallID: c.id, Instance: c.instance, Positions: c.positions, Incomplete: c.overflow, State: c.events.Snapshot(), Rules: rules,
+		CallID: c.id, Instance: c.instance, Positions: c.positions.sequences,
+		Incomplete: c.positions.extent != complete, State: c.events.Snapshot(), Rules: rules,
 	}
 	if c.tick != nil {
 		record.Due = c.tick.Time
@@ -337,7 +292,7 @@ func (c *call) toSave(rules uint64) journal.CallRecord {
 // weigh is about how many bytes of memory the call takes.
 func (c *call) weigh() int {
 	const fixed, perLeg, perLegEvent, perTick = 700, 500, 56, 800
-	size := fixed + c.events.Size() + 8*len(c.positions) + perTick*len(c.ticks)
+	size := fixed + c.events.Size() + 8*len(c.positions.sequences) + perTick*len(c.positions.ticks)
 	for i := range c.written {
 		size += perLeg + perLegEvent*len(c.written[i].Events)
 	}

@@ -15,7 +15,7 @@ import (
 type calls struct {
 	byID    map[string]*call
 	spilled spilled
-	parked  parked
+	parked  parkedCalls
 	touched []*call
 	due     dueHeap
 	// recent are the open calls in memory, the one that nothing was heard of for the longest time
@@ -59,7 +59,7 @@ func (cs *calls) openCount() int { return cs.open + cs.spilled.len() }
 func (cs *calls) quietest(limit int) []*call {
 	var chosen []*call
 	for e := cs.recent.Front(); e != nil && len(chosen) < limit; e = e.Next() {
-		if c, _ := e.Value.(*call); !c.touched {
+		if c, _ := e.Value.(*call); !c.legs.isStale() {
 			chosen = append(chosen, c)
 		}
 	}
@@ -93,7 +93,7 @@ func (cs *calls) add(found arrival, now moment, read int) bool {
 	if !known {
 		cs.put(c)
 	}
-	if c.changed {
+	if counts {
 		cs.pin(c, found.position, now, read)
 	}
 	if changed {
@@ -104,21 +104,21 @@ func (cs *calls) add(found arrival, now moment, read int) bool {
 
 // pin notes that an event of the call is in the EVENTS log only.
 func (cs *calls) pin(c *call, position uint64, now moment, read int) {
-	if c.unsaved == nil {
-		c.unsaved = cs.unsaved.PushBack(pinned{call: c, position: position, since: now.elapsed, read: read})
+	if c.pin == nil {
+		c.pin = cs.unsaved.PushBack(pinned{call: c, position: position, since: now.elapsed, read: read})
 	}
 }
 
 func (cs *calls) unpin(c *call) {
-	if c.unsaved != nil {
-		cs.unsaved.Remove(c.unsaved)
-		c.unsaved = nil
+	if c.pin != nil {
+		cs.unsaved.Remove(c.pin)
+		c.pin = nil
 	}
 }
 
 func (cs *calls) touch(c *call) {
-	if !c.touched {
-		c.touched = true
+	if !c.legs.isStale() {
+		c.legs = c.legs.touched()
 		cs.touched = append(cs.touched, c)
 	}
 	if c.recent != nil {
@@ -132,9 +132,12 @@ func (cs *calls) touchAll() {
 	}
 }
 
-// setLife moves a call on, or back.
+// setLife moves a call on, or back. It does nothing if that is no step of the call's life.
 func (cs *calls) setLife(c *call, to life, now time.Duration) {
-	if c.life == open && c.recent != nil {
+	if !c.life.mayBecome(to) {
+		return
+	}
+	if c.life == open {
 		cs.recent.Remove(c.recent)
 		c.recent = nil
 		cs.open--
@@ -148,7 +151,7 @@ func (cs *calls) setLife(c *call, to life, now time.Duration) {
 		cs.lingering = append(cs.lingering, c)
 	case leaving:
 		cs.leaving = append(cs.leaving, c)
-	case gone:
+	case gone, parked:
 		cs.unpin(c)
 		cs.schedule(c)
 		cs.bytes -= c.size
@@ -170,7 +173,7 @@ func (cs *calls) nextDue() (time.Duration, bool) {
 func (cs *calls) tick(now moment) {
 	for len(cs.due) > 0 && cs.due[0].deadline <= now.elapsed {
 		c, _ := heap.Pop(&cs.due).(*call)
-		if !c.touched && c.addTick(*c.tick) {
+		if !c.legs.isStale() && c.addTick(*c.tick) {
 			cs.touch(c)
 		}
 	}
@@ -178,7 +181,7 @@ func (cs *calls) tick(now moment) {
 
 // schedule puts a call into the queue of those that wait for time to pass, or takes it out.
 func (cs *calls) schedule(c *call) {
-	waits := c.tick != nil && c.life != gone && !c.frozen
+	waits := c.tick != nil && !c.life.isOver() && !c.isLost()
 	switch {
 	case c.heapSlot < 0 && waits:
 		heap.Push(&cs.due, c)
@@ -201,7 +204,7 @@ func (cs *calls) derive(rules correlation.Rules, now moment) []journal.LegRecord
 		c.derived = c.withdraw(outcome.Legs)
 		cs.follow(c, outcome, now)
 		changes := c.changes()
-		c.writing = len(changes) > 0
+		c.positions.state = c.positions.state.derived(len(changes) > 0)
 		records = append(records, changes...)
 	}
 	return append(records, cs.closing...)
@@ -210,13 +213,10 @@ func (cs *calls) derive(rules correlation.Rules, now moment) []journal.LegRecord
 // follow moves a call on after its legs were derived.
 func (cs *calls) follow(c *call, outcome correlation.Outcome, now moment) {
 	cs.schedule(c)
-	over := outcome.Finished || c.frozen
-	switch {
-	case over && c.life == open:
+	over := outcome.Finished || c.isLost()
+	if over {
 		cs.setLife(c, finished, now.elapsed)
-	case over && c.life == leaving:
-		cs.setLife(c, finished, now.elapsed)
-	case !over && c.life != open:
+	} else {
 		cs.setLife(c, open, 0)
 	}
 }
@@ -224,9 +224,9 @@ func (cs *calls) follow(c *call, outcome correlation.Outcome, now moment) {
 // settle marks what was derived as written.
 func (cs *calls) settle() {
 	for _, c := range cs.touched {
-		c.logged = c.logged || c.writing
+		c.positions.state = c.positions.state.settled()
 		c.written, c.derived = c.derived, nil
-		c.touched, c.unsure, c.writing = false, false, false
+		c.legs = current
 		cs.weigh(c)
 	}
 	clear(cs.touched)
@@ -245,14 +245,14 @@ func (cs *calls) weigh(c *call) {
 func (cs *calls) dismiss(now moment, read, room int) []journal.LegRecord {
 	for e := cs.unsaved.Front(); e != nil && overdue(e, now, read); e = e.Next() {
 		if first, _ := e.Value.(pinned); first.call.life == finished {
-			first.call.since = now.elapsed - linger
+			first.call.since = now.elapsed - first.call.linger
 		}
 	}
 	kept, excess := cs.lingering[:0], cs.bytes-room
 	for i, c := range cs.lingering {
 		switch {
 		case c.life != finished:
-		case len(cs.lingering)-i > maxFinished, now.elapsed-c.since >= linger, c.hasty, excess > 0:
+		case len(cs.lingering)-i > maxFinished, now.elapsed-c.since >= c.linger, excess > 0:
 			cs.dismissed = append(cs.dismissed, c)
 			excess -= c.size
 		default:
@@ -263,7 +263,7 @@ func (cs *calls) dismiss(now moment, read, room int) []journal.LegRecord {
 	cs.lingering = kept
 	var records []journal.LegRecord
 	for _, c := range cs.dismissed {
-		if !c.touched {
+		if !c.legs.isStale() {
 			records = append(records, c.unwrittenPositions()...)
 		}
 	}
@@ -276,10 +276,10 @@ func (cs *calls) forget(now time.Duration) {
 	for _, c := range cs.dismissed {
 		switch {
 		case c.life != finished:
-		case c.touched:
+		case c.legs.isStale():
 			cs.lingering = append(cs.lingering, c)
-		case c.saved:
-			c.logged = true
+		case c.saved != unsaved:
+			c.positions.state = logged
 			cs.setLife(c, leaving, now)
 		default:
 			cs.drop(c)
@@ -291,9 +291,6 @@ func (cs *calls) forget(now time.Duration) {
 
 // drop takes a call out of memory whose legs are in the LEGS log.
 func (cs *calls) drop(c *call) {
-	if cs.byID[c.id] != c {
-		return
-	}
 	cs.setLife(c, gone, 0)
 	cs.forgotten.add(journal.CallKey(c.id))
 }
@@ -302,10 +299,9 @@ func (cs *calls) drop(c *call) {
 func (cs *calls) park(c *call, reason string, now moment) {
 	cs.parked.add(journal.CallKey(c.id), reason, now.wall)
 	cs.closing = append(cs.closing, c.endings()...)
-	c.isParked = true
 	cs.touched = slices.DeleteFunc(cs.touched, func(other *call) bool { return other == c })
-	cs.setLife(c, gone, 0)
-	if c.saved {
+	cs.setLife(c, parked, 0)
+	if c.saved != unsaved {
 		cs.leaving = append(cs.leaving, c)
 	}
 }

@@ -132,7 +132,7 @@ func (p *Pipeline) makeRoom(now moment) {
 func (p *Pipeline) closeEarly(chosen []*call, now moment) {
 	for _, c := range chosen {
 		c.closeEarly(p.rules, now)
-		c.hasty = true
+		c.linger = 0
 		p.calls.touch(c)
 	}
 	p.toClose = max(p.toClose-len(chosen), 0)
@@ -196,7 +196,9 @@ func (p *Pipeline) setAside(ctx context.Context, key, callID, instance string, n
 		c = newCall(callID, began{}, now)
 		c.instance = instance
 	}
-	c.saved = c.saved || p.calls.spilled.has(key)
+	if p.calls.spilled.has(key) {
+		c.saved = saved
+	}
 	if err := p.loadLegs(ctx, c, key); err != nil {
 		return err
 	}
@@ -212,8 +214,8 @@ func (p *Pipeline) loadSaved(ctx context.Context, key string, record journal.Cal
 		anchor = moment{wall: record.Due, elapsed: deadline}
 	}
 	c := newCall(record.CallID, began{}, anchor)
-	c.instance, c.events, c.saved = record.Instance, correlation.Restore(record.State), true
-	c.positions, c.ticks, c.overflow = record.Positions, slices.Clone(record.State.Ticks), record.Incomplete
+	c.instance, c.events, c.saved = record.Instance, correlation.Restore(record.State), saved
+	c.positions = positionsOf(record)
 	p.calls.put(c)
 	p.config.Metrics.reloaded.Inc()
 	outcome := c.events.Outcome(p.rules)
@@ -230,7 +232,7 @@ func (p *Pipeline) loadSaved(ctx context.Context, key string, record journal.Cal
 			return nil, err
 		}
 	}
-	c.logged = isSubset(c.positions, newest.Positions)
+	c.positions.compare(newest)
 	p.calls.weigh(c)
 	p.calls.touch(c)
 	return c, nil
@@ -239,7 +241,7 @@ func (p *Pipeline) loadSaved(ctx context.Context, key string, record journal.Cal
 // loadCall gives a call the events and ticks that the LEGS log knows of and it does not.
 func (p *Pipeline) loadCall(ctx context.Context, key string, newest journal.LegRecord, first began, now moment) (*call, error) {
 	c, inMemory := p.calls.byID[newest.Leg.CallID]
-	if inMemory && (c.saved || c.hasAllOf(newest)) {
+	if inMemory && (c.saved != unsaved || c.hasAllOf(newest)) {
 		c.rename(newest.Instance)
 		p.calls.addTicks(c, newest.Ticks)
 		return c, nil
@@ -272,10 +274,10 @@ func (p *Pipeline) loadCall(ctx context.Context, key string, newest journal.LegR
 	}
 	if !complete || newest.Incomplete {
 		p.config.Logger.Warn("an event came so late that others of its call are gone; the legs stay as they are")
-		c.frozen = true
+		c.positions.lose()
 		p.calls.closing = append(p.calls.closing, c.endings()...)
 	}
-	c.logged = isSubset(c.positions, newest.Positions)
+	c.positions.compare(newest)
 	p.calls.touch(c)
 	return c, nil
 }
@@ -286,7 +288,7 @@ func (c *call) hasAllOf(newest journal.LegRecord) bool {
 	if newest.Incomplete {
 		return int64(c.events.Len()) >= newest.Leg.Revision
 	}
-	return isSubset(newest.Positions, c.positions)
+	return isSubset(newest.Positions, c.positions.sequences)
 }
 
 // reused reports whether a call that began after another one with the same id was over is not the
@@ -313,7 +315,7 @@ func reused(legs []correlation.Leg, stored time.Time, first began, rules correla
 // them are still there.
 func (p *Pipeline) join(ctx context.Context, c *call, newest journal.LegRecord) (complete bool, err error) {
 	missing := slices.DeleteFunc(slices.Clone(newest.Positions), func(position uint64) bool {
-		_, known := slices.BinarySearch(c.positions, position)
+		_, known := slices.BinarySearch(c.positions.sequences, position)
 		return known
 	})
 	found := make(map[uint64]bool)
@@ -348,15 +350,6 @@ func (p *Pipeline) loadLegs(ctx context.Context, c *call, key string) error {
 		c.floor = max(c.floor, record.Leg.Revision)
 	}
 	return nil
-}
-
-func isSubset(some, all []uint64) bool {
-	for _, one := range some {
-		if _, ok := slices.BinarySearch(all, one); !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // add lets events join their calls.

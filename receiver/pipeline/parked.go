@@ -9,9 +9,9 @@ import (
 
 var errPanic = errors.New("a fault of the receiver")
 
-// parked are the calls that were set aside because they cannot be correlated, or because the logs
+// parkedCalls are the calls that were set aside because they cannot be correlated, or because the logs
 // refuse them for good. Their events are passed over, so that all other calls go on.
-type parked struct {
+type parkedCalls struct {
 	// total counts all of them, calls the newest, which are the ones that are passed over.
 	total int
 	calls []ParkedCall
@@ -19,7 +19,7 @@ type parked struct {
 }
 
 // add sets a call aside, or an event that belongs to no known call.
-func (p *parked) add(key, reason string, at time.Time) {
+func (p *parkedCalls) add(key, reason string, at time.Time) {
 	if p.keys == nil {
 		p.keys = make(map[string]bool)
 	}
@@ -36,6 +36,6 @@ func (p *parked) add(key, reason string, at time.Time) {
 }
 
 // has reports whether a call is set aside.
-func (p *parked) has(callID string) bool {
+func (p *parkedCalls) has(callID string) bool {
 	return len(p.keys) > 0 && p.keys[journal.CallKey(callID)]
 }

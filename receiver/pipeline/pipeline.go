@@ -353,7 +353,7 @@ func (p *Pipeline) leave(ctx context.Context, settled []mark) error {
 	var keys []string
 	for _, m := range settled {
 		for _, c := range m.leaving {
-			if c.saved && (c.isParked || c.life == leaving && !c.touched && c.since <= m.at) {
+			if c.saved != unsaved && (c.life == parked || c.life == leaving && !c.legs.isStale() && c.since <= m.at) {
 				calls, keys = append(calls, c), append(keys, journal.CallKey(c.id))
 			}
 		}
@@ -365,7 +365,7 @@ func (p *Pipeline) leave(ctx context.Context, settled []mark) error {
 		return fmt.Errorf("cannot take finished calls out of the CALLS log: %w", err)
 	}
 	for _, c := range calls {
-		if c.saved = false; c.life == leaving {
+		if c.saved = unsaved; c.life == leaving {
 			p.calls.drop(c)
 		}
 	}

@@ -119,7 +119,7 @@ func (p *Pipeline) recoverPass(ctx context.Context, processed, through uint64) e
 	p.add(found, now)
 	p.calls.tick(now)
 	last := groups[len(groups)-1].Sequence
-	p.replay(now, last > processed)
+	p.replay(now, last <= processed)
 	p.next = last + 1
 	p.progress.through.Store(last) // whoever watches for a standstill sees that there is none
 	return p.save(ctx, now)
@@ -127,7 +127,7 @@ func (p *Pipeline) recoverPass(ctx context.Context, processed, through uint64) e
 
 // replay brings the touched calls up to date without anything to write: their legs are in the log,
 // except those of which that is not sure, whose turn comes later.
-func (p *Pipeline) replay(now moment, unsure bool) {
+func (p *Pipeline) replay(now moment, certain bool) {
 	cs := p.calls
 	for _, c := range slices.Clone(cs.touched) {
 		outcome, err := c.derive(p.rules, now)
@@ -135,10 +135,10 @@ func (p *Pipeline) replay(now moment, unsure bool) {
 			cs.park(c, err.Error(), now)
 			continue
 		}
-		if !c.saved {
+		if c.saved == unsaved {
 			c.written = outcome.Legs
 		}
-		c.touched, c.unsure = false, c.unsure || unsure || c.saved
+		c.legs = c.legs.replayed(certain && c.saved == unsaved)
 		cs.follow(c, outcome, now)
 		cs.weigh(c)
 	}
@@ -147,7 +147,7 @@ func (p *Pipeline) replay(now moment, unsure bool) {
 		c := cs.lingering[0]
 		cs.lingering = cs.lingering[1:]
 		switch {
-		case c.unsure || c.saved:
+		case c.legs.isDoubtful() || c.saved != unsaved:
 			cs.lingering = append(cs.lingering, c)
 		case c.life == finished:
 			cs.drop(c)
@@ -166,8 +166,8 @@ func (p *Pipeline) completeCalls(ctx context.Context) error {
 		return err
 	}
 	for _, c := range p.calls.byID {
-		if c.unsure || c.life == open {
-			c.unsure = true
+		if c.legs.isDoubtful() || c.life == open {
+			c.legs = c.legs.doubted()
 			p.calls.touch(c)
 		}
 	}

@@ -35,7 +35,7 @@ func (p *Pipeline) save(ctx context.Context, now moment) error {
 	var records []journal.CallRecord
 	for _, calls := range [][]*call{chosen, spill} {
 		for _, c := range calls {
-			if c.changed || !c.saved {
+			if c.saved != saved {
 				records = append(records, c.toSave(rules))
 			}
 		}
@@ -53,8 +53,8 @@ func (p *Pipeline) save(ctx context.Context, now moment) error {
 	p.park(refused, now)
 	for _, calls := range [][]*call{chosen, spill} {
 		for _, c := range calls {
-			if c.life != gone {
-				c.saved, c.changed = true, false
+			if !c.life.isOver() {
+				c.saved = saved
 				p.calls.unpin(c)
 			}
 		}
@@ -77,7 +77,7 @@ func (cs *calls) toSave(now moment, read int) []*call {
 
 // saveable reports whether the call may be saved: it is open, and the LEGS log has what follows
 // from it.
-func (c *call) saveable() bool { return c.life == open && !c.touched && !c.unsure && !c.frozen }
+func (c *call) saveable() bool { return c.life == open && c.legs == current && !c.isLost() }
 
 // toSpill are the open calls that have to leave memory, those of which nothing was heard for the
 // longest time.
@@ -96,7 +96,7 @@ func (cs *calls) toSpill(room int) []*call {
 // spill lets go of saved calls.
 func (cs *calls) spill(chosen []*call) {
 	for _, c := range chosen {
-		if c.life == gone {
+		if c.life.isOver() {
 			continue
 		}
 		deadline := never
