@@ -66,15 +66,22 @@ func newChildOf(t *testing.T, table string) *child {
 	return c
 }
 
+// freeAddress is one that stays free while no receiver listens on it: nothing else uses its host,
+// and connections to it come from another one.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	pid, n := os.Getpid(), hosts.Add(1)
+	host := net.IPv4(127, byte(64+pid>>8&63), byte(pid), byte(n)).String()
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
 	return listener.Addr().String()
 }
+
+// hosts counts the hosts that were given away.
+var hosts atomic.Uint32
 
 // start returns when the receiver is ready, and tells how long that took.
 func (c *child) start(t *testing.T) time.Duration {

@@ -57,7 +57,7 @@ func (j *Journal) putAll(ctx context.Context, log Log, messages []keyed) error {
 	var refused RefusedError
 	for chunk := range slices.Chunk(messages, putChunk) {
 		err := j.putChunk(ctx, log, chunk)
-		if errors.Is(err, errIncomplete) || permanent(err) {
+		if errors.Is(err, errIncomplete) || permanent(err) || log == Legs && errors.Is(err, ErrFull) {
 			err = j.putEach(ctx, log, chunk, &refused)
 		}
 		if err != nil {
@@ -91,15 +91,18 @@ func (j *Journal) putChunk(ctx context.Context, log Log, messages []keyed) error
 	return nil
 }
 
-// putEach writes messages one by one, to find those that are refused.
+// putEach writes messages one by one, to find those that are refused, or to make room for each.
 func (j *Journal) putEach(ctx context.Context, log Log, messages []keyed, refused *RefusedError) error {
 	for _, m := range messages {
-		limited, cancel := context.WithTimeout(ctx, publishTimeout)
-		ack, err := j.js.PublishMsg(limited, m.Msg, jetstream.WithRetryAttempts(0))
-		cancel()
-		switch err = j.storeError(log, err); {
+		sequence, err := j.putOne(ctx, log, m)
+		if errors.Is(err, ErrFull) && log == Legs {
+			if err = j.tend(ctx, log, false); err == nil {
+				sequence, err = j.putOne(ctx, log, m)
+			}
+		}
+		switch {
 		case err == nil:
-			j.lastPut[log] = ack.Sequence
+			j.lastPut[log] = sequence
 		case permanent(err):
 			refused.add(m.key, reasonOf(err))
 		default:
@@ -107,6 +110,16 @@ func (j *Journal) putEach(ctx context.Context, log Log, messages []keyed, refuse
 		}
 	}
 	return nil
+}
+
+func (j *Journal) putOne(ctx context.Context, log Log, m keyed) (sequence uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	ack, err := j.js.PublishMsg(ctx, m.Msg, jetstream.WithRetryAttempts(0))
+	if err = j.storeError(log, err); err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }
 
 // Codes of the JetStream API, ADR-7.

@@ -117,8 +117,10 @@ func (c *cluster) open(ctx context.Context, dir string, pbx v1alpha1.PBX) (*offi
 	return o, errors.Join(c.admin.Create(ctx, o.pbx), c.admin.Create(ctx, keys))
 }
 
+// freeAddress is one that stays free while no receiver listens on it: connections do not come from
+// its host.
 func freeAddress() string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.1.1:0")
 	if err != nil {
 		return ""
 	}
