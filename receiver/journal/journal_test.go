@@ -278,6 +278,10 @@ func TestManyLegsInOneWrite(t *testing.T) {
 	if err != nil || stats.Records != 1700 {
 		t.Errorf("got %+v, %v", stats, err)
 	}
+	found, err := j.LegsOfCall(t.Context(), journal.CallKey("call"))
+	if err != nil || len(found) < 500 {
+		t.Errorf("%d legs of the call come back: %v", len(found), err)
+	}
 }
 
 // reader collects what a consumer of the LEGS log is handed.

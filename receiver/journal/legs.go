@@ -209,7 +209,11 @@ func (j *Journal) KnownCalls(ctx context.Context, callKeys []string) (map[string
 
 // LegsOfCall returns the newest revision of every leg of a call.
 func (j *Journal) LegsOfCall(ctx context.Context, callKey string) ([]LegRecord, error) {
-	messages, err := j.readBatch(ctx, Legs, directGet{Sequence: 1, Next: j.names.key(Legs, callKey, "*"), Batch: maxPartyLegs, MaxBytes: maxReadBytes})
+	subject := j.names.key(Legs, callKey, "*")
+	messages, err := j.readBatch(ctx, Legs, directGet{MultiLast: []string{subject}, Batch: maxPartyLegs, MaxBytes: maxReadBytes})
+	if errors.Is(err, errTooMany) {
+		messages, err = j.readBatch(ctx, Legs, directGet{Sequence: 1, Next: subject, Batch: maxPartyLegs, MaxBytes: maxReadBytes})
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -23,9 +23,13 @@ const (
 	headerTime     = "Nats-Time-Stamp"
 	statusEnd      = "204"
 	statusNotFound = "404"
+	statusTooMany  = "413"
 )
 
-var errUnreadable = errors.New("the log cannot be read")
+var (
+	errUnreadable = errors.New("the log cannot be read")
+	errTooMany    = errors.New("too many records answer to the request")
+)
 
 // directGet is a request of JetStream's direct get interface, ADR-31.
 type directGet struct {
@@ -34,6 +38,8 @@ type directGet struct {
 	Next     string `json:"next_by_subj,omitempty"`
 	Batch    int    `json:"batch,omitempty"`
 	MaxBytes int    `json:"max_bytes,omitempty"`
+	// MultiLast finds records by the index of subjects, where Next reads the log until it meets one.
+	MultiLast []string `json:"multi_last,omitempty"`
 }
 
 // message is one record of a log.
@@ -124,6 +130,8 @@ func (j *Journal) readBatch(ctx context.Context, log Log, request directGet) ([]
 			messages = append(messages, m)
 		case statusEnd, statusNotFound:
 			return messages, nil
+		case statusTooMany:
+			return nil, errTooMany
 		default:
 			return nil, fmt.Errorf("%w: %s %s", errUnreadable, reply.Header.Get("Status"), reply.Header.Get("Description"))
 		}
