@@ -22,6 +22,8 @@ type bench struct {
 	// dir is a temporary directory, gone at the end.
 	dir   string
 	begun time.Time
+	// soak is for how long the pipeline is loaded.
+	soak  time.Duration
 	built map[string]bool
 }
 

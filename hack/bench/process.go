@@ -73,6 +73,12 @@ func (p *process) stop() {
 	}
 }
 
+// kill ends the process at once.
+func (p *process) kill() {
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // it may have ended
+	<-p.exited
+}
+
 // alive returns an error with the end of the log if the process has ended.
 func (p *process) alive() error {
 	select {

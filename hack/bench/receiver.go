@@ -29,6 +29,8 @@ const (
 	acceptedMetric   = "pbx_receiver_events_total"
 	correlatedMetric = "pbx_receiver_call_events_correlated_total"
 	legsMetric       = "pbx_receiver_leg_revisions_total"
+	openMetric       = "pbx_receiver_open_calls"
+	lagMetric        = "pbx_receiver_correlation_lag_seconds"
 )
 
 // server is a process that takes events.
@@ -41,6 +43,11 @@ type server struct {
 // startBare starts the handler that does nothing.
 func (b *bench) startBare(ctx context.Context) (*server, error) {
 	return b.startSelf(ctx, serveBare)
+}
+
+// startLimit starts the least that makes events durable.
+func (b *bench) startLimit(ctx context.Context) (*server, error) {
+	return b.startSelf(ctx, serveLimit, filepath.Join(b.dir, "limit.log"))
 }
 
 // startIngest starts the front door of the receiver with nothing behind it.
@@ -134,8 +141,9 @@ func (b *bench) sourcesFile() (string, error) {
 	return path, os.WriteFile(path, text, 0o600)
 }
 
-// counts are counters of a receiver.
-type counts struct{ accepted, correlated, legs float64 }
+// counts are what a receiver says of itself: what it has counted since its start, how many calls
+// are open, and how many seconds correlation is behind.
+type counts struct{ accepted, correlated, legs, open, lag float64 }
 
 func (s *server) counts(ctx context.Context) (counts, error) {
 	page, err := fetch(ctx, "http://"+s.probes+"/metrics")
@@ -147,13 +155,16 @@ func (s *server) counts(ctx context.Context) (counts, error) {
 	if err != nil {
 		return counts{}, fmt.Errorf("cannot read the metrics of %s: %w", s.name, err)
 	}
-	return counts{total(families[acceptedMetric]), total(families[correlatedMetric]), total(families[legsMetric])}, nil
+	return counts{
+		accepted: total(families[acceptedMetric]), correlated: total(families[correlatedMetric]), legs: total(families[legsMetric]),
+		open: total(families[openMetric]), lag: total(families[lagMetric]),
+	}, nil
 }
 
 func total(family *dto.MetricFamily) float64 {
 	var sum float64
 	for _, metric := range family.GetMetric() {
-		sum += metric.GetCounter().GetValue()
+		sum += metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
 	}
 	return sum
 }
@@ -167,7 +178,7 @@ func (s *server) settle(ctx context.Context) (counts, error) {
 		if err = s.alive(); err == nil {
 			now, err = s.counts(ctx)
 		}
-		return now.correlated >= now.accepted, err
+		return now.correlated >= now.accepted && now.lag == 0, err
 	})
 	return now, err
 }

@@ -20,6 +20,7 @@ import (
 const (
 	serveCommand = "serve"
 	serveBare    = "bare"
+	serveLimit   = "limit"
 	serveIngest  = "ingest"
 
 	// logSize has room for all events of a run, as nothing is correlated and thereby made
@@ -27,12 +28,15 @@ const (
 	logSize = 8 << 30
 )
 
-// serve is `bench serve bare ADDRESS` or `bench serve ingest ADDRESS SOURCES DIRECTORY`.
+// serve is `bench serve bare ADDRESS`, `bench serve limit ADDRESS FILE`, or
+// `bench serve ingest ADDRESS SOURCES DIRECTORY`.
 func serve(ctx context.Context, args []string) int {
 	var err error
 	switch {
 	case len(args) == 2 && args[0] == serveBare:
 		err = bare(ctx, args[1])
+	case len(args) == 3 && args[0] == serveLimit:
+		err = limit(ctx, args[1], args[2])
 	case len(args) == 4 && args[0] == serveIngest:
 		err = ingestOnly(ctx, args[1], args[2], args[3])
 	default:
