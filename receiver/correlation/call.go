@@ -47,7 +47,7 @@ func (c *Call) join(e *callevent.Event) bool {
 
 // put inserts an event that the set does not have.
 func (c *Call) put(e *event, shared identity) {
-	e.own(c.mate(shared), shared)
+	e.own(c.mate(e, shared), shared)
 	c.insert(e)
 	c.index(e)
 }
@@ -72,14 +72,28 @@ func (c *Call) index(e *event) {
 	}
 }
 
-// mate is an identity of the call that equals the given one; nil if there is none.
-func (c *Call) mate(shared identity) *identity {
-	for _, e := range c.events {
-		if *e.identity == shared {
-			return e.identity
+// mate is an identity of the call that equals the given one; nil if there is none. Of a call with
+// many events only those are looked at that stand next to the event.
+func (c *Call) mate(e *event, shared identity) *identity {
+	candidates := c.events
+	if len(candidates) > manyEvents {
+		own := shared
+		e.identity = &own
+		at, _ := slices.BinarySearchFunc(c.events, e, canonical)
+		candidates = c.around(at)
+	}
+	for _, known := range candidates {
+		if *known.identity == shared {
+			return known.identity
 		}
 	}
 	return nil
+}
+
+// around returns the events next to a place in the set: those of the same leg are among them.
+func (c *Call) around(at int) []*event {
+	const neighbours = 8
+	return c.events[max(at-neighbours, 0):min(at+neighbours, len(c.events))]
 }
 
 // repeat makes one event of those that repeat each other: the first one stands for all.
@@ -104,11 +118,13 @@ func (c *Call) repeat(e *callevent.Event) bool {
 }
 
 func (c *Call) insert(e *event) {
-	for _, known := range c.events {
-		e.shareAttributes(known)
+	at, _ := slices.BinarySearchFunc(c.events, e, canonical)
+	if len(e.Attributes) > 0 {
+		for _, known := range c.around(at) {
+			e.shareAttributes(known)
+		}
 	}
-	i, _ := slices.BinarySearchFunc(c.events, e, canonical)
-	c.events = slices.Insert(c.events, i, e)
+	c.events = slices.Insert(c.events, at, e)
 }
 
 // Held is the number of events that the call holds: those that repeat each other are one.
@@ -116,12 +132,28 @@ func (c *Call) insert(e *event) {
 func (c *Call) Held() int { return len(c.events) }
 
 func (c *Call) elapse(tick callevent.Event) bool {
-	i, known := slices.BinarySearchFunc(c.ticks, tick.ID, func(t callevent.Event, id string) int { return strings.Compare(t.ID, id) })
+	i, known := c.findTick(tick.ID)
 	if known {
 		return false
 	}
 	c.ticks = slices.Insert(c.ticks, i, tick)
 	return true
+}
+
+func (c *Call) findTick(id string) (at int, known bool) {
+	return slices.BinarySearchFunc(c.ticks, id, func(t callevent.Event, id string) int { return strings.Compare(t.ID, id) })
+}
+
+// elapsed is the tick of a leg, if there is one.
+func (c *Call) elapsed(t callevent.Type, callID, legID string) (*callevent.Event, bool) {
+	if len(c.ticks) == 0 {
+		return nil, false
+	}
+	at, known := c.findTick(tickID(t, callID, legID))
+	if !known {
+		return nil, false
+	}
+	return &c.ticks[at], true
 }
 
 // Len is the number of distinct events and ticks in the set.

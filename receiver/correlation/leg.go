@@ -1,7 +1,8 @@
 package correlation
 
 import (
-	"reflect"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
@@ -93,8 +94,22 @@ type Leg struct {
 // Same reports whether two states of a leg differ in nothing but the revision, which also grows
 // with the events of the call's other legs.
 func (l Leg) Same(other Leg) bool {
-	l.Revision = other.Revision
-	return reflect.DeepEqual(l, other)
+	return l.sameParties(&other) && l.sameCourse(&other) && maps.Equal(l.Attributes, other.Attributes) &&
+		slices.EqualFunc(l.Events, other.Events, LegEvent.same)
+}
+
+// sameParties compares what a leg is.
+func (l *Leg) sameParties(o *Leg) bool {
+	return l.CallID == o.CallID && l.LegID == o.LegID && l.ParentLegID == o.ParentLegID && l.Kind == o.Kind && l.Direction == o.Direction &&
+		l.From == o.From && l.FromName == o.FromName && l.To == o.To && l.DID == o.DID && l.Extension == o.Extension && l.User == o.User &&
+		l.CallBackID == o.CallBackID && l.ControlID == o.ControlID
+}
+
+// sameCourse compares how a leg goes.
+func (l *Leg) sameCourse(o *Leg) bool {
+	return l.Phase == o.Phase && l.Result == o.Result && l.Logged == o.Logged && l.Talk == o.Talk &&
+		l.Start.Equal(o.Start) && l.Answer.Equal(o.Answer) && l.End.Equal(o.End) &&
+		l.Transferred == o.Transferred && l.RecordingID == o.RecordingID && l.Backfilled == o.Backfilled
 }
 
 // LegEvent is one event that joined a leg.
@@ -102,4 +117,8 @@ type LegEvent struct {
 	Type   callevent.Type `json:"type"`
 	Time   time.Time      `json:"time"`
 	Status string         `json:"status,omitempty"`
+}
+
+func (e LegEvent) same(other LegEvent) bool {
+	return e.Type == other.Type && e.Status == other.Status && e.Time.Equal(other.Time)
 }

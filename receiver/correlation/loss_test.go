@@ -100,8 +100,8 @@ func (c calls) step(rules correlation.Rules) []callevent.Event {
 	var ticks []callevent.Event
 	for _, call := range c {
 		if tick := call.Outcome(rules).Tick; tick != nil {
-			call.Add(*tick)
-			ticks = append(ticks, *tick)
+			call.Add(tick.Event())
+			ticks = append(ticks, tick.Event())
 		}
 	}
 	return ticks

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
@@ -16,7 +17,7 @@ type Outcome struct {
 	Legs []Leg
 	// Tick is the next passing of time that the call waits for, due at its Time; nil where it waits
 	// for none. Once it is due, add it to the call.
-	Tick *callevent.Event
+	Tick *Tick
 	// Finished tells that no leg is open and no tick is owed. Further events may still come and
 	// correct the legs.
 	Finished bool
@@ -72,11 +73,31 @@ func (c *Call) Outcome(rules Rules) Outcome {
 }
 
 func (c *Call) outcome(rules Rules) Outcome {
-	var space [4]attempt // most calls have no more, and need no memory of their own for it
-	f := c.decided(rules, space[:0])
+	space := borrowAttempts()
+	f := c.decided(rules, (*space)[:0])
 	o := Outcome{Legs: f.legs(c, rules), Tick: f.tick(c, rules)}
 	o.Finished = o.Tick == nil && !f.open()
+	returnAttempts(space, f.attempts)
 	return o
+}
+
+// attempts are memory for the attempts of a call while its legs are derived: no leg refers to it.
+var attempts = sync.Pool{New: func() any { return new([]attempt) }}
+
+func borrowAttempts() *[]attempt {
+	space, _ := attempts.Get().(*[]attempt)
+	return space
+}
+
+// returnAttempts keeps memory for the next call, unless it is much more than most need.
+func returnAttempts(space *[]attempt, used []attempt) {
+	const most = 64
+	if cap(used) > most {
+		return
+	}
+	clear(used)
+	*space = used
+	attempts.Put(space)
 }
 
 // decided takes the call apart and applies the rules.
@@ -99,13 +120,18 @@ func (c *Call) fold(space []attempt) folded {
 	facts, attempts := factsOf(rest), space
 	var own waiting
 	for len(rest) > 0 {
-		var leg []*event
-		leg, rest = cut(rest)
-		switch {
-		case ofCall(leg[0]), ofWaiting(leg) && !forwardsOut(leg):
-			own.join(leg, &facts)
-		case opening(leg).Type != callevent.Progress:
-			attempts = append(attempts, c.attempt(leg, rest, attempts, &facts))
+		n := legLength(rest)
+		party, earlier := rest[:n], len(attempts)
+		rest = rest[n:]
+		for len(party) > 0 {
+			var leg []*event
+			leg, party = cut(party)
+			switch {
+			case ofCall(leg[0]), ofWaiting(leg) && !forwardsOut(leg):
+				own.join(leg, &facts)
+			case opening(leg).Type != callevent.Progress:
+				attempts = append(attempts, c.attempt(leg, party, 1+len(attempts)-earlier, &facts))
+			}
 		}
 	}
 	findCallers(attempts, &own)
@@ -123,37 +149,25 @@ func (c *Call) fold(space []attempt) folded {
 	return f
 }
 
-// attempt is that of the events of a leg; rest is what follows them in the set.
-func (c *Call) attempt(leg, rest []*event, before []attempt, facts *facts) attempt {
+// attempt is that of the events of a leg, the n-th of its party; next are the events of the party
+// that follow.
+func (c *Call) attempt(leg, next []*event, n int, facts *facts) attempt {
 	first := leg[0]
 	id := first.LegID
 	if id == "" {
-		id = unnamed(side(first), before)
+		id = side(first) + "/" + strconv.Itoa(n)
 	}
 	var end closing
 	if first.Level != callevent.LevelEntry {
 		end.over = facts.over
 	}
-	if first.LegID == "" && len(rest) > 0 && rest[0].LegID == "" && side(rest[0]) == side(first) {
-		end.over = rest[0].Time
+	if len(next) > 0 {
+		end.over = next[0].Time
 	}
-	for _, tick := range c.ticks {
-		if tick.Type == callevent.MaxDurationOver && tick.LegID == id {
-			end.timeout = tick.Time
-		}
+	if tick, ok := c.elapsed(callevent.MaxDurationOver, first.CallID, id); ok {
+		end.timeout = tick.Time
 	}
 	return newAttempt(id, leg, facts, end)
-}
-
-// unnamed is the id of a leg that has none: its side, and the number of the attempt.
-func unnamed(side string, before []attempt) string {
-	n, prefix := 1, side+"/"
-	for i := range before {
-		if a := &before[i]; a.sided && strings.HasPrefix(a.id, prefix) {
-			n++
-		}
-	}
-	return prefix + strconv.Itoa(n)
 }
 
 func (f *folded) legs(c *Call, rules Rules) []Leg {
@@ -279,7 +293,7 @@ func (c *Call) graceOver() bool {
 }
 
 // tick is the earlier of the ticks that are owed.
-func (f *folded) tick(c *Call, rules Rules) *callevent.Event {
+func (f *folded) tick(c *Call, rules Rules) *Tick {
 	var longest *attempt
 	var due time.Time
 	for i := range f.attempts {
@@ -295,13 +309,13 @@ func (f *folded) tick(c *Call, rules Rules) *callevent.Event {
 	if longest == nil || grace != nil && !due.Before(grace.Time) {
 		return grace
 	}
-	return newTick(callevent.MaxDurationOver, longest.events[0].CallID, longest.id, due)
+	return &Tick{Type: callevent.MaxDurationOver, CallID: longest.events[0].CallID, LegID: longest.id, Time: due}
 }
 
 // graceTick decides a call that seems to be missed. It waits while a phone rings that began to ring
 // after the last IVR or queue had given the caller up: he has moved on. Where only the history has
 // given him up, it waits for any: the history may know but the call's beginning.
-func (f *folded) graceTick(c *Call, rules Rules) *callevent.Event {
+func (f *folded) graceTick(c *Call, rules Rules) *Tick {
 	if f.waiting.deciding == nil || c.graceOver() || f.taken(rules) {
 		return nil
 	}
@@ -312,7 +326,7 @@ func (f *folded) graceTick(c *Call, rules Rules) *callevent.Event {
 			return nil
 		}
 	}
-	return newTick(callevent.GraceOver, f.waiting.deciding.CallID, "", f.graceOver(c, rules))
+	return &Tick{Type: callevent.GraceOver, CallID: f.waiting.deciding.CallID, Time: f.graceOver(c, rules)}
 }
 
 // graceOver is when the grace period ends: after the last hangup, or where that of the call is
@@ -323,12 +337,6 @@ func (f *folded) graceOver(c *Call, rules Rules) time.Time {
 		return c.LastReceived().Add(max(rules.MaxDuration, rules.GracePeriod))
 	}
 	return c.lastHangup().Add(rules.GracePeriod)
-}
-
-func newTick(t callevent.Type, callID, legID string, due time.Time) *callevent.Event {
-	return &callevent.Event{
-		ID: string(t) + "/" + callID + "/" + legID, Type: t, CallID: callID, LegID: legID, Time: due, Received: due,
-	}
 }
 
 // lastHangup is when the latest hangup came in.

@@ -25,20 +25,19 @@ type party struct {
 	hangup       *event
 }
 
-// cut returns the events of the first leg of the set, and the rest of the set. Late repetitions are
-// in neither.
+// cut returns the events of the first leg of a party, and the rest of the party. Late repetitions
+// are in neither.
 func cut(events []*event) (leg, rest []*event) {
-	n := legLength(events)
-	if leg = events[:n]; ofCall(leg[0]) || leg[0].LegID != "" {
-		return leg, events[n:]
+	if ofCall(events[0]) || events[0].LegID != "" {
+		return events, nil
 	}
-	n = 0
+	n := 0
 	var p party
-	for n < len(leg) && (n == 0 || !p.begins(leg[n], leg[n+1:])) {
-		p.hear(leg[n])
+	for n < len(events) && (n == 0 || !p.begins(events[n], events[n+1:])) {
+		p.hear(events[n])
 		n++
 	}
-	return withoutRepetitions(leg[:n]), events[n:]
+	return withoutRepetitions(events[:n]), events[n:]
 }
 
 // withoutRepetitionsOfCall leaves out repetitions of the events of the call as a whole, which come

@@ -59,8 +59,8 @@ func wait(t *testing.T, c *correlation.Call, rules correlation.Rules) callevent.
 	if tick == nil {
 		t.Fatalf("the call waits for nothing; legs %+v", c.Outcome(rules).Legs)
 	}
-	c.Add(*tick)
-	return *tick
+	c.Add(tick.Event())
+	return tick.Event()
 }
 
 // summary is what a user reads of the legs.

@@ -238,8 +238,8 @@ func (c calls) pass(rules correlation.Rules) []callevent.Event {
 	var ticks []callevent.Event
 	for _, call := range c {
 		for tick := call.Outcome(rules).Tick; tick != nil; tick = call.Outcome(rules).Tick {
-			call.Add(*tick)
-			ticks = append(ticks, *tick)
+			call.Add(tick.Event())
+			ticks = append(ticks, tick.Event())
 		}
 	}
 	return ticks

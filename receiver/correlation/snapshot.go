@@ -89,9 +89,3 @@ func (e *event) expand() callevent.Event {
 		Source: e.Source, Caller: e.Caller, Called: e.Called, Attributes: e.Attributes,
 	}
 }
-
-// NewTick returns the passing of time that a call waits for: the end of the grace period, or of the
-// longest time that a leg may last.
-func NewTick(t callevent.Type, callID, legID string, due time.Time) callevent.Event {
-	return *newTick(t, callID, legID, due)
-}

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"container/list"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +52,7 @@ type call struct {
 	recent *list.Element
 	size   int
 
-	tick     *callevent.Event
+	tick     *correlation.Tick
 	deadline time.Duration
 	anchor   moment
 	heapSlot int
@@ -127,17 +126,17 @@ func (c *call) outcome(rules correlation.Rules, now moment) correlation.Outcome 
 	for {
 		outcome := c.events.Outcome(rules)
 		c.wait(outcome.Tick, now)
-		if c.tick == nil || c.deadline > now.elapsed || !c.addTick(*c.tick) {
+		if c.tick == nil || c.deadline > now.elapsed || !c.addTick(c.tick.Event()) {
 			return outcome
 		}
 	}
 }
 
 // wait notes the tick that the call waits for, and when that is due. See [moment] for the clocks.
-func (c *call) wait(tick *callevent.Event, now moment) {
+func (c *call) wait(tick *correlation.Tick, now moment) {
 	switch {
 	case tick == nil:
-	case c.tick != nil && c.tick.ID == tick.ID:
+	case c.tick != nil && c.tick.For(tick):
 		c.deadline = moved(c.deadline, tick.Time.Sub(c.tick.Time), now.until(tick.Time))
 	case tick.Type == callevent.MaxDurationOver:
 		c.deadline = max(c.anchor.until(tick.Time), now.until(tick.Time))
@@ -197,13 +196,27 @@ func (c *call) name(leg *correlation.Leg) {
 // withdraw adds the legs that were shown and are none any more: events that came out of order have
 // shown them to be a part of others. They end without a result, and count for nothing.
 func (c *call) withdraw(legs []correlation.Leg) []correlation.Leg {
-	for _, leg := range c.written {
-		if slices.ContainsFunc(legs, func(other correlation.Leg) bool { return other.LegID == leg.LegID }) {
-			continue
+	derived := legs
+	for i := range c.written {
+		if findLeg(derived, c.written[i].LegID, i) == nil {
+			legs = append(legs, withdrawn(c.written[i], int64(c.events.Len())))
 		}
-		legs = append(legs, withdrawn(leg, int64(c.events.Len())))
 	}
 	return legs
+}
+
+// findLeg returns the leg with the given id; nil if there is none. It is likely to be at the guess:
+// legs stand in the order in which they began.
+func findLeg(legs []correlation.Leg, id string, guess int) *correlation.Leg {
+	if guess < len(legs) && legs[guess].LegID == id {
+		return &legs[guess]
+	}
+	for i := range legs {
+		if legs[i].LegID == id {
+			return &legs[i]
+		}
+	}
+	return nil
 }
 
 func withdrawn(leg correlation.Leg, revision int64) correlation.Leg {
@@ -215,18 +228,18 @@ func withdrawn(leg correlation.Leg, revision int64) correlation.Leg {
 	return leg
 }
 
-// changes are the derived legs that the LEGS log does not have in this form.
-func (c *call) changes() []journal.LegRecord {
+// appendChanges appends records of the derived legs that the LEGS log does not have in this form.
+func (c *call) appendChanges(records []journal.LegRecord) []journal.LegRecord {
 	if c.isLost() {
-		return nil
+		return records
 	}
-	var records []journal.LegRecord
-	for _, leg := range c.derived {
+	for i := range c.derived {
+		leg := &c.derived[i]
 		if leg.Revision < c.floor {
 			continue
 		}
-		if c.legs.isDoubtful() || !isWritten(c.written, leg) {
-			records = append(records, c.record(leg))
+		if c.legs.isDoubtful() || !isWritten(c.written, leg, i) {
+			records = append(records, c.record(*leg))
 		}
 	}
 	return records
@@ -238,13 +251,9 @@ func (c *call) record(leg correlation.Leg) journal.LegRecord {
 	return record
 }
 
-func isWritten(written []correlation.Leg, leg correlation.Leg) bool {
-	for i := range written {
-		if written[i].LegID == leg.LegID {
-			return leg.Same(written[i])
-		}
-	}
-	return false
+func isWritten(written []correlation.Leg, leg *correlation.Leg, guess int) bool {
+	before := findLeg(written, leg.LegID, guess)
+	return before != nil && leg.Same(*before)
 }
 
 // endings are records that end the legs that have not ended, without a result. No leg of the call

@@ -26,6 +26,8 @@ type calls struct {
 	// lingering holds finished calls in the order in which they may go, and some that have come
 	// alive again.
 	lingering []*call
+	// records is memory for those of one pass.
+	records []journal.LegRecord
 	// dismissed go as soon as their positions are written, leaving when that is on disk.
 	dismissed, leaving []*call
 	// open is how many of the calls in memory are, bytes about what all of them take.
@@ -173,7 +175,7 @@ func (cs *calls) nextDue() (time.Duration, bool) {
 func (cs *calls) tick(now moment) {
 	for len(cs.due) > 0 && cs.due[0].deadline <= now.elapsed {
 		c, _ := heap.Pop(&cs.due).(*call)
-		if !c.legs.isStale() && c.addTick(*c.tick) {
+		if !c.legs.isStale() && c.addTick(c.tick.Event()) {
 			cs.touch(c)
 		}
 	}
@@ -194,7 +196,7 @@ func (cs *calls) schedule(c *call) {
 
 // derive brings the legs of the touched calls up to date and returns those to write.
 func (cs *calls) derive(rules correlation.Rules, now moment) []journal.LegRecord {
-	var records []journal.LegRecord
+	records := cs.records[:0]
 	for _, c := range slices.Clone(cs.touched) {
 		outcome, err := c.derive(rules, now)
 		if err != nil {
@@ -203,10 +205,11 @@ func (cs *calls) derive(rules correlation.Rules, now moment) []journal.LegRecord
 		}
 		c.derived = c.withdraw(outcome.Legs)
 		cs.follow(c, outcome, now)
-		changes := c.changes()
-		c.positions.state = c.positions.state.derived(len(changes) > 0)
-		records = append(records, changes...)
+		before := len(records)
+		records = c.appendChanges(records)
+		c.positions.state = c.positions.state.derived(len(records) > before)
 	}
+	cs.records = records
 	return append(records, cs.closing...)
 }
 
@@ -231,6 +234,16 @@ func (cs *calls) settle() {
 	}
 	clear(cs.touched)
 	cs.touched = cs.touched[:0]
+	cs.reuseRecords()
+}
+
+// reuseRecords keeps memory for the records of the next pass, unless it is much.
+func (cs *calls) reuseRecords() {
+	const most = 4096
+	if cap(cs.records) > most {
+		cs.records = nil
+	}
+	clear(cs.records)
 }
 
 func (cs *calls) weigh(c *call) {

@@ -153,7 +153,7 @@ func (r *replay) legs() []correlation.Leg {
 	rules.MaxDuration = 0
 	for _, call := range r.calls {
 		for tick := call.Outcome(rules).Tick; tick != nil; tick = call.Outcome(rules).Tick {
-			call.Add(*tick)
+			call.Add(tick.Event())
 		}
 		legs = append(legs, call.Outcome(rules).Legs...)
 	}

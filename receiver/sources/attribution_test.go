@@ -72,7 +72,7 @@ func legs(events []callevent.Event) []correlation.Leg {
 	rules := correlation.Rules{Scope: correlation.ScopeAll}
 	for _, call := range calls {
 		for tick := call.Outcome(rules).Tick; tick != nil; tick = call.Outcome(rules).Tick {
-			call.Add(*tick)
+			call.Add(tick.Event())
 		}
 		all = append(all, call.Outcome(rules).Legs...)
 	}

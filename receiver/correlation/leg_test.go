@@ -1,0 +1,52 @@
+package correlation_test
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/correlation"
+)
+
+// A leg that differs in any member is another one, except in its revision.
+func TestSameSeesEveryMember(t *testing.T) {
+	t.Parallel()
+	members := reflect.TypeFor[correlation.Leg]()
+	for i := range members.NumField() {
+		var leg correlation.Leg
+		differ(t, reflect.ValueOf(&leg).Elem().Field(i))
+		name := members.Field(i).Name
+		if got, want := leg.Same(correlation.Leg{}), name == "Revision"; got != want {
+			t.Errorf("a leg with another %s is the same: %v, want %v", name, got, want)
+		}
+		if !leg.Same(leg) {
+			t.Errorf("a leg with a %s differs from itself", name)
+		}
+	}
+}
+
+func differ(t *testing.T, member reflect.Value) {
+	t.Helper()
+	switch member.Interface().(type) {
+	case time.Time:
+		member.Set(reflect.ValueOf(start))
+		return
+	case map[string]string:
+		member.Set(reflect.ValueOf(map[string]string{"tag.a": "b"}))
+		return
+	case []correlation.LegEvent:
+		member.Set(reflect.ValueOf([]correlation.LegEvent{{Type: callevent.Answer}}))
+		return
+	}
+	switch member.Kind() { //nolint:exhaustive // the test fails for the others
+	case reflect.String:
+		member.SetString("x")
+	case reflect.Bool:
+		member.SetBool(true)
+	case reflect.Int64:
+		member.SetInt(1)
+	default:
+		t.Fatalf("a leg has a member of type %s, of which this test knows no value", member.Type())
+	}
+}
