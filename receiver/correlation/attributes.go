@@ -18,6 +18,9 @@ const (
 // attributesOf returns the attributes of an event, the first ones in order of their names; nil
 // where it has none.
 func attributesOf(e *callevent.Event) map[string]string {
+	if len(e.Attributes) == 0 {
+		return nil
+	}
 	var attributes map[string]string
 	for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
 		if len(attributes) == maxAttributes || name == "" || e.Attributes[name] == "" {

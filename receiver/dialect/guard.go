@@ -63,6 +63,9 @@ func thrower() string {
 // presentable returns the attributes that can be shown to everybody who may see the call: the first
 // ones by name, where there are too many.
 func presentable(attributes map[string]string) map[string]string {
+	if len(attributes) == 0 {
+		return nil
+	}
 	var shown map[string]string
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
 		value := cut(attributes[name])

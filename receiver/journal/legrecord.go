@@ -12,6 +12,9 @@ import (
 // legVersion leads every record of the LEGS log; those of earlier receivers begin with a brace.
 const legVersion = 1
 
+// legSize is more than most records take.
+const legSize = 1 << 10
+
 // Types of ticks in a record.
 const (
 	tickGrace byte = iota
@@ -43,11 +46,22 @@ func appendLeg(buffer []byte, record *LegRecord) ([]byte, error) {
 		buffer = appendText(append(buffer, kind), tick.LegID)
 		buffer = binary.AppendVarint(buffer, tick.Time.UnixNano())
 	}
-	leg, err := json.Marshal(&record.Leg)
-	if err != nil {
+	target := appender(buffer)
+	encoder := json.NewEncoder(&target)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(&record.Leg); err != nil {
 		return nil, fmt.Errorf("cannot encode a leg: %w", err)
 	}
-	return append(buffer, leg...), nil
+	return target, nil
+}
+
+// appender appends what is written to it.
+type appender []byte
+
+// Write implements io.Writer.
+func (a *appender) Write(data []byte) (int, error) {
+	*a = append(*a, data...)
+	return len(data), nil
 }
 
 func appendText(buffer []byte, text string) []byte {

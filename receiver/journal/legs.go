@@ -81,7 +81,7 @@ func (j *Journal) PutLegs(ctx context.Context, records []LegRecord) error {
 	for i := range records {
 		leg := &records[i].Leg
 		key := hash(leg.CallID)
-		data, err := appendLeg(nil, &records[i])
+		data, err := appendLeg(make([]byte, 0, legSize), &records[i])
 		if err != nil {
 			refused.add(key, errLegRecord)
 			continue

@@ -31,13 +31,23 @@ func (n names) streamOf(log Log) string { return n.stream + string(log) }
 func (n names) subject(log Log) string { return n.prefix + strings.ToLower(string(log)) }
 
 func (n names) key(log Log, parts ...string) string {
-	return n.subject(log) + "." + strings.Join(parts, ".")
+	const longest = 128 // of most
+	subject := append(append(make([]byte, 0, longest), n.prefix...), log...)
+	for i := len(n.prefix); i < len(subject); i++ {
+		subject[i] |= 'a' - 'A' // the names of logs are capital letters
+	}
+	for _, part := range parts {
+		subject = append(append(subject, '.'), part...)
+	}
+	return string(subject)
 }
 
 // hash shortens an id of any form to a subject token: 96 bits.
 func hash(id string) string {
+	var token [24]byte
 	sum := sha256.Sum256([]byte(id))
-	return hex.EncodeToString(sum[:12])
+	hex.Encode(token[:], sum[:12])
+	return string(token[:])
 }
 
 // Shares of the volume, in percent. A log of newest values may take twice its share on disk, until

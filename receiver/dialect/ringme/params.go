@@ -139,15 +139,9 @@ type form struct {
 // sent reports whether a parameter was sent, be it without a value.
 func (f *form) sent(p param) bool { return f.present[p] }
 
-// newForm merges the parameters of query and body; the body wins, unless it has no value
+// read merges the parameters of query and body; the body wins, unless it has no value
 // ("Extension Number Events": parameters are the body of a POST and the query of a GET).
-func newForm(request callevent.Request) (*form, error) {
-	f := &form{}
-	if err := formparams.Walk(request, f.set); err != nil {
-		return nil, err
-	}
-	return f, nil
-}
+func (f *form) read(request callevent.Request) error { return formparams.Walk(request, f.set) }
 
 func (f *form) set(name, value string) error {
 	p, known := lookup(name)

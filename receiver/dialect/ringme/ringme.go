@@ -23,8 +23,8 @@ type Dialect struct{}
 // lists are kept, not refused; it fails only where it cannot tell what happened: nothing says which
 // event it is, the parameters cannot be decoded, or a call's event does not name the call.
 func (Dialect) Decode(request callevent.Request) ([]callevent.Event, error) {
-	f, err := newForm(request)
-	if err != nil {
+	var f form
+	if err := f.read(request); err != nil {
 		return nil, err
 	}
 	event, err := f.event(request)
@@ -263,6 +263,9 @@ func (f *form) talk() *time.Duration {
 const longestTalk = 365 * 24 * time.Hour
 
 func (f *form) microseconds(p param) *time.Duration {
+	if f.values[p] == "" {
+		return nil
+	}
 	n, err := strconv.ParseInt(f.values[p], 10, 64)
 	if err != nil || n < 0 || n > longestTalk.Microseconds() {
 		f.keepParam(p)
