@@ -14,6 +14,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/command/tracking"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 )
 
 const (
@@ -40,7 +41,7 @@ func (h *handler) dial(ctx context.Context, to access, command *v1alpha1.CallCom
 		if err != nil {
 			return lifecycle.Done{}, cmp.Or(h.refused(command, err, h.persistence(command)), unknown(err))
 		}
-		command.Status.CallID, command.Status.CallBackID = shortened(call.CallID), shortened(call.CallBackID)
+		command.Status.CallID, command.Status.CallBackID = shorten.Bytes(call.CallID, longestID), shorten.Bytes(call.CallBackID, longestID)
 		return lifecycle.Done{}, lifecycle.Waitingf(v1alpha1.ReasonCommandSent, followAgain, "the PBX has taken the command")
 	})
 }
@@ -49,8 +50,6 @@ func (h *handler) dial(ctx context.Context, to access, command *v1alpha1.CallCom
 func (h *handler) persistence(command *v1alpha1.CallCommand) time.Time {
 	return command.CreationTimestamp.Add(persistence)
 }
-
-func shortened(id string) string { return strings.ToValidUTF8(id[:min(len(id), longestID)], "") }
 
 // followDial follows the call of a dial to its end.
 func (h *handler) followDial(ctx context.Context, command *v1alpha1.CallCommand) (lifecycle.Done, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 )
 
 // listing is one read of the list of extensions. It may take several passes, and only numbers are
@@ -80,7 +81,8 @@ func (s *skipped) add(extension pbxapi.Extension, problem string) {
 	s.numbers[key] = true
 	if len(s.named) < mostSkipped {
 		s.named = append(s.named, v1alpha1.SkippedExtension{
-			Number: shorten(extension.Number, longest), ID: shorten(extension.ID, longest), Message: shorten(problem, longestMessage),
+			Number: shorten.Characters(extension.Number, longest), ID: shorten.Characters(extension.ID, longest),
+			Message: shorten.Characters(problem, longestMessage),
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 )
 
 const (
@@ -177,7 +178,7 @@ func newMapping(p *v1alpha1.PBXIntegration, extension pbxapi.Extension, inherite
 		},
 	}
 	if extension.Type == v1alpha1.ExtensionPhone {
-		mapping.Spec.User = &v1alpha1.User{Name: slug, DisplayName: shorten(extension.Name, 128)}
+		mapping.Spec.User = &v1alpha1.User{Name: slug, DisplayName: shorten.Characters(extension.Name, 128)}
 	}
 	for _, label := range inherited {
 		if value, ok := p.Labels[label]; ok {
@@ -203,10 +204,4 @@ func slugOf(number string) string {
 	}
 	sum := sha256.Sum256([]byte(number))
 	return "x" + hex.EncodeToString(sum[:5])
-}
-
-// shorten cuts text to so many characters.
-func shorten(text string, longest int) string {
-	runes := []rune(strings.ToValidUTF8(text, "�"))
-	return string(runes[:min(len(runes), longest)])
 }

@@ -3,9 +3,9 @@ package lifecycle
 import (
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/pbx-operator/pbx-operator/controllers/errortext"
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 )
 
 // maxMessage is how much of a message is kept, in bytes: what the note of an events.k8s.io Event
@@ -19,19 +19,11 @@ var secrets = regexp.MustCompile(`(?i)(/ext-event/|bearer\s+|basic\s+|(?:access_
 // errors are not meant to hold any.
 func Scrub(message string) string {
 	message = errortext.WithoutPorts(strings.ToValidUTF8(message, "�"))
-	return truncate(secrets.ReplaceAllString(message, "${1}…"))
-}
-
-func truncate(message string) string {
-	const ellipsis = "…"
-	if len(message) <= maxMessage {
-		return message
+	message = secrets.ReplaceAllString(message, "${1}…")
+	if len(message) > maxMessage {
+		message = shorten.Bytes(message, maxMessage-len(shorten.Ellipsis)) + shorten.Ellipsis
 	}
-	cut := maxMessage - len(ellipsis)
-	for cut > 0 && !utf8.RuneStart(message[cut]) {
-		cut--
-	}
-	return message[:cut] + ellipsis
+	return message
 }
 
 // scrubbed is an error whose text may be logged.

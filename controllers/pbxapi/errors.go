@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/controllers/errortext"
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 )
 
 // What a call can fail with, beside RateLimitedError. Use errors.Is.
@@ -165,9 +166,5 @@ func Scrub(text string) string {
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "�")), " ")
 	text = links.ReplaceAllString(text, "(URL)")
 	text = secrets.ReplaceAllString(text, "(…)")
-	text = errortext.Stable(text)
-	if runes := []rune(text); len(runes) > detailLength {
-		text = string(runes[:detailLength]) + "…"
-	}
-	return text
+	return shorten.Visibly(errortext.Stable(text), detailLength)
 }

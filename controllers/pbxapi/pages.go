@@ -3,9 +3,9 @@ package pbxapi
 import (
 	"context"
 	"encoding/json"
-	"strings"
 	"time"
 
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
 
@@ -86,7 +86,7 @@ type DatabaseHistorian interface {
 // CursorKey cuts the key of an item to what a cursor has room for. It is only compared.
 func CursorKey(key string) string {
 	const longest = 128
-	return strings.ToValidUTF8(key[:min(len(key), longest)], "")
+	return shorten.Bytes(key, longest)
 }
 
 // Unusable counts what could not be used of an answer.

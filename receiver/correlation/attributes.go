@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
@@ -29,7 +30,7 @@ func attributesOf(e *callevent.Event) map[string]string {
 		if attributes == nil {
 			attributes = make(map[string]string, min(len(e.Attributes), maxAttributes))
 		}
-		attributes[clip(name, maxAttributeName)] = clip(e.Attributes[name], maxAttributeValue)
+		attributes[owned(name, maxAttributeName)] = owned(e.Attributes[name], maxAttributeValue)
 	}
 	return attributes
 }
@@ -41,13 +42,9 @@ func (e *event) shareAttributes(with *event) {
 	}
 }
 
-// clip copies a text into memory of its own, and cuts one that is too long.
-func clip(text string, most int) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "")
-	}
-	return strings.Clone(text)
+// owned is a text in memory of its own, shortened.
+func owned(text string, most int) string {
+	return strings.Clone(shorten.Bytes(strings.ToValidUTF8(text, "\uFFFD"), most))
 }
 
 // attributes are those of all events of a leg: of several values the first one counts.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
@@ -68,7 +69,7 @@ func presentable(attributes map[string]string) map[string]string {
 	}
 	var shown map[string]string
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
-		value := cut(attributes[name])
+		value := shorten.Characters(attributes[name], MaxAttributeValue)
 		if value == "" || len(name) > MaxAttributeName || !printable(name) || credential(name) || credentialValue(value) {
 			continue
 		}
@@ -84,17 +85,6 @@ func presentable(attributes map[string]string) map[string]string {
 
 func printable(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-func cut(value string) string {
-	characters := 0
-	for i := range value {
-		if characters == MaxAttributeValue {
-			return value[:i]
-		}
-		characters++
-	}
-	return value
 }
 
 // credential reports whether a parameter of this name may hold one.

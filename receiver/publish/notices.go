@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
@@ -114,7 +115,7 @@ func (n *Notices) Run(ctx context.Context) error {
 func (n *Notices) Quarantined(count int, reason string) {
 	n.quarantine.add(count, func(count int) string {
 		return fmt.Sprintf("%d %s of the PBX could not be understood and went into quarantine, the last one because: %s",
-			count, plural(count, "event"), truncate(reason, maxReason))
+			count, plural(count, "event"), shorten.Characters(reason, maxReason))
 	})
 }
 
@@ -144,7 +145,7 @@ func (n *Notices) behind(limit int) {
 func (n *Notices) refused(why string) {
 	n.rejected.add(1, func(count int) string {
 		return fmt.Sprintf("%d call %s not shown, because the Kubernetes API refuses them, the last one for: %s",
-			count, plural(count, "leg"), truncate(why, maxReason))
+			count, plural(count, "leg"), shorten.Characters(why, maxReason))
 	})
 }
 
@@ -293,12 +294,12 @@ func (n *Notices) event(name, reason, action string, regarding reference, note s
 		},
 		EventTime:           metav1.NowMicro(),
 		ReportingController: reportingController,
-		ReportingInstance:   truncate(n.Instance, 128),
+		ReportingInstance:   shorten.Characters(n.Instance, 128),
 		Type:                corev1.EventTypeWarning,
 		Reason:              reason,
 		Action:              action,
 		Regarding:           *n.objectReference(regarding),
-		Note:                truncate(note, maxNote),
+		Note:                shorten.Characters(note, maxNote),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
 
@@ -57,14 +58,14 @@ func Name(integration, callID, legID string) string {
 // Status is what a CallLeg says of a leg.
 func Status(leg correlation.Leg) v1alpha1.CallLegStatus {
 	return v1alpha1.CallLegStatus{
-		CallID: truncate(leg.CallID, maxID), LegID: truncate(leg.LegID, maxID), ParentLegID: truncate(leg.ParentLegID, maxID),
+		CallID: shorten.Characters(leg.CallID, maxID), LegID: shorten.Characters(leg.LegID, maxID), ParentLegID: shorten.Characters(leg.ParentLegID, maxID),
 		Kind: v1alpha1.LegKind(leg.Kind), Direction: v1alpha1.Direction(leg.Direction),
-		From: truncate(leg.From, maxNumber), FromName: truncate(leg.FromName, maxNumber), To: truncate(leg.To, maxNumber),
-		DID: truncate(leg.DID, maxShort), Extension: truncate(leg.Extension, maxShort), User: truncate(leg.User, maxUser),
+		From: shorten.Characters(leg.From, maxNumber), FromName: shorten.Characters(leg.FromName, maxNumber), To: shorten.Characters(leg.To, maxNumber),
+		DID: shorten.Characters(leg.DID, maxShort), Extension: shorten.Characters(leg.Extension, maxShort), User: shorten.Characters(leg.User, maxUser),
 		Phase: v1alpha1.LegPhase(leg.Phase), Result: v1alpha1.LegResult(leg.Result), Logged: leg.Logged,
 		StartTime: microTime(leg.Start), AnswerTime: microTime(leg.Answer), EndTime: microTime(leg.End),
 		TalkTime: talkTime(leg), Transferred: leg.Transferred,
-		CallBackID: truncate(leg.CallBackID, maxID), RecordingID: truncate(leg.RecordingID, maxID),
+		CallBackID: shorten.Characters(leg.CallBackID, maxID), RecordingID: shorten.Characters(leg.RecordingID, maxID),
 		Backfilled: leg.Backfilled, Revision: leg.Revision, Events: legEvents(leg.Events), Attributes: attributes(leg.Attributes),
 	}
 }
@@ -85,22 +86,11 @@ func legEvents(events []correlation.LegEvent) []v1alpha1.LegEvent {
 	shown := make([]v1alpha1.LegEvent, 0, min(len(events), maxLegEvents))
 	for _, event := range events[:min(len(events), maxLegEvents)] {
 		shown = append(shown, v1alpha1.LegEvent{
-			Type: truncate(string(event.Type), maxEventType), Time: metav1.NewMicroTime(event.Time.UTC()),
-			Status: truncate(event.Status, maxShort),
+			Type: shorten.Characters(string(event.Type), maxEventType), Time: metav1.NewMicroTime(event.Time.UTC()),
+			Status: shorten.Characters(event.Status, maxShort),
 		})
 	}
 	return shown
-}
-
-// truncate cuts s to at most limit characters.
-func truncate(s string, limit int) string {
-	for i := range s {
-		if limit == 0 {
-			return s[:i]
-		}
-		limit--
-	}
-	return s
 }
 
 // own lets the CallLeg go with its PBXIntegration.

@@ -10,8 +10,12 @@ import (
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
 )
+
+// shown is how many characters of a value stand in a message.
+const shown = 40
 
 // The columns that a query may return. All but the first two may be missing, or null.
 const (
@@ -110,7 +114,7 @@ type row struct {
 // named says which row it is whose value is wrong.
 func (r *row) named(number int) error {
 	if id := r.text(columnCallID); id != "" {
-		return fmt.Errorf("call %s: %w", shortened(id), r.err)
+		return fmt.Errorf("call %s: %w", shorten.Visibly(id, shown), r.err)
 	}
 	return fmt.Errorf("row %d: %w", number, r.err)
 }
@@ -125,7 +129,7 @@ func (r *row) fail(column, problem string) {
 func (r *row) limited(column string, length int) string {
 	text := r.text(column)
 	if len(text) > length {
-		r.fail(column, fmt.Sprintf("%q has %d bytes, %d are the most", shortened(text), len(text), length))
+		r.fail(column, fmt.Sprintf("%q has %d bytes, %d are the most", shorten.Visibly(text, shown), len(text), length))
 	}
 	return text
 }
@@ -159,7 +163,7 @@ func (r *row) time(column string) time.Time {
 			return at.UTC()
 		}
 	}
-	r.fail(column, fmt.Sprintf("%q is no time like 2026-01-02 10:00:00+00", shortened(text)))
+	r.fail(column, fmt.Sprintf("%q is no time like 2026-01-02 10:00:00+00", shorten.Visibly(text, shown)))
 	return time.Time{}
 }
 
@@ -172,18 +176,10 @@ func (r *row) seconds(column string) *float64 {
 	const longest = 1e7
 	number, err := strconv.ParseFloat(text, 64)
 	if err != nil || math.IsNaN(number) || number < 0 || number > longest {
-		r.fail(column, fmt.Sprintf("%q is no number of seconds", shortened(text)))
+		r.fail(column, fmt.Sprintf("%q is no number of seconds", shorten.Visibly(text, shown)))
 		return nil
 	}
 	return &number
-}
-
-func shortened(text string) string {
-	const longest = 40
-	if runes := []rune(text); len(runes) > longest {
-		return string(runes[:longest]) + "…"
-	}
-	return text
 }
 
 // record is the leg that a row tells of, unless it has not ended.

@@ -10,8 +10,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/charset"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
@@ -116,7 +116,7 @@ func (f *Form) Has(name string) bool {
 // Text returns the first of the parameters that has a value, shortened to what can be shown. They
 // are known from now on.
 func (f *Form) Text(names ...string) string {
-	return shortened(f.raw(names))
+	return shorten.Bytes(f.raw(names), textLength)
 }
 
 // Number returns the first of the parameters that has a value, as a number: see [number.Clean]. One
@@ -183,15 +183,4 @@ func (f *Form) Digest() string {
 		_, _ = fmt.Fprintf(sum, "%q=%q&", name, f.values[name]) // a hash never fails
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:16])
-}
-
-func shortened(text string) string {
-	if len(text) <= textLength {
-		return text
-	}
-	end := textLength
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end]
 }

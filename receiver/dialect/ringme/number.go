@@ -7,9 +7,6 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
 
-// nameLength is how many characters of a display name are kept.
-const nameLength = 256
-
 // isExtension reports whether a number is an extension: [0-9]{3,6}*[0-9]{2,4} with a literal
 // asterisk.
 func isExtension(s string) bool {
@@ -69,15 +66,4 @@ func (f *form) withheld(e *callevent.Event) bool {
 	default:
 		return e.Caller.Local && (e.DID != "" || shown == e.Called.Number || number.Names(shown, e.Source.Number))
 	}
-}
-
-func shortened(name string) string {
-	characters := 0
-	for i := range name {
-		if characters == nameLength {
-			return name[:i]
-		}
-		characters++
-	}
-	return name
 }

@@ -57,6 +57,9 @@ const (
 	shortLength  = 64
 )
 
+// nameLength is how many characters of a display name are kept.
+const nameLength = 256
+
 // specs holds the spelling on the wire and the greatest length in bytes of each parameter; what is
 // longer cannot be shown in a CallLeg. CallerNum, CalledNum and Transferred are spellings that the
 // documents use by mistake or that other brands may use.

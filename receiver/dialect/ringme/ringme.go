@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
 )
@@ -146,7 +147,7 @@ func (f *form) called() callevent.Party {
 func (f *form) party(shown, name string, extension, id param) callevent.Party {
 	p := callevent.Party{
 		Number:      plain(shown),
-		Name:        shortened(number.Clean(name)),
+		Name:        shorten.Characters(number.Clean(name), nameLength),
 		Extension:   number.WithoutDomain(f.values[extension]),
 		ExtensionID: f.values[id],
 	}
