@@ -143,13 +143,18 @@ func (h *Handler) take(r *http.Request, target *sources.Target, rest string, now
 		refusal.retryAfter = retryBusy
 		return refusal
 	}
-	if expected := h.contentTypes(rest); !understands(r, expected) {
-		return refuse(http.StatusUnsupportedMediaType, "expected a body of type "+strings.Join(expected, " or ")+", not compressed")
+	expected := h.contentTypes(rest)
+	understood := understands(r, expected)
+	if !understood && !inQuery(r) {
+		return unsupported(expected)
 	}
 	body, held, refusal := h.readBody(r)
 	defer h.bodies.release(held)
 	if refusal.status != 0 {
 		return refusal
+	}
+	if !understood && len(body) > longestBlank { // how long it is was not said before
+		return unsupported(expected)
 	}
 	entry := journal.Entry{Mapping: target.Mapping, Request: callevent.Request{
 		ReceivedAt: now.UTC().Truncate(time.Microsecond), Source: target.Source, Method: r.Method,
@@ -179,12 +184,12 @@ func (h *Handler) contentTypes(rest string) []string {
 
 // understands reports whether the body, if any, is of a type that is read.
 func understands(r *http.Request, expected []string) bool {
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+	if compressed(r) {
 		return false
 	}
 	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	media = strings.TrimSpace(media)
-	if media == "" || r.ContentLength == 0 || inQuery(r) {
+	if media == "" || r.ContentLength == 0 {
 		return true
 	}
 	for _, known := range expected {
@@ -195,11 +200,22 @@ func understands(r *http.Request, expected []string) bool {
 	return false
 }
 
+func compressed(r *http.Request) bool {
+	encoding := r.Header.Get("Content-Encoding")
+	return encoding != "" && !strings.EqualFold(encoding, "identity")
+}
+
+func unsupported(expected []string) answer {
+	return refuse(http.StatusUnsupportedMediaType, "expected a body of type "+strings.Join(expected, " or ")+", not compressed")
+}
+
+// longestBlank is the length of the longest body that says nothing.
+const longestBlank = len("{ }\r\n")
+
 // inQuery reports whether the event may be in the query, with a body that says nothing, such as {}:
-// the decoder will tell.
+// the decoder will tell. The length of a chunked body is not known yet.
 func inQuery(r *http.Request) bool {
-	const longest = len("{ }\r\n")
-	return r.URL.RawQuery != "" && 0 < r.ContentLength && r.ContentLength <= int64(longest)
+	return r.URL.RawQuery != "" && r.ContentLength <= int64(longestBlank) && !compressed(r)
 }
 
 // quarantine keeps a request that was not understood.

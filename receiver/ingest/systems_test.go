@@ -39,6 +39,7 @@ func TestAnswersOfEverySystem(t *testing.T) {
 	const form, inJSON = ingest.FormType, "application/json"
 	for name, c := range map[string]struct {
 		pbx, method, path, query, contentType, authorization, body string
+		chunked                                                    bool
 		status                                                     int
 		detail                                                     string
 	}{
@@ -70,6 +71,9 @@ func TestAnswersOfEverySystem(t *testing.T) {
 		"LinuxBox, in the query":          {pbx: "LinuxBox", query: "event=dial&call_id=c1", contentType: inJSON, body: "{}", status: 200},
 		"LinuxBox, a body that says more": {pbx: "LinuxBox", query: "event=dial&call_id=c1", contentType: inJSON, body: `{"a":1}`, status: 415, detail: form},
 		"LinuxBox, a body of two letters": {pbx: "LinuxBox", query: "event=dial&call_id=c1", contentType: inJSON, body: "[]", status: 422, detail: form},
+		"LinuxBox, chunked {}":            {pbx: "LinuxBox", query: "event=dial&call_id=c1", contentType: inJSON, body: "{}", chunked: true, status: 200},
+		"LinuxBox, chunked and more":      {pbx: "LinuxBox", query: "event=dial&call_id=c1", contentType: inJSON, body: `{"a":1}`, chunked: true, status: 415, detail: form},
+		"VoipNow, chunked JSON":           {pbx: "VoipNow", path: "/dial-in", contentType: inJSON, body: "{}", chunked: true, status: 415, detail: form},
 		"Callable, in the query":          {pbx: "Callable", query: "parentCallSid=p1&event=call&status=trying", contentType: inJSON, body: "{}", status: 200},
 		"RingMe, Latin-1":                 {pbx: "RingMe", contentType: form + "; charset=iso-8859-1", body: "EventType=dial-in&CallID=c1&CallerIDName=Ren\xe9", status: 200},
 		"RingMe, history":                 {pbx: "RingMe", path: callhistory.Path, contentType: inJSON, body: record, status: 200},
@@ -84,6 +88,9 @@ func TestAnswersOfEverySystem(t *testing.T) {
 			}
 			d := &intake{}
 			request := httptest.NewRequest(c.method, "/ext-event/"+token+c.path+"?"+c.query, strings.NewReader(c.body))
+			if c.chunked {
+				request.ContentLength = -1
+			}
 			request.Header.Set("Content-Type", c.contentType)
 			request.Header.Set("Authorization", c.authorization)
 			response := httptest.NewRecorder()
