@@ -9,22 +9,22 @@ const (
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is True when only a change by a user can help.
 	ConditionStalled = "Stalled"
-	// ConditionPBXReachable tells whether the PBX's management API answers with the given
+	// ConditionPBXReachable says whether the PBX's management API answers with the given
 	// credentials.
 	ConditionPBXReachable = "PBXReachable"
-	// ConditionReceiverAvailable tells whether the receiver can make call events durable.
+	// ConditionReceiverAvailable says whether the receiver can make call events durable.
 	ConditionReceiverAvailable = "ReceiverAvailable"
 	// ConditionEventsReceived tells, for a PBX that is configured by hand, whether its first event
 	// has arrived.
 	ConditionEventsReceived = "EventsReceived"
-	// ConditionExtensions tells whether all mappings of an integration are Ready.
+	// ConditionExtensions says whether all mappings of an integration are Ready.
 	ConditionExtensions = "Extensions"
 	// ConditionDegraded is True while the receiver runs, but calls or events suffer. Receivers set
 	// it by server-side apply under their own field manager; absent or False is fine.
 	ConditionDegraded = "Degraded"
-	// ConditionDiscovered tells whether the mappings are those of the extensions on the PBX.
+	// ConditionDiscovered says whether the mappings are those of the extensions on the PBX.
 	ConditionDiscovered = "Discovered"
-	// ConditionBackfilled tells whether the calls of the last outage were read from the PBX's
+	// ConditionBackfilled says whether the calls of the last outage were read from the PBX's
 	// history.
 	ConditionBackfilled = "Backfilled"
 	// ConditionComplete is True when a command has done its work, as on a Job: `kubectl wait` and

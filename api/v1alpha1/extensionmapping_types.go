@@ -102,7 +102,7 @@ type ExtensionMappingSpec struct {
 	Suspend bool `json:"suspend,omitempty"`
 }
 
-// AgentState tells whether a queue agent takes calls.
+// AgentState says whether a queue agent takes calls.
 // +kubebuilder:validation:Enum=Available;LoggedOut
 type AgentState string
 

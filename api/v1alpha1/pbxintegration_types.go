@@ -141,7 +141,7 @@ type RingMe struct {
 	// +default="Extension"
 	// +optional
 	Registration RegistrationScope `json:"registration,omitempty"`
-	// queueAgents is Follow (status.agent of a phone's mapping tells whether its queue agent takes
+	// queueAgents is Follow (status.agent of a phone's mapping says whether its queue agent takes
 	// calls) or Ignore.
 	// +default="Follow"
 	// +optional
@@ -304,10 +304,10 @@ type LinuxBox struct {
 	Events map[string]LinuxBoxName `json:"events,omitempty"`
 	// parameters adds names of parameters, which outrank the default ones: from the name on the
 	// wire to CallID, EventID, Time, CustomCallID, RecordName, CallerType, CallerNumber,
-	// CallerName, CalledNumber, Line, LineName, TransferringLine, Answered, AnsweringLine,
-	// LastDialledLine, Queue or Direction.
+	// CallerName, CallerLine, CalledNumber, CalledLine, Line, LineName, TransferringLine,
+	// Answered, AnsweringLine, LastDialledLine, Queue or Direction.
 	// +kubebuilder:validation:MaxProperties=64
-	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k] in ['CallID', 'EventID', 'Time', 'CustomCallID', 'RecordName', 'CallerType', 'CallerNumber', 'CallerName', 'CalledNumber', 'Line', 'LineName', 'TransferringLine', 'Answered', 'AnsweringLine', 'LastDialledLine', 'Queue', 'Direction'])",message="a parameter must mean CallID, EventID, Time, CustomCallID, RecordName, CallerType, CallerNumber, CallerName, CalledNumber, Line, LineName, TransferringLine, Answered, AnsweringLine, LastDialledLine, Queue or Direction"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, self[k] in ['CallID', 'EventID', 'Time', 'CustomCallID', 'RecordName', 'CallerType', 'CallerNumber', 'CallerName', 'CallerLine', 'CalledNumber', 'CalledLine', 'Line', 'LineName', 'TransferringLine', 'Answered', 'AnsweringLine', 'LastDialledLine', 'Queue', 'Direction'])",message="a parameter must mean CallID, EventID, Time, CustomCallID, RecordName, CallerType, CallerNumber, CallerName, CallerLine, CalledNumber, CalledLine, Line, LineName, TransferringLine, Answered, AnsweringLine, LastDialledLine, Queue or Direction"
 	// +optional
 	Parameters map[string]LinuxBoxName `json:"parameters,omitempty"`
 	// lines are the numbers of the PBX's own lines. Default: every number of at most four digits is
@@ -858,7 +858,7 @@ type MissingExtensions struct {
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	Lists int32 `json:"lists"`
-	// digest of their numbers, which tells whether two lists lack the same.
+	// digest of their numbers, which says whether two lists lack the same.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +required
