@@ -38,7 +38,7 @@ func (a access) owners(mapping *v1alpha1.ExtensionMapping) []owner {
 	return owners
 }
 
-// agentEvents tell whether a queue agent takes calls (RingMe: Queue Agent events).
+// agentEvents say whether a queue agent takes calls (RingMe: Queue Agent events).
 var agentEvents = []pbxapi.Subscription{{Event: pbxapi.EventAgentLogin}, {Event: pbxapi.EventAgentLogout}}
 
 // events are those to register for on the extension.

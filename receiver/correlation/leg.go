@@ -1,6 +1,7 @@
 package correlation
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -71,7 +72,7 @@ type Leg struct {
 	Phase       Phase     `json:"phase"`
 	Result      Result    `json:"result,omitempty"`
 	// Logged tells that this leg counts as a logged call.
-	Logged      bool          `json:"recorded"`
+	Logged      bool          `json:"logged"`
 	Start       time.Time     `json:"start,omitzero"`
 	Answer      time.Time     `json:"answer,omitzero"`
 	End         time.Time     `json:"end,omitzero"`
@@ -89,6 +90,18 @@ type Leg struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 	// Events that joined the leg, in canonical order: of more than 64 the first and the last 32.
 	Events []LegEvent `json:"events,omitempty"`
+}
+
+// UnmarshalJSON also reads what earlier receivers stored: they called Logged recorded.
+func (l *Leg) UnmarshalJSON(data []byte) error {
+	type plain Leg
+	stored := struct {
+		*plain
+		Recorded bool `json:"recorded"`
+	}{plain: (*plain)(l)}
+	err := json.Unmarshal(data, &stored)
+	l.Logged = l.Logged || stored.Recorded
+	return err
 }
 
 // Same reports whether two states of a leg differ in nothing but the revision, which also grows

@@ -1,9 +1,12 @@
 package correlation_test
 
 import (
+	"encoding/json"
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
@@ -48,5 +51,29 @@ func differ(t *testing.T, member reflect.Value) {
 		member.SetInt(1)
 	default:
 		t.Fatalf("a leg has a member of type %s, of which this test knows no value", member.Type())
+	}
+}
+
+// Legs that earlier receivers stored call it recorded.
+func TestStoredLegsStayLogged(t *testing.T) {
+	t.Parallel()
+	want := correlation.Leg{CallID: "c", LegID: "1", Logged: true, Talk: time.Minute, Revision: 3}
+	written, err := json.Marshal(&want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier := `{"callID":"c","legID":"1","kind":"","direction":"","phase":"","recorded":true,"talk":60000000000,"revision":3}`
+	for _, text := range []string{string(written), earlier} {
+		var got correlation.Leg
+		if err := json.Unmarshal([]byte(text), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", text, diff)
+		}
+	}
+	var members map[string]any
+	if err := json.Unmarshal(written, &members); err != nil || members["logged"] != true || members["recorded"] != nil {
+		t.Errorf("stored as %s", written)
 	}
 }

@@ -69,7 +69,7 @@ func (j *Journal) putAll(ctx context.Context, log Log, messages []keyed) error {
 }
 
 // putChunk sends messages one after the other and asks for one answer, to the last of them. As
-// nobody else writes, its sequence tells whether all were taken.
+// nobody else writes, its sequence says whether all were taken.
 func (j *Journal) putChunk(ctx context.Context, log Log, messages []keyed) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()

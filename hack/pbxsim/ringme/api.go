@@ -79,7 +79,7 @@ type API struct {
 	mux       *http.ServeMux
 	tokens    bearer.Tokens
 	quota     quota
-	oauth     gate
+	oauth     oauthLimit
 	history   sync.Map // account id → struct{} while a history request runs
 
 	storageKey []byte // signs the addresses of recordings

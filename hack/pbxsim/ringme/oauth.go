@@ -51,32 +51,32 @@ func (a *API) token(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// gate enforces the limits of /oauth ("API Request Rules"): 20 requests a second, 6 at once.
-type gate struct {
+// oauthLimit enforces the limits of /oauth ("API Request Rules"): 20 requests a second, 6 at once.
+type oauthLimit struct {
 	mu     sync.Mutex
 	second int64
 	count  int
 	inside int
 }
 
-func (g *gate) enter(now time.Time) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if s := now.Unix(); s != g.second {
-		g.second, g.count = s, 0
+func (l *oauthLimit) enter(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := now.Unix(); s != l.second {
+		l.second, l.count = s, 0
 	}
-	if g.count >= 20 || g.inside >= 6 {
+	if l.count >= 20 || l.inside >= 6 {
 		return false
 	}
-	g.count++
-	g.inside++
+	l.count++
+	l.inside++
 	return true
 }
 
-func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.inside--
+func (l *oauthLimit) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inside--
 }
 
 // quota counts the requests of each account in the current clock hour, over all its applications.
