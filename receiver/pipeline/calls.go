@@ -158,6 +158,7 @@ func (cs *calls) setLife(c *call, to life, now time.Duration) {
 		cs.schedule(c)
 		cs.bytes -= c.size
 		delete(cs.byID, c.id)
+	case begun:
 	}
 }
 
