@@ -22,6 +22,10 @@ type options struct {
 	natsURL, natsCreds     string
 	natsCA                 string
 	natsReplicas           int
+	replicas               int
+	peers                  peers
+	clusterListen          string
+	clusterCerts           string
 	pod, writer            string
 	shutdownGrace          time.Duration
 	logLevel               slog.Level
@@ -60,6 +64,10 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.natsCreds, "nats-creds", "", "NATS credentials file for --nats-url")
 	flags.StringVar(&o.natsCA, "nats-ca", "", "file of certificate authorities, in PEM, to trust for --nats-url; default: those of the system")
 	flags.IntVar(&o.natsReplicas, "nats-replicas", 1, "replicas of each log in an external JetStream, 1 to 5")
+	flags.IntVar(&o.replicas, "replicas", 1, "receivers that keep the embedded logs together: 1, 3 or 5")
+	flags.Var(&o.peers, "peers", "all receivers that may do so, as NAME=HOST:PORT,…, in the order of their numbers; NAME is the $POD_NAME of each")
+	flags.StringVar(&o.clusterListen, "cluster-listen", ":6222", "address for the other receivers")
+	flags.StringVar(&o.clusterCerts, "cluster-certs", "/etc/cluster", "directory with ca.crt, tls.crt and tls.key, by which the receivers know each other")
 	flags.StringVar(&o.writer, "writer", "", "of several receivers on one JetStream, the pod that correlates and publishes; the others only take events; default: this one")
 	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", defaultGrace, "how long to wait for running requests at the end")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
@@ -91,6 +99,8 @@ func (o *options) check(rest []string) error {
 		return errors.New("--integration and --namespace (or $POD_NAMESPACE) are required, or --sources-file")
 	case o.natsReplicas < 1 || o.natsReplicas > maxJournalReplica:
 		return fmt.Errorf("--nats-replicas must be between 1 and %d", maxJournalReplica)
+	case o.checkCluster() != nil:
+		return o.checkCluster()
 	case o.maxConnections < 1:
 		return errors.New("--max-connections must be positive")
 	case o.sourceRate < 0:

@@ -99,7 +99,7 @@ func (r *receiver) journalConfig(metrics *journalMetrics) journal.Config {
 	config := journal.Config{
 		Dir: r.options.dataDir, Size: r.options.storageSize, EventAge: r.options.eventAge, LegAge: r.options.legAge,
 		URL: r.options.natsURL, Credentials: r.options.natsCreds, Authorities: r.options.natsCA, Replicas: r.options.natsReplicas,
-		Logger: r.logger, Observe: metrics.committed,
+		Cluster: r.options.cluster(), Logger: r.logger, Observe: metrics.committed,
 	}
 	if r.options.natsURL != "" {
 		config.Name = r.options.namespace + "-" + r.options.integration

@@ -2,10 +2,7 @@ package journal
 
 // BreakServer stops JetStream under the journal, as a full disk does.
 func BreakServer(j *Journal) {
-	j.server.mu.Lock()
-	s := j.server.current
-	j.server.mu.Unlock()
-	s.ShutdownJetStream()
+	j.server.running().ShutdownJetStream()
 }
 
 // DecodeGroup takes a message of the EVENTS log apart.

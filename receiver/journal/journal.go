@@ -43,7 +43,9 @@ type Config struct {
 	LegReaders []string
 	// Replicas of each log in an external JetStream. Default 1.
 	Replicas int
-	Logger   *slog.Logger
+	// Cluster has several receivers keep the embedded logs together. Nil: this one is alone.
+	Cluster *Cluster
+	Logger  *slog.Logger
 	// Observe is told of every group that was committed, or not.
 	Observe func(log Log, records, bytes int, took time.Duration, err error)
 }
@@ -118,7 +120,7 @@ func Open(ctx context.Context, config Config) (*Journal, error) {
 	if err := j.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := j.makeStreams(ctx); err != nil {
+	if err := j.openLogs(ctx); err != nil {
 		j.disconnect()
 		return nil, err
 	}
@@ -144,6 +146,9 @@ func (c Config) withDefaults() Config {
 	if c.LegAge == 0 {
 		c.LegAge = defaultLegAge
 	}
+	if c.Cluster != nil {
+		c.Replicas = min(clusterReplicas, len(c.Cluster.Members))
+	}
 	if c.Replicas == 0 {
 		c.Replicas = 1
 	}
@@ -163,7 +168,7 @@ func (j *Journal) connect(ctx context.Context) error {
 		nats.ReconnectHandler(func(*nats.Conn) { j.reconnects.Add(1) }),
 	}
 	if j.config.URL == "" {
-		server, err := startEmbedded(ctx, j.config.Dir, j.config.Size, j.config.Logger)
+		server, err := startEmbedded(ctx, j.config)
 		if err != nil {
 			return err
 		}
@@ -283,7 +288,7 @@ const codeStoreFailed = 10077
 // restarted that does not answer, or that cannot write: JetStream keeps a log closed after a failed
 // write.
 func (j *Journal) storeError(log Log, err error) error {
-	broken := j.timeouts.note(log, errors.Is(err, context.DeadlineExceeded))
+	broken := j.timeouts.note(log, errors.Is(err, context.DeadlineExceeded) && !j.unavailable(err))
 	if err == nil {
 		return nil
 	}

@@ -77,7 +77,7 @@ func (j *Journal) read(ctx context.Context, log Log, from uint64, limit int) ([]
 }
 
 // unreadable returns the first record from the given sequence on that is in the log: it cannot be
-// read. There is none where all that followed was deleted.
+// read, unless the log has several copies, of which another one has it. There is none where all that followed was deleted.
 func (j *Journal) unreadable(ctx context.Context, log Log, from uint64) ([]message, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -90,9 +90,14 @@ func (j *Journal) unreadable(ctx context.Context, log Log, from uint64) ([]messa
 		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	for sequence := from; sequence <= info.State.LastSeq; sequence++ {
-		if _, deleted := slices.BinarySearch(info.State.Deleted, sequence); !deleted {
+		if _, deleted := slices.BinarySearch(info.State.Deleted, sequence); deleted {
+			continue
+		}
+		if j.config.Replicas == 1 {
 			return []message{{sequence: sequence, damage: errDamaged}}, nil
 		}
+		m, err := j.readFromLeader(ctx, log, sequence)
+		return []message{m}, err
 	}
 	return nil, nil
 }

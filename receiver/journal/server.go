@@ -30,35 +30,37 @@ const (
 
 var errNotRunning = errors.New("the embedded log is not running")
 
-// embedded is a JetStream server inside this process, without a listening port. It is restarted
+// embedded is a JetStream server inside this process, without a port for clients. It is restarted
 // when it gives up, as JetStream does when the disk is full.
 type embedded struct {
-	lock    *os.File
-	options server.Options
+	lock *os.File
+	dir  string
+	size int64
+	// cluster is nil where this receiver is alone.
+	cluster      *Cluster
+	certificates certificates
+	// renewed is when the certificates were looked at. Only supervise uses it.
+	renewed time.Time
 	logger  *slog.Logger
 	mu      sync.Mutex
-	current *server.Server
+	server  *server.Server
 	broken  chan struct{}
 	stop    context.CancelFunc
 	stopped chan struct{}
 }
 
-func startEmbedded(ctx context.Context, dir string, size int64, logger *slog.Logger) (*embedded, error) {
-	lock, err := lockDir(ctx, dir, logger)
+func startEmbedded(ctx context.Context, config Config) (*embedded, error) {
+	lock, err := lockDir(ctx, config.Dir, config.Logger)
 	if err != nil {
 		return nil, err
 	}
 	e := &embedded{
-		lock:    lock,
-		logger:  logger,
-		stopped: make(chan struct{}),
-		broken:  make(chan struct{}, 1),
-		options: server.Options{
-			ServerName: "receiver", DontListen: true, NoSigs: true, DisableJetStreamBanner: true,
-			JetStream: true, StoreDir: dir, SyncAlways: true, SyncInterval: syncInterval,
-			JetStreamMaxStore: storeOvercommit * max(size, minStore), JetStreamMaxMemory: 1 << 20,
-			MaxPayload: 2 * maxGroupBytes,
-		},
+		lock: lock, dir: config.Dir, size: config.Size, cluster: config.Cluster, logger: config.Logger,
+		stopped: make(chan struct{}), broken: make(chan struct{}, 1),
+	}
+	if e.cluster != nil {
+		e.dir = filepath.Join(e.dir, clusterDir)
+		e.certificates.dir = e.cluster.Certificates
 	}
 	if err := e.start(); err != nil {
 		_ = lock.Close()
@@ -70,29 +72,54 @@ func startEmbedded(ctx context.Context, dir string, size int64, logger *slog.Log
 	return e, nil
 }
 
+// options are those of a server that starts now.
+func (e *embedded) options() (*server.Options, error) {
+	options := &server.Options{
+		ServerName: "receiver", DontListen: true, NoSigs: true, DisableJetStreamBanner: true,
+		JetStream: true, StoreDir: e.dir, SyncAlways: true, SyncInterval: syncInterval,
+		JetStreamMaxStore: storeOvercommit * max(e.size, minStore), JetStreamMaxMemory: 1 << 20,
+		MaxPayload: 2 * maxGroupBytes,
+	}
+	if e.cluster == nil {
+		return options, nil
+	}
+	return options, e.cluster.apply(options, &e.certificates)
+}
+
 func (e *embedded) start() error {
-	options := e.options
-	s, err := server.NewServer(&options)
+	options, err := e.options()
+	if err != nil {
+		return err
+	}
+	s, err := server.NewServer(options)
 	if err != nil {
 		return fmt.Errorf("cannot configure the embedded log: %w", err)
 	}
 	s.SetLoggerV2(serverLog{e.logger}, false, false, false)
 	s.Start()
+	if e.cluster != nil {
+		startRouting(s)
+	}
 	if !s.ReadyForConnections(serverStart) || !s.JetStreamEnabled() {
 		s.Shutdown()
 		return fmt.Errorf("cannot start the embedded log in %s: see the log above", options.StoreDir)
 	}
 	e.mu.Lock()
-	e.current = s
+	e.server = s
 	e.mu.Unlock()
 	return nil
 }
 
+// running is the server, or nil while it is being restarted.
+func (e *embedded) running() *server.Server {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.server
+}
+
 // InProcessConn implements nats.InProcessConnProvider over restarts.
 func (e *embedded) InProcessConn() (net.Conn, error) {
-	e.mu.Lock()
-	s := e.current
-	e.mu.Unlock()
+	s := e.running()
 	if s == nil {
 		return nil, errNotRunning
 	}
@@ -111,6 +138,7 @@ func (e *embedded) supervise(ctx context.Context) {
 		}
 		if e.serves() {
 			pause = superviseTick
+			e.renewCertificates(time.Now())
 			continue
 		}
 		e.logger.Warn("the embedded log has stopped; restarting it")
@@ -136,15 +164,14 @@ func (e *embedded) serves() bool {
 		return false
 	default:
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.current != nil && e.current.Running() && e.current.JetStreamEnabled()
+	s := e.running()
+	return s != nil && s.Running() && s.JetStreamEnabled()
 }
 
 func (e *embedded) shutdown() {
 	e.mu.Lock()
-	s := e.current
-	e.current = nil
+	s := e.server
+	e.server = nil
 	e.mu.Unlock()
 	if s != nil {
 		s.Shutdown()

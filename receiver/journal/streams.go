@@ -111,7 +111,7 @@ func (j *Journal) makeStreams(ctx context.Context) error {
 	defer cancel()
 	j.lastAtStart = make(map[Log]uint64)
 	for log, config := range j.streamConfigs() {
-		stream, err := j.js.CreateOrUpdateStream(ctx, config)
+		stream, err := j.openStream(ctx, config)
 		if err != nil {
 			return fmt.Errorf("cannot open the %s log: %w", log, err)
 		}
