@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/flate"
@@ -118,15 +119,27 @@ func parseCall(data []byte) (CallRecord, error) {
 	if err != nil {
 		return record, err
 	}
-	reader := flate.NewReaderDict(bytes.NewReader(packed), callDictionary)
-	text, err := io.ReadAll(io.LimitReader(reader, maxCallBytes))
-	if err == nil {
-		err = json.Unmarshal(text, &record)
-	}
-	if err != nil {
+	if err := unpackCall(packed, &record); err != nil {
 		return record, fmt.Errorf("%w: %w", errCallRecord, err)
 	}
 	return record, nil
+}
+
+// unpackers read what appendCall has packed; each has a window of 32 KiB and tables.
+var unpackers = sync.Pool{New: func() any { return flate.NewReaderDict(bytes.NewReader(nil), callDictionary) }}
+
+func unpackCall(packed []byte, record *CallRecord) error {
+	unpacker, _ := unpackers.Get().(io.ReadCloser)
+	defer unpackers.Put(unpacker)
+	resetter, _ := unpacker.(flate.Resetter) // as all readers of this package are
+	if err := resetter.Reset(bytes.NewReader(packed), callDictionary); err != nil {
+		return err
+	}
+	text, err := io.ReadAll(io.LimitReader(unpacker, maxCallBytes))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, record)
 }
 
 // PutCalls saves calls. Like legs, they are durable a while later (see SettleTime). The error may

@@ -12,9 +12,6 @@ import (
 // legVersion leads every record of the LEGS log; those of earlier receivers begin with a brace.
 const legVersion = 1
 
-// legSize is more than most records take.
-const legSize = 1 << 10
-
 // Types of ticks in a record.
 const (
 	tickGrace byte = iota

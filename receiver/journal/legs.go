@@ -78,15 +78,17 @@ func (j *Journal) PutLegs(ctx context.Context, records []LegRecord) error {
 	}
 	var refused RefusedError
 	messages := make([]keyed, 0, len(records))
+	var encoded []byte
 	for i := range records {
 		leg := &records[i].Leg
 		key := hash(leg.CallID)
-		data, err := appendLeg(make([]byte, 0, legSize), &records[i])
+		var err error
+		encoded, err = appendLeg(encoded[:0], &records[i])
 		if err != nil {
 			refused.add(key, errLegRecord)
 			continue
 		}
-		messages = append(messages, keyed{key: key, Msg: &nats.Msg{Subject: j.names.key(Legs, key, hash(leg.LegID)), Data: data}})
+		messages = append(messages, keyed{key: key, Msg: &nats.Msg{Subject: j.names.key(Legs, key, hash(leg.LegID)), Data: slices.Clone(encoded)}})
 	}
 	return merge(&refused, j.putAll(ctx, Legs, messages))
 }
