@@ -43,9 +43,12 @@ type attempt struct {
 	start, answered, end time.Time
 	result               Result // empty while the leg lasts
 
-	decided ruleID // the last rule that applied
-	applied uint32 // a bit for each rule that did
+	decided ruleID  // the last rule that applied
+	applied applied // the rules that did
 }
+
+// applied has a bit for each rule that applied.
+type applied uint32
 
 // closing is how a leg ends whose hangup is not heard.
 type closing struct {

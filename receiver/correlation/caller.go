@@ -8,27 +8,30 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// findCallers puts the true caller on legs that show another number in the place: that of the queue
-// which rings the agent, or the public number of a line that calls another one.
-func findCallers(attempts []attempt, own *waiting) {
-	for i := range attempts {
-		a := &attempts[i]
-		if a.direction != Inbound || a.remote != "" {
-			continue
-		}
-		switch {
-		case a.caller.Local:
-			if behind := own.callerBehind(a.caller); behind != nil {
-				caller := *behind
-				caller.Extension, caller.ExtensionID = a.caller.Extension, a.caller.ExtensionID
-				a.caller = &caller
-			}
-		case calledFromInside(a, attempts, own):
-			caller := *a.caller
-			caller.Local = true
-			a.caller = &caller
-		}
+// callerBehindQueue is the rule behind-queue.
+func callerBehindQueue(v *view, a attempt) (attempt, bool) {
+	if a.direction != Inbound || a.remote != "" || !a.caller.Local {
+		return a, false
 	}
+	behind := v.waiting.callerBehind(a.caller)
+	if behind == nil {
+		return a, false
+	}
+	caller := *behind
+	caller.Extension, caller.ExtensionID = a.caller.Extension, a.caller.ExtensionID
+	a.caller = &caller
+	return a, true
+}
+
+// callerInside is the rule from-inside.
+func callerInside(v *view, a attempt) (attempt, bool) {
+	if a.direction != Inbound || a.remote != "" || a.caller.Local || !v.calledFromInside(&a) {
+		return a, false
+	}
+	caller := *a.caller
+	caller.Local = true
+	a.caller = &caller
+	return a, true
 }
 
 // callerBehind is the caller from outside who waits in the queue or IVR that is shown as the caller
@@ -61,13 +64,13 @@ func (w *waiting) callerBehind(shown *callevent.Party) *callevent.Party {
 // calledFromInside reports whether an extension made the call that rings this leg, as its own leg
 // tells, and shows a public number. One that hands a customer's call on has a leg of the customer's
 // too.
-func calledFromInside(a *attempt, attempts []attempt, own *waiting) bool {
-	if a.caller.Extension == "" || a.caller.Number == "" || len(own.events) > 0 {
+func (v *view) calledFromInside(a *attempt) bool {
+	if a.caller.Extension == "" || a.caller.Number == "" {
 		return false
 	}
 	found := false
-	for i := range attempts {
-		other := &attempts[i]
+	for i := range v.legs {
+		other := &v.legs[i]
 		switch {
 		case other.extension != a.caller.Extension:
 		case other.direction == Inbound && !other.caller.Local:
@@ -85,25 +88,57 @@ func (a *attempt) rings(other *attempt) bool {
 		a.start.Sub(other.start).Abs() <= overtaken
 }
 
-// mergeRouted joins a dial to a number that looks like a line with the leg that tells that it is
-// outside.
-func mergeRouted(attempts []attempt) []attempt {
-	for i := range attempts {
-		out := &attempts[i]
+// joinedOutside is the rule same-outside.
+func joinedOutside(v *view) (legs []attempt, applies []int) {
+	return joined(v.legs, routedTo, func(out, routed attempt) attempt {
+		out.events = append(slices.Clone(routed.events), out.events...)
+		out.start = routed.start
+		return out
+	})
+}
+
+// routedTo finds a leg to an outside number, and the dial that is the beginning of it; -1 if there
+// is none.
+func routedTo(legs []attempt) (out, routed int) {
+	for i := range legs {
+		out := &legs[i]
 		if out.level != callevent.LevelOutside || out.dialled {
 			continue
 		}
-		routed := slices.IndexFunc(attempts, func(a attempt) bool {
+		routed := slices.IndexFunc(legs, func(a attempt) bool {
 			return a.onlyRouted() && a.extension == out.called.Number && !a.start.After(out.start)
 		})
-		if routed < 0 {
-			continue
+		if routed >= 0 {
+			return i, routed
 		}
-		out.events = append(slices.Clone(attempts[routed].events), out.events...)
-		out.start = attempts[routed].start
-		return mergeRouted(slices.Delete(attempts, routed, routed+1))
 	}
-	return attempts
+	return -1, -1
+}
+
+// joined joins pairs of legs that are one, until there are none: the second is the beginning of the
+// first. It returns also which legs were joined.
+func joined(legs []attempt, pair func([]attempt) (first, second int), join func(first, second attempt) attempt) (all []attempt, applies []int) {
+	for {
+		first, second := pair(legs)
+		if second < 0 {
+			return legs, applies
+		}
+		next := slices.Clone(legs)
+		next[first] = join(legs[first], legs[second])
+		legs = slices.Delete(next, second, second+1)
+		for i := range applies {
+			applies[i] = moved(applies[i], second)
+		}
+		applies = append(applies, moved(first, second))
+	}
+}
+
+// moved is a position after the leg at another one was deleted.
+func moved(at, deleted int) int {
+	if at > deleted {
+		return at - 1
+	}
+	return at
 }
 
 // onlyRouted tells a leg of which no more is known than that the call was sent there.

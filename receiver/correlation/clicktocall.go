@@ -6,32 +6,27 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
-// mergeSources joins the leg of an extension that an API call rings first with the outgoing leg
-// that follows from it. The id is that of the first, which was shown from the first ring.
-func mergeSources(attempts []attempt) []attempt {
-	for i := 0; i < len(attempts); i++ {
-		out := follower(attempts, i)
-		if out < 0 {
-			continue
-		}
-		attempts[out].absorb(&attempts[i])
-		attempts = slices.Delete(attempts, i, i+1)
-		i = -1
-	}
-	return attempts
+// joinedClickToCall is the rule click-to-call. The id is that of the leg of the extension, which was
+// shown from the first ring.
+func joinedClickToCall(v *view) (legs []attempt, applies []int) {
+	return joined(v.legs, requested, attempt.continuing)
 }
 
-func follower(attempts []attempt, source int) int {
-	s := &attempts[source]
-	if !s.sided || s.direction != Inbound || !s.dialled && s.answer == nil || s.ofCustomer() { // heard of too late to have been shown first
-		return -1
-	}
-	for i := range attempts {
-		if attempts[i].follows(s) {
-			return i
+// requested finds an outgoing leg that an API call made, and the leg of the extension that it rang
+// first; -1 if there is none.
+func requested(legs []attempt) (out, source int) {
+	for source := range legs {
+		s := &legs[source]
+		if !s.sided || s.direction != Inbound || !s.dialled && s.answer == nil || s.ofCustomer() { // heard of too late to have been shown first
+			continue
+		}
+		for out := range legs {
+			if legs[out].follows(s) {
+				return out, source
+			}
 		}
 	}
-	return -1
+	return -1, -1
 }
 
 // ofCustomer tells an inbound leg that no API call can have rung: the call came in through a public
@@ -84,7 +79,8 @@ func (a *attempt) sameRequest(source *attempt) bool {
 	return a.direction == Outbound && a.extension == source.extension && a.control() != "" && a.control() == source.control()
 }
 
-func (a *attempt) absorb(source *attempt) {
+// continuing is the outgoing leg with the one of the extension as its beginning.
+func (a attempt) continuing(source attempt) attempt {
 	a.id, a.start, a.shown = source.id, source.start, !source.internal()
 	a.events = append(slices.Clone(source.events), a.events...)
 	slices.SortFunc(a.events, chronological)
@@ -97,5 +93,5 @@ func (a *attempt) absorb(source *attempt) {
 	start := a.start
 	a.conclude()
 	a.start = start
-	a.decide(clickToCall)
+	return a
 }

@@ -19,7 +19,7 @@ type Decision struct {
 	Rule   string `json:"rule"`
 	Says   string `json:"says"`
 	Source string `json:"source"`
-	// Applied are the names of all rules that applied to the leg, in the order in which they did.
+	// Applied are the names of all rules that applied to the leg, in the order of the rules.
 	Applied []string `json:"applied"`
 }
 

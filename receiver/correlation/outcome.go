@@ -111,6 +111,7 @@ func (c *Call) decided(rules Rules, space []attempt) folded {
 type folded struct {
 	facts    facts
 	attempts []attempt
+	records  []*event // of the PBX's history
 	waiting  waiting
 }
 
@@ -125,28 +126,34 @@ func (c *Call) fold(space []attempt) folded {
 		rest = rest[n:]
 		for len(party) > 0 {
 			var leg []*event
-			leg, party = cut(party)
+			var applied applied
+			leg, party, applied = cut(party)
 			switch {
 			case ofCall(leg[0]), ofWaiting(leg) && !forwardsOut(leg):
 				own.join(leg, &facts)
 			case opening(leg).Type != callevent.Progress:
 				attempts = append(attempts, c.attempt(leg, party, 1+len(attempts)-earlier, &facts))
+				attempts[len(attempts)-1].applied |= applied
 			}
 		}
 	}
-	findCallers(attempts, &own)
-	if facts.related {
-		attempts = mergeSources(mergeRouted(attempts))
-	}
+	f := folded{facts: facts, attempts: attempts, waiting: own}
 	if len(records) > 0 {
-		attempts = append(attempts, remember(records, attempts, &own, &facts)...)
+		f.records = slices.DeleteFunc(versions(records), facts.outside)
 	}
-	f := folded{facts: facts, attempts: attempts}
-	if e := f.givenUp(); e != nil {
-		own.hear(e, &facts)
-	}
-	f.waiting = own
 	return f
+}
+
+// hearEnd hears of the caller's own side what no event of it says: what the history tells, and how
+// the leg ended with which the call came in.
+func (f *folded) hearEnd() {
+	f.facts.tried = f.facts.tried || slices.ContainsFunc(f.records, (*event).ofLeg)
+	for _, r := range f.records {
+		f.waiting.hearOf(r, &f.facts)
+	}
+	if e := f.givenUp(); e != nil {
+		f.waiting.hear(e, &f.facts)
+	}
 }
 
 // attempt is that of the events of a leg, the n-th of its party; next are the events of the party

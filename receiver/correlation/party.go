@@ -25,19 +25,57 @@ type party struct {
 	hangup       *event
 }
 
-// cut returns the events of the first leg of a party, and the rest of the party. Late repetitions
-// are in neither.
-func cut(events []*event) (leg, rest []*event) {
+// verdict is what a rule says of the next event of a party.
+type verdict int
+
+const (
+	// silent: the rule does not apply.
+	silent verdict = iota
+	// belongs: the event belongs to the present attempt.
+	belongs
+	// begins: it begins another one.
+	begins
+)
+
+// cut returns the events of the first leg of a party, the rest of the party, and the rules by which
+// that is one leg. Late repetitions are in neither.
+func cut(events []*event) (leg, rest []*event, by applied) {
 	if ofCall(events[0]) || events[0].LegID != "" {
-		return events, nil
+		return events, nil, 1 << ownID
 	}
-	n := 0
 	var p party
-	for n < len(events) && (n == 0 || !p.begins(events[n], events[n+1:])) {
+	p.hear(events[0])
+	n := 1
+	for n < len(events) {
+		said, rule := p.judge(events[n], events[n+1:])
+		if said == begins {
+			by |= 1 << rule
+			break
+		}
+		if said == belongs {
+			by |= 1 << rule
+		}
 		p.hear(events[n])
 		n++
 	}
-	return withoutRepetitions(events[:n]), events[n:]
+	if leg = withoutRepetitions(events[:n]); len(leg) < n {
+		by |= 1 << repeated
+	}
+	return leg, events[n:], by
+}
+
+// judge asks the rules, in their order, whether an event begins another attempt; next are those that
+// come after it. Where none applies, it belongs to the present one.
+func (p *party) judge(e *event, next []*event) (verdict, ruleID) {
+	if !p.opened || e.Secondary {
+		return silent, undecided
+	}
+	for id := talking; id <= nextAttempt; id++ {
+		if said := ruleTable[id].begins(p, e, next); said != silent {
+			return said, id
+		}
+	}
+	return silent, undecided
 }
 
 // withoutRepetitionsOfCall leaves out repetitions of the events of the call as a whole, which come
@@ -83,35 +121,46 @@ func (p *party) hear(e *event) {
 
 func isDial(e *event) bool { return e.Type == callevent.DialIn || e.Type == callevent.DialOut }
 
-// begins reports whether an event begins another attempt; next are those that come after it.
-func (p *party) begins(e *event, next []*event) bool {
+// whileTalking is the rule talking.
+func whileTalking(p *party, e *event, _ []*event) verdict {
 	switch {
-	case !p.opened || e.Secondary:
-		return false
-	case isDial(e):
-		return p.rings(e, next)
-	case p.hangup == nil:
-		return false
-	case e.Type == callevent.Answer:
-		return e.Side != "" && !p.repeats(e) && !p.overtook(p.answer, e, next)
-	case e.Type == callevent.Hangup:
-		return len(next) > 0 && isDial(next[0]) && (&party{hangup: e}).overtook(nil, next[0], next[1:])
+	case !isDial(e) || p.hangup != nil || p.answer == nil:
+		return silent
+	case p.answer.Flow != callevent.FlowUnknown && e.Flow != callevent.FlowUnknown && p.answer.Flow != e.Flow:
+		return begins
 	default:
-		return false
+		return belongs
 	}
 }
 
-// rings reports whether a dial event is that of another attempt. Who is talking in a call is not
-// rung by it.
-func (p *party) rings(e *event, next []*event) bool {
+// afterHangup is the rule late. A second hangup belongs to the ring that it overtook.
+func afterHangup(p *party, e *event, next []*event) verdict {
 	switch {
-	case p.hangup != nil:
-		return !p.overtook(p.ring, e, next)
-	case p.answer != nil:
-		return p.answer.Flow != callevent.FlowUnknown && e.Flow != callevent.FlowUnknown && p.answer.Flow != e.Flow
+	case p.hangup == nil:
+		return silent
+	case isDial(e) && p.overtook(p.ring, e, next), e.Type == callevent.Answer && p.overtook(p.answer, e, next):
+		return belongs
+	case e.Type == callevent.Hangup && len(next) > 0 && isDial(next[0]) && (&party{hangup: e}).overtook(nil, next[0], next[1:]):
+		return begins
 	default:
-		return true
+		return silent
 	}
+}
+
+// saidAgain is the rule repeated.
+func saidAgain(p *party, e *event, _ []*event) verdict {
+	if e.Type == callevent.Answer && p.hangup != nil && p.repeats(e) {
+		return belongs
+	}
+	return silent
+}
+
+// anotherAttempt is the rule next-attempt.
+func anotherAttempt(p *party, e *event, _ []*event) verdict {
+	if isDial(e) || e.Type == callevent.Answer && p.hangup != nil && e.Side != "" {
+		return begins
+	}
+	return silent
 }
 
 // overtook reports whether the hangup of the present attempt was received before an event that came

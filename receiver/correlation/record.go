@@ -63,24 +63,28 @@ func (e *event) amended(by *event) *event {
 	return &amended
 }
 
-// remember lets the records complete the legs that events told of and the caller's own side, and
-// returns the legs that no event told of.
-func remember(records []*event, attempts []attempt, own *waiting, facts *facts) []attempt {
-	records = slices.DeleteFunc(versions(records), facts.outside)
-	legs := slices.DeleteFunc(slices.Clone(records), func(r *event) bool { return r.ofSystem() || r.ofWholeCall() })
-	untold := adopt(attempts, legs)
-	more := make([]attempt, 0, len(untold))
+// joinedHistory is the rule from-history: records complete the legs that events told of, and are
+// legs of their own where no event told of them.
+func joinedHistory(v *view) (legs []attempt, applies []int) {
+	records := slices.DeleteFunc(slices.Clone(v.records), func(r *event) bool { return !r.ofLeg() })
+	if len(records) == 0 {
+		return nil, nil
+	}
+	pairs, untold := match(v.legs, records)
+	legs = slices.Clone(v.legs)
+	for _, p := range pairs {
+		legs[p.leg] = v.legs[p.leg].completed(records[p.record])
+		applies = append(applies, p.leg)
+	}
 	for _, r := range untold {
-		a := newAttempt(r.LegID, []*event{r}, facts, closing{})
-		a.restore(r)
-		more = append(more, a)
+		applies = append(applies, len(legs))
+		legs = append(legs, newAttempt(r.LegID, []*event{r}, v.facts, closing{}).restored(r))
 	}
-	facts.tried = facts.tried || len(legs) > 0
-	for _, r := range records {
-		own.hearOf(r, facts)
-	}
-	return more
+	return legs, applies
 }
+
+// ofLeg tells the record of a leg, and not of the caller's own side.
+func (e *event) ofLeg() bool { return !e.ofSystem() && !e.ofWholeCall() }
 
 func (e *event) ofSystem() bool {
 	return e.Source.Type == callevent.IVR || e.Source.Type == callevent.Queue
@@ -130,38 +134,37 @@ func nearer(a, b pair) int {
 	}
 }
 
-// adopt gives each leg the record that is nearest to it, and returns the records of legs that no
-// event told of. Those of another clock are of no use.
-func adopt(attempts []attempt, records []*event) []*event {
-	var pairs []pair
-	for i := range attempts {
+// match finds for each leg the record that is nearest to it, and the records of legs that no event
+// told of. Those of another clock are of no use.
+func match(legs []attempt, records []*event) (pairs []pair, untold []*event) {
+	var candidates []pair
+	for i := range legs {
 		for j, r := range records {
-			if p, ok := attempts[i].compare(r); ok {
-				p.leg, p.record, p.alike = i, j, attempts[i].wentLike(r)
-				pairs = append(pairs, p)
+			if p, ok := legs[i].compare(r); ok {
+				p.leg, p.record, p.alike = i, j, legs[i].wentLike(r)
+				candidates = append(candidates, p)
 			}
 		}
 	}
-	slices.SortStableFunc(pairs, nearer)
-	paired, complete := make([]bool, len(records)), make([]bool, len(attempts))
-	for _, p := range pairs {
+	slices.SortStableFunc(candidates, nearer)
+	paired, complete := make([]bool, len(records)), make([]bool, len(legs))
+	for _, p := range candidates {
 		if !paired[p.record] && !complete[p.leg] {
 			paired[p.record], complete[p.leg] = true, true
-			attempts[p.leg].adopt(records[p.record])
+			pairs = append(pairs, p)
 		}
 	}
-	var own []*event
 	for j, r := range records {
 		if paired[j] {
 			continue
 		}
-		if at := askew(attempts, complete, r); at >= 0 {
+		if at := askew(legs, complete, r); at >= 0 {
 			complete[at] = true
 			continue
 		}
-		own = append(own, r)
+		untold = append(untold, r)
 	}
-	return own
+	return pairs, untold
 }
 
 // askew is the leg, heard from beginning to end, that a record tells of by another clock, such as
@@ -258,8 +261,8 @@ func (a *attempt) guessed() bool {
 	return !a.dialled && !slices.ContainsFunc(a.events, func(e *event) bool { return e.Flow != callevent.FlowUnknown })
 }
 
-// adopt joins a record with the leg.
-func (a *attempt) adopt(r *event) {
+// completed is the leg joined with a record.
+func (a attempt) completed(r *event) attempt {
 	a.shown = a.within(ScopeExternal)
 	switch {
 	case a.guessed():
@@ -280,12 +283,12 @@ func (a *attempt) adopt(r *event) {
 		named.Name = r.Caller.Name
 		a.caller = &named
 	}
-	a.restore(r)
+	return a.restored(r)
 }
 
-// restore draws from the record what no event said: a lost ring, answer or hangup, and a result for
-// which no event vouches.
-func (a *attempt) restore(r *event) {
+// restored is the leg with what no event said of it, but the record does: a lost ring, answer or
+// hangup, and a result for which no event vouches.
+func (a attempt) restored(r *event) attempt {
 	a.backfilled = true
 	if !a.dialled {
 		a.dialled, a.start = true, earlier(a.start, r.Time)
@@ -299,7 +302,7 @@ func (a *attempt) restore(r *event) {
 		a.answer = &event{identity: r.identity, Type: callevent.Answer, Time: at, Received: r.Received, Status: callevent.StatusAnswered}
 		a.conclude()
 	}
-	a.decide(fromHistory)
+	return a
 }
 
 // vouched reports whether the leg's events say themselves how it ended.
