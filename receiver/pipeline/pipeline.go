@@ -83,10 +83,7 @@ const (
 	// an event comes late.
 	maxFinished        = 1024
 	checkpointInterval = 500 * time.Millisecond
-	// pace is the pause after a pass, in which more comes together: fewer and larger reads and
-	// writes.
-	pace     = 25 * time.Millisecond
-	idleWait = time.Second
+	idleWait           = time.Second
 )
 
 // Pipeline is one run over the logs. Only Status is safe for concurrent use.
@@ -179,7 +176,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		switch {
 		case err != nil:
 		case worked:
-			backoff.Sleep(ctx, pace)
+			backoff.Sleep(ctx, p.pause())
 		default:
 			p.wait(ctx, changed)
 		}
