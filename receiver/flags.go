@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
 // options are the flags of serve.
@@ -21,6 +22,7 @@ type options struct {
 	eventAge, legAge       time.Duration
 	natsURL, natsCreds     string
 	natsCA                 string
+	natsCert, natsKey      string
 	natsReplicas           int
 	replicas               int
 	peers                  peers
@@ -39,13 +41,12 @@ type options struct {
 }
 
 const (
-	defaultStorage    = 1 << 30
-	defaultGrace      = 20 * time.Second
-	defaultEventAge   = 48 * time.Hour
-	defaultLegAge     = 7 * 24 * time.Hour
-	defaultRate       = 1000
-	defaultConns      = 4096
-	maxJournalReplica = 5
+	defaultStorage  = 1 << 30
+	defaultGrace    = 20 * time.Second
+	defaultEventAge = 48 * time.Hour
+	defaultLegAge   = 7 * 24 * time.Hour
+	defaultRate     = 1000
+	defaultConns    = 4096
 )
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
@@ -63,7 +64,9 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.natsURL, "nats-url", "", "external JetStream; default: embedded")
 	flags.StringVar(&o.natsCreds, "nats-creds", "", "NATS credentials file for --nats-url")
 	flags.StringVar(&o.natsCA, "nats-ca", "", "file of certificate authorities, in PEM, to trust for --nats-url; default: those of the system")
-	flags.IntVar(&o.natsReplicas, "nats-replicas", 1, "replicas of each log in an external JetStream, 1 to 5")
+	flags.StringVar(&o.natsCert, "nats-cert", "", "file of the client certificate, in PEM, to show to --nats-url")
+	flags.StringVar(&o.natsKey, "nats-key", "", "file of the key of --nats-cert")
+	flags.IntVar(&o.natsReplicas, "nats-replicas", journal.DefaultReplicas, "replicas of each log in an external JetStream: 1, 3 or 5")
 	flags.IntVar(&o.replicas, "replicas", 1, "receivers that keep the embedded logs together: 1, 3 or 5")
 	flags.Var(&o.peers, "peers", "all receivers that may do so, as NAME=HOST:PORT,…, in the order of their numbers; NAME is the $POD_NAME of each")
 	flags.StringVar(&o.clusterListen, "cluster-listen", ":6222", "address for the other receivers")
@@ -97,8 +100,8 @@ func (o *options) check(rest []string) error {
 		return fmt.Errorf("unexpected argument %q: serve takes flags only", rest[0])
 	case o.sourcesFile == "" && (o.integration == "" || o.namespace == ""):
 		return errors.New("--integration and --namespace (or $POD_NAMESPACE) are required, or --sources-file")
-	case o.natsReplicas < 1 || o.natsReplicas > maxJournalReplica:
-		return fmt.Errorf("--nats-replicas must be between 1 and %d", maxJournalReplica)
+	case o.checkNATS() != nil:
+		return o.checkNATS()
 	case o.checkCluster() != nil:
 		return o.checkCluster()
 	case o.maxConnections < 1:

@@ -35,6 +35,8 @@ type observation struct {
 	logs        map[journal.Log]journal.Fill
 	// lowVolume tells that the volume has no space left, whoever takes it.
 	lowVolume bool
+	// shortfalls are what an external JetStream lacks.
+	shortfalls []string
 }
 
 // fault is one thing that is wrong, as a reason of the condition Degraded and as what to do.
@@ -101,6 +103,7 @@ func (m *memory) faults(o observation) []fault {
 		"records of the logs could not be read and were skipped, so events or legs may be missing: check the volume and its storage")
 	add(recent(m.grown.closedEarly), v1alpha1.ReasonCallsClosedEarly,
 		"more calls are open than there is memory for, and the oldest were closed with result Unknown: see that the PBX reports hangups, or lower spec.callLegs.maxDuration")
+	add(len(o.shortfalls) > 0, v1alpha1.ReasonJournalLimits, strings.Join(o.shortfalls, "; "))
 	away := o.publication.AwaySince
 	add(!away.IsZero() && o.at.Sub(away) > awayTolerated, v1alpha1.ReasonPublicationFailing,
 		"the Kubernetes API takes no CallLegs: see the receiver's log for its answer, then quotas, admission webhooks and the receiver's Role; legs are kept in the log")

@@ -58,7 +58,7 @@ func (r *receiver) newMonitor(c *cluster) *monitor {
 
 // observe looks at all parts of a receiver.
 func (r *receiver) observe(now time.Time, c *cluster) observation {
-	o := observation{at: now, logs: r.journal.Fill(), lowVolume: r.journal.LowOnSpace()}
+	o := observation{at: now, logs: r.journal.Fill(), lowVolume: r.journal.LowOnSpace(), shortfalls: r.journal.Shortfalls()}
 	if correlator := r.correlator.Load(); correlator != nil {
 		o.correlation = correlator.Status()
 	}
@@ -130,7 +130,7 @@ func hasReason(faults []fault, reason string) bool {
 // not too often. What somebody else has removed or changed is written again.
 func (m *monitor) due(next metav1.Condition, now time.Time) bool {
 	shown := m.shown()
-	if shown != nil && shown.Status == next.Status && shown.Reason == next.Reason && shown.Message == next.Message {
+	if sameCondition(shown, next) {
 		return false
 	}
 	return shown == nil || shown.Status != next.Status || now.Sub(m.written) >= conditionPause

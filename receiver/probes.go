@@ -63,7 +63,7 @@ func (r *receiver) ready() error {
 	case r.stopping.Load():
 		return errStopping
 	case !r.opened.Load():
-		return errStarting
+		return r.whyUnopened()
 	case !r.table.Loaded():
 		return errNoTable
 	case !r.taking.Load():

@@ -69,6 +69,8 @@ type receiver struct {
 	stopping   atomic.Bool
 	opened     atomic.Bool
 	taking     atomic.Bool
+	// unopened says why the logs cannot be opened yet.
+	unopened atomic.Pointer[string]
 }
 
 func newReceiver(o options, logger *slog.Logger) *receiver {
@@ -84,32 +86,27 @@ func (r *receiver) run(ctx context.Context) error {
 		return err
 	}
 	defer probes.close()
-	metrics := newJournalMetrics(r.registry)
-	r.journal, err = journal.Open(ctx, r.journalConfig(metrics))
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var watchers sync.WaitGroup
+	defer watchers.Wait()
+	defer stop()
+	cluster, err := r.findSources(watching, &watchers)
 	if err != nil {
+		return err
+	}
+	r.journal, err = r.openJournal(ctx, cluster, newJournalMetrics(r.registry))
+	if err != nil || r.journal == nil {
 		return err
 	}
 	defer r.journal.Close()
 	r.registry.MustRegister(newLogCollector(r.journal), newCorrelationCollector(r))
 	r.opened.Store(true)
-	return r.serveEvents(ctx)
-}
-
-func (r *receiver) journalConfig(metrics *journalMetrics) journal.Config {
-	config := journal.Config{
-		Dir: r.options.dataDir, Size: r.options.storageSize, EventAge: r.options.eventAge, LegAge: r.options.legAge,
-		URL: r.options.natsURL, Credentials: r.options.natsCreds, Authorities: r.options.natsCA, Replicas: r.options.natsReplicas,
-		Cluster: r.options.cluster(), Logger: r.logger, Observe: metrics.committed,
-	}
-	if r.options.natsURL != "" {
-		config.Name = r.options.namespace + "-" + r.options.integration
-	}
-	return config
+	return r.serveEvents(ctx, cluster)
 }
 
 // serveEvents runs the workers behind the port for events, opens it, and closes them all in the opposite
 // order.
-func (r *receiver) serveEvents(ctx context.Context) error {
+func (r *receiver) serveEvents(ctx context.Context, cluster *cluster) error {
 	workers, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -120,10 +117,6 @@ func (r *receiver) serveEvents(ctx context.Context) error {
 		case failed <- err:
 		default:
 		}
-	}
-	cluster, err := r.findSources(workers, &running)
-	if err != nil {
-		return err
 	}
 	if !r.awaitSources(ctx) {
 		return nil

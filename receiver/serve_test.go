@@ -65,7 +65,7 @@ func TestOneOfSeveralReceiversCorrelatesForAll(t *testing.T) {
 	receivers := make([]*child, 2)
 	for i := range receivers {
 		c := newChild(t)
-		c.arguments = []string{"--nats-url", store.ClientURL(), "--writer", "receiver-0"}
+		c.arguments = []string{"--nats-url", store.ClientURL(), "--nats-replicas", "1", "--namespace", "telephony", "--integration", "office", "--writer", "receiver-0"}
 		c.environment = []string{"POD_NAME=receiver-" + strconv.Itoa(i)}
 		c.start(t)
 		receivers[i] = c

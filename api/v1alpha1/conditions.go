@@ -22,6 +22,9 @@ const (
 	// ConditionDegraded is True while the receiver runs, but calls or events suffer. Receivers set
 	// it by server-side apply under their own field manager; absent or False is fine.
 	ConditionDegraded = "Degraded"
+	// ConditionDurable says whether an event that was answered 2xx is on disk. It follows from the
+	// spec, and Ready does not depend on it.
+	ConditionDurable = "Durable"
 	// ConditionDiscovered says whether the mappings are those of the extensions on the PBX.
 	ConditionDiscovered = "Discovered"
 	// ConditionBackfilled says whether the calls of the last outage were read from the PBX's
@@ -71,6 +74,13 @@ const (
 	ReasonCallsClosedEarly     = "CallsClosedEarly"
 	ReasonRecordsDamaged       = "RecordsDamaged"
 	ReasonJournalFull          = "JournalFull"
+	ReasonJournalUnreachable   = "JournalUnreachable"
+	ReasonJournalLimits        = "JournalLimits"
+	ReasonOnDisk               = "OnDisk"
+	ReasonOnDiskOfMajority     = "OnDiskOfMajority"
+	ReasonReplicatedNotSynced  = "ReplicatedNotSynced"
+	ReasonNotSynced            = "NotSynced"
+	ReasonStorageEphemeral     = "StorageEphemeral"
 	ReasonPublicationBehind    = "PublicationBehind"
 	ReasonPublicationFailing   = "PublicationFailing"
 	ReasonDriftCorrected       = "DriftCorrected"

@@ -61,11 +61,11 @@ type BundleReference struct {
 	Key string `json:"key,omitempty"`
 }
 
-// TLS says whom to trust at the other end of a connection that the operator or the receiver opens.
+// TLS says whom to trust at the other end of a connection that the operator opens.
 type TLS struct {
 	// caBundle holds the certificate authorities to trust, in place of those that the system knows.
 	// A change of its content is taken up without a restart: of a Secret at once, of a ConfigMap
-	// when the integration is looked at next, by the receiver when it connects anew.
+	// when the integration is looked at next.
 	// +required
 	CABundle BundleReference `json:"caBundle,omitzero"`
 }
@@ -396,10 +396,47 @@ type NATSJournal struct {
 	// credentialsSecretRef names a Secret with the key creds, a NATS credentials file.
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
-	// tls says whose certificate of the servers to trust. Default: the certificate authorities that
-	// the system knows.
+	// tls says whose certificate of the servers to trust, and which one to show them. Default: the
+	// certificate authorities that the system knows, and none.
 	// +optional
-	TLS *TLS `json:"tls,omitempty"`
+	TLS *NATSTLS `json:"tls,omitempty"`
+	// replicas is how many servers hold each log: 1, 3 or 5. There must be as many servers with
+	// JetStream. With 1 the loss of that server's disk loses what is in the logs.
+	// +default=3
+	// +kubebuilder:validation:Enum=1;3;5
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+	// sync is how the servers are configured to write to disk, which a client cannot see: Always
+	// (sync_interval: always) or Interval (every two minutes by default). It changes nothing but the
+	// condition Durable, which says what that means for events that were answered 2xx.
+	// +default="Interval"
+	// +optional
+	Sync NATSSync `json:"sync,omitempty"`
+}
+
+// NATSSync says when a NATS server writes to disk.
+// +kubebuilder:validation:Enum=Always;Interval
+type NATSSync string
+
+// The ways in which a NATS server writes to disk.
+const (
+	// NATSSyncAlways writes to disk before a record is acknowledged.
+	NATSSyncAlways NATSSync = "Always"
+	// NATSSyncInterval writes to disk once in a while.
+	NATSSyncInterval NATSSync = "Interval"
+)
+
+// NATSTLS says whom to trust, and which certificate to show, in a connection to NATS servers.
+// Changes of the content are taken up when a receiver connects anew.
+// +kubebuilder:validation:XValidation:rule="has(self.caBundle) || has(self.clientCertificateSecretRef)",message="set caBundle, clientCertificateSecretRef, or both"
+type NATSTLS struct {
+	// caBundle holds the certificate authorities to trust, in place of those that the system knows.
+	// +optional
+	CABundle *BundleReference `json:"caBundle,omitempty"`
+	// clientCertificateSecretRef names a Secret of type kubernetes.io/tls, with the keys tls.crt and
+	// tls.key, for servers that ask for a client certificate.
+	// +optional
+	ClientCertificateSecretRef *SecretReference `json:"clientCertificateSecretRef,omitempty"`
 }
 
 // Journal says where events and legs are made durable. Default: a log embedded in the receiver.

@@ -18,7 +18,6 @@ import (
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
-	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 )
 
 // reconcileWorkload brings the objects of the receiver to what the spec asks for. One that cannot
@@ -122,42 +121,4 @@ func (c *Controller) deleteAround(ctx context.Context, set *appsv1.StatefulSet) 
 		}
 	}
 	return lifecycle.Waitingf(v1alpha1.ReasonProgressing, time.Second, "the volumes grow; the StatefulSet is made anew around the running pods")
-}
-
-// checkJournal finds out in advance why pods would wait for ever: an external journal without its
-// credentials, or without the certificates to trust.
-func (c *Controller) checkJournal(ctx context.Context, p *v1alpha1.PBXIntegration) error {
-	nats := p.Spec.Receiver.Journal.NATS
-	if nats == nil {
-		return nil
-	}
-	return worst(c.checkJournalCredentials(ctx, p, nats), c.checkJournalBundle(ctx, p, nats))
-}
-
-func (c *Controller) checkJournalBundle(ctx context.Context, p *v1alpha1.PBXIntegration, nats *v1alpha1.NATSJournal) error {
-	if nats.TLS == nil {
-		return nil
-	}
-	_, err := pbxapi.Bundle(ctx, c.Secrets, p.Namespace, nats.TLS.CABundle)
-	if errors.Is(err, pbxapi.ErrCredentialsMissing) {
-		return lifecycle.Terminalf(v1alpha1.ReasonCredentialsMissing, "the journal cannot be reached: %w", err)
-	}
-	return err
-}
-
-func (c *Controller) checkJournalCredentials(ctx context.Context, p *v1alpha1.PBXIntegration, nats *v1alpha1.NATSJournal) error {
-	if nats.CredentialsSecretRef == nil {
-		return nil
-	}
-	name := nats.CredentialsSecretRef.Name
-	secret, err := c.Secrets.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: name})
-	switch {
-	case apierrors.IsNotFound(err):
-		return lifecycle.Terminalf(v1alpha1.ReasonCredentialsMissing, "there is no Secret %q: create it with the NATS credentials in the key creds", name)
-	case err != nil:
-		return fmt.Errorf("cannot read the credentials of the journal: %w", err)
-	case len(secret.Data["creds"]) == 0:
-		return lifecycle.Terminalf(v1alpha1.ReasonCredentialsMissing, "Secret %q lacks the key creds with the NATS credentials", name)
-	}
-	return nil
 }

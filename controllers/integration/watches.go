@@ -31,11 +31,23 @@ func referredSecrets(obj client.Object) []string {
 		names = append(names, EventURLSecretName(p.Name))
 	}
 	names = append(names, pbxapi.ReferredSecrets(p.Spec.PBX)...)
-	if nats := p.Spec.Receiver.Journal.NATS; nats != nil && nats.CredentialsSecretRef != nil {
+	if nats := p.Spec.Receiver.Journal.NATS; nats != nil {
+		names = append(names, journalSecrets(nats)...)
+	}
+	return names
+}
+
+// journalSecrets are the Secrets that an external journal refers to.
+func journalSecrets(nats *v1alpha1.NATSJournal) []string {
+	var names []string
+	if nats.CredentialsSecretRef != nil {
 		names = append(names, nats.CredentialsSecretRef.Name)
 	}
-	if nats := p.Spec.Receiver.Journal.NATS; nats != nil && nats.TLS != nil && nats.TLS.CABundle.Kind == v1alpha1.BundleSecret {
-		names = append(names, nats.TLS.CABundle.Name)
+	if tls := nats.TLS; tls != nil && tls.CABundle != nil && tls.CABundle.Kind == v1alpha1.BundleSecret {
+		names = append(names, tls.CABundle.Name)
+	}
+	if tls := nats.TLS; tls != nil && tls.ClientCertificateSecretRef != nil {
+		names = append(names, tls.ClientCertificateSecretRef.Name)
 	}
 	return names
 }

@@ -142,6 +142,9 @@ func (j *Journal) joinLogs(ctx context.Context, caughtUp map[Log]bool) error {
 // openStream makes a log or adapts it. In a cluster that is left to one member, so that there is
 // one that decides.
 func (j *Journal) openStream(ctx context.Context, config jetstream.StreamConfig) (jetstream.Stream, error) {
+	if j.config.URL != "" {
+		return j.openExternal(ctx, config)
+	}
 	if cluster := j.config.Cluster; cluster == nil || cluster.founder() {
 		return j.js.CreateOrUpdateStream(ctx, config)
 	}

@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	// maxGroupBytes bounds one message of a log; JetStream takes up to 1 MiB by default.
+	// maxGroupBytes is from how many bytes on a group is not added to, where the server takes 1 MiB, as
+	// by default.
 	maxGroupBytes = 512 << 10
 	// maxWaiting bounds the records that wait to be made durable.
 	maxWaiting = 4096
@@ -49,6 +50,8 @@ var waitingPool = sync.Pool{New: func() any { return &waiting{done: make(chan er
 // committer makes records durable in groups: it takes what is waiting, in a crowd also what comes
 // within a lull, and releases all of them after one publish, which is one fsync.
 type committer struct {
+	// limit is from how many bytes on a group is not added to.
+	limit   func() int
 	publish func(ctx context.Context, group []byte) (sequence uint64, err error)
 	// settle is told of every commit before those that wait for it.
 	settle   func(commit)
@@ -58,8 +61,8 @@ type committer struct {
 	finished chan struct{}
 }
 
-func newCommitter(ctx context.Context, publish func(context.Context, []byte) (uint64, error), settle func(commit)) *committer {
-	c := &committer{publish: publish, settle: settle, queue: make(chan *waiting, maxWaiting), finished: make(chan struct{})}
+func newCommitter(ctx context.Context, limit func() int, publish func(context.Context, []byte) (uint64, error), settle func(commit)) *committer {
+	c := &committer{limit: limit, publish: publish, settle: settle, queue: make(chan *waiting, maxWaiting), finished: make(chan struct{})}
 	go c.run(context.WithoutCancel(ctx))
 	return c
 }
@@ -115,9 +118,10 @@ func (c *committer) run(ctx context.Context) {
 
 // gather builds a group of first and whatever else is waiting.
 func (c *committer) gather(group []byte, members []*waiting, first *waiting) ([]byte, []*waiting) {
+	limit := c.limit()
 	for w := first; ; {
 		group, members = appendFrame(group, w.record), append(members, w)
-		if len(group) >= maxGroupBytes {
+		if len(group) >= limit {
 			return group, members
 		}
 		select {

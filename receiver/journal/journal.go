@@ -36,12 +36,19 @@ type Config struct {
 	// Authorities is the path of a file of certificate authorities, in PEM, to trust for URL.
 	// Default: those of the system.
 	Authorities string
-	// Name tells the logs of several integrations in one external JetStream apart.
-	Name string
+	// Certificate and Key are the paths of a client certificate for URL and of its key, in PEM. Like
+	// Credentials and Authorities they are read at every connection, so that they may be replaced.
+	Certificate, Key string
+	// Owner tells the logs of several integrations in one external JetStream apart. Unused with the
+	// embedded one.
+	Owner Owner
+	// Ours reports whether a mapping, by its UID, is one of the owner's. It is asked once, where
+	// earlier receivers left logs whose name says not clearly enough whose they are. Nil: not known.
+	Ours func(ctx context.Context, mapping string) bool
 	// LegReaders are the durable names whose progress bounds what is trimmed from the LEGS log.
 	// None: nobody waits for it.
 	LegReaders []string
-	// Replicas of each log in an external JetStream. Default 1.
+	// Replicas of each log in an external JetStream. Default DefaultReplicas.
 	Replicas int
 	// Cluster has several receivers keep the embedded logs together. Nil: this one is alone.
 	Cluster *Cluster
@@ -103,6 +110,7 @@ type Journal struct {
 	// trimNow has the logs looked at at once.
 	trimNow    chan struct{}
 	fills      fills
+	shortfalls shortfalls
 	lastEvent  atomic.Uint64
 	skipped    atomic.Uint64
 	damaged    atomic.Uint64
@@ -114,21 +122,25 @@ type Journal struct {
 // Open opens the logs, making or adapting them as needed, and starts their upkeep.
 func Open(ctx context.Context, config Config) (*Journal, error) {
 	j := &Journal{
-		config: config.withDefaults(), names: newNames(config.Name), volume: &volume{},
+		config: config.withDefaults(), volume: &volume{},
 		changes: map[Log]*signal{Events: newSignal(), Legs: newSignal(), Calls: newSignal(), Agents: newSignal(), Quarantine: newSignal(), State: newSignal()},
 	}
 	if err := j.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := j.openLogs(ctx); err != nil {
+	err := j.findLogs(ctx)
+	if err == nil {
+		err = j.openLogs(ctx)
+	}
+	if err != nil {
 		j.disconnect()
 		return nil, err
 	}
 	for _, reader := range j.config.LegReaders {
 		j.cursors.set(Legs, reader, 0)
 	}
-	j.events = newCommitter(ctx, j.publisher(Events), j.observer(Events))
-	j.quarantine = newCommitter(ctx, j.publisher(Quarantine), j.observer(Quarantine))
+	j.events = newCommitter(ctx, j.groupLimit, j.publisher(Events), j.observer(Events))
+	j.quarantine = newCommitter(ctx, j.groupLimit, j.publisher(Quarantine), j.observer(Quarantine))
 	j.trimNow = make(chan struct{}, 1)
 	upkeep, stop := context.WithCancel(context.WithoutCancel(ctx))
 	j.stop = stop
@@ -137,6 +149,9 @@ func Open(ctx context.Context, config Config) (*Journal, error) {
 }
 
 func (c Config) withDefaults() Config {
+	if c.URL == "" {
+		c.Owner = Owner{}
+	}
 	if c.Size == 0 {
 		c.Size = defaultSize
 	}
@@ -149,8 +164,11 @@ func (c Config) withDefaults() Config {
 	if c.Cluster != nil {
 		c.Replicas = min(clusterReplicas, len(c.Cluster.Members))
 	}
-	if c.Replicas == 0 {
+	if c.Replicas == 0 && c.URL == "" {
 		c.Replicas = 1
+	}
+	if c.Replicas == 0 {
+		c.Replicas = DefaultReplicas
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -180,6 +198,9 @@ func (j *Journal) connect(ctx context.Context) error {
 	}
 	if j.config.Authorities != "" {
 		options = append(options, nats.RootCAs(j.config.Authorities))
+	}
+	if j.config.Certificate != "" {
+		options = append(options, nats.ClientCert(j.config.Certificate, j.config.Key))
 	}
 	conn, err := nats.Connect(j.config.URL, options...)
 	if err != nil {

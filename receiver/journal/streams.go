@@ -2,53 +2,12 @@ package journal
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"maps"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
-
-// names maps logs to streams and subjects.
-type names struct{ stream, prefix string }
-
-// newNames gives the names of an integration's logs. An embedded JetStream needs no name, since
-// nobody else uses it.
-func newNames(integration string) names {
-	if integration == "" {
-		return names{}
-	}
-	safe := strings.NewReplacer(".", "_", "/", "-", " ", "_", "*", "_", ">", "_").Replace(integration)
-	return names{stream: "PBX-" + safe + "-", prefix: "pbx." + safe + "."}
-}
-
-func (n names) streamOf(log Log) string { return n.stream + string(log) }
-
-// subject of a log without keys, and the prefix of the subjects of one with keys.
-func (n names) subject(log Log) string { return n.prefix + strings.ToLower(string(log)) }
-
-func (n names) key(log Log, parts ...string) string {
-	const longest = 128 // of most
-	subject := append(append(make([]byte, 0, longest), n.prefix...), log...)
-	for i := len(n.prefix); i < len(subject); i++ {
-		subject[i] |= 'a' - 'A' // the names of logs are capital letters
-	}
-	for _, part := range parts {
-		subject = append(append(subject, '.'), part...)
-	}
-	return string(subject)
-}
-
-// hash shortens an id of any form to a subject token: 96 bits.
-func hash(id string) string {
-	var token [24]byte
-	sum := sha256.Sum256([]byte(id))
-	hex.Encode(token[:], sum[:12])
-	return string(token[:])
-}
 
 // Shares of the volume, in percent. A log of newest values may take twice its share on disk, until
 // its blocks are compacted. Together they may take more than there is: when the volume runs out of
@@ -70,9 +29,9 @@ const (
 
 // persistMode has the LEGS and CALLS logs synced a few times a second instead of at every write,
 // which is ten times as fast and safe, because they can be written anew from the EVENTS log.
-// Replicated logs know no such mode.
+// Replicated logs know no such mode, and one that has it never gets replicas.
 func (j *Journal) persistMode() jetstream.PersistModeType {
-	if j.config.Replicas > 1 {
+	if j.config.URL != "" || j.config.Replicas > 1 {
 		return jetstream.DefaultPersistMode
 	}
 	return jetstream.AsyncPersistMode
@@ -101,6 +60,7 @@ func (j *Journal) streamConfigs() map[Log]jetstream.StreamConfig {
 		config.Storage = jetstream.FileStorage
 		config.Replicas = j.config.Replicas
 		config.AllowDirect = true
+		config.Metadata = j.config.Owner.metadata()
 		configs[log] = config
 	}
 	return configs

@@ -85,6 +85,20 @@ func (t *Table) Resolve(token string) (*Target, bool) {
 // Loaded reports whether the table knows what its integration looks like.
 func (t *Table) Loaded() bool { return t.current.Load() != nil }
 
+// Knows reports whether a mapping, by its UID, has an event URL.
+func (t *Table) Knows(mapping string) bool {
+	current := t.current.Load()
+	if current == nil {
+		return false
+	}
+	for _, target := range current.Targets {
+		if target.Mapping == mapping {
+			return true
+		}
+	}
+	return false
+}
+
 // Rules are those of the integration, or the default ones before it is known.
 func (t *Table) Rules() correlation.Rules {
 	if current := t.current.Load(); current != nil {

@@ -127,32 +127,6 @@ func podSpec(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*coreac.
 	return spec, schedule(spec, p)
 }
 
-// natsFiles are what a receiver with an external journal finds in natsDir. The kubelet keeps them
-// current.
-func natsFiles(p *v1alpha1.PBXIntegration) []*coreac.VolumeProjectionApplyConfiguration {
-	nats := p.Spec.Receiver.Journal.NATS
-	if nats == nil {
-		return nil
-	}
-	var files []*coreac.VolumeProjectionApplyConfiguration
-	if nats.CredentialsSecretRef != nil {
-		files = append(files, coreac.VolumeProjection().WithSecret(coreac.SecretProjection().
-			WithName(nats.CredentialsSecretRef.Name).WithItems(coreac.KeyToPath().WithKey("creds").WithPath(natsCredentials))))
-	}
-	if nats.TLS != nil {
-		files = append(files, bundleFile(nats.TLS.CABundle))
-	}
-	return files
-}
-
-func bundleFile(bundle v1alpha1.BundleReference) *coreac.VolumeProjectionApplyConfiguration {
-	item := coreac.KeyToPath().WithKey(cmp.Or(bundle.Key, natsBundle)).WithPath(natsBundle)
-	if bundle.Kind == v1alpha1.BundleConfigMap {
-		return coreac.VolumeProjection().WithConfigMap(coreac.ConfigMapProjection().WithName(bundle.Name).WithItems(item))
-	}
-	return coreac.VolumeProjection().WithSecret(coreac.SecretProjection().WithName(bundle.Name).WithItems(item))
-}
-
 // schedule places the pods as the template asks, and spreads replicas over nodes where that is
 // possible.
 func schedule(spec *coreac.PodSpecApplyConfiguration, p *v1alpha1.PBXIntegration) error {
@@ -250,17 +224,7 @@ func arguments(p *v1alpha1.PBXIntegration, size Size) []string {
 		"--data-dir=" + dataDir,
 		"--storage-size=" + strconv.FormatInt(size.Value(), 10),
 	}
-	if nats := p.Spec.Receiver.Journal.NATS; nats != nil {
-		// One pod, always the same, correlates what all of them take.
-		args = append(args, "--nats-url="+nats.URL, "--writer="+Name(p.Name)+"-0")
-		if nats.CredentialsSecretRef != nil {
-			args = append(args, "--nats-creds="+natsDir+"/"+natsCredentials)
-		}
-		if nats.TLS != nil {
-			args = append(args, "--nats-ca="+natsDir+"/"+natsBundle)
-		}
-	}
-	return args
+	return append(args, natsArguments(p)...)
 }
 
 func environment(wanted corev1.ResourceRequirements) []*coreac.EnvVarApplyConfiguration {

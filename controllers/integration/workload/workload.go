@@ -40,12 +40,8 @@ const (
 	// LabelManagedBy tells who applies it: ManagedBy.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 
-	volumeName      = "data"
-	dataDir         = "/data"
-	natsVolumeName  = "nats"
-	natsDir         = "/etc/nats"
-	natsCredentials = "creds"
-	natsBundle      = "ca.crt"
+	volumeName = "data"
+	dataDir    = "/data"
 )
 
 // Settings are those of the manager.

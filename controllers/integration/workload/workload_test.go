@@ -197,6 +197,54 @@ func TestRequestsNeverExceedTheLimitsOfTheTemplate(t *testing.T) {
 	}
 }
 
+func TestClientCertificateForNATS(t *testing.T) {
+	p := newIntegration(func(p *integration) {
+		p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{
+			URL: "tls://a", Replicas: 1, TLS: &v1alpha1.NATSTLS{ClientCertificateSecretRef: &v1alpha1.SecretReference{Name: "nats-client"}},
+		}
+	})
+	spec := pod(t, p)
+	for _, arg := range []string{"--nats-replicas=1", "--nats-cert=/etc/nats/tls.crt", "--nats-key=/etc/nats/tls.key"} {
+		if !slices.Contains(spec.Containers[0].Args, arg) {
+			t.Errorf("%s is not among %q", arg, spec.Containers[0].Args)
+		}
+	}
+	want := []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{
+		LocalObjectReference: corev1.LocalObjectReference{Name: "nats-client"},
+		Items:                []corev1.KeyToPath{{Key: "tls.crt", Path: "tls.crt"}, {Key: "tls.key", Path: "tls.key"}},
+	}}}
+	if diff := cmp.Diff(want, spec.Volumes[0].Projected.Sources); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDurability(t *testing.T) {
+	external := func(replicas int32, sync v1alpha1.NATSSync) func(*integration) {
+		return func(p *integration) {
+			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{URL: "nats://a", Replicas: replicas, Sync: sync}
+		}
+	}
+	for name, tc := range map[string]struct {
+		change func(*integration)
+		kept   bool
+		reason string
+		says   string
+	}{
+		"embedded":                    {func(*integration) {}, true, v1alpha1.ReasonOnDisk, "volume"},
+		"embedded, ephemeral":         {func(p *integration) { p.Spec.Receiver.Storage.Ephemeral = true }, false, v1alpha1.ReasonStorageEphemeral, "lost with the pod"},
+		"embedded, three":             {func(p *integration) { p.Spec.Receiver.Replicas = 3 }, true, v1alpha1.ReasonOnDiskOfMajority, "2 of 3"},
+		"external, one, synced":       {external(1, v1alpha1.NATSSyncAlways), true, v1alpha1.ReasonOnDisk, "lost with that disk"},
+		"external, one, not synced":   {external(1, v1alpha1.NATSSyncInterval), false, v1alpha1.ReasonNotSynced, "sync_interval: always"},
+		"external, five, synced":      {external(5, v1alpha1.NATSSyncAlways), true, v1alpha1.ReasonOnDiskOfMajority, "3 of 5"},
+		"external, three, by default": {external(0, ""), false, v1alpha1.ReasonReplicatedNotSynced, "2 of 3"},
+	} {
+		got := workload.DurabilityOf(newIntegration(tc.change))
+		if got.Kept != tc.kept || got.Reason != tc.reason || !strings.Contains(got.Message, tc.says) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 func TestStorage(t *testing.T) {
 	fast := "fast"
 	t.Run("of a class", func(t *testing.T) {
@@ -223,7 +271,7 @@ func TestExternalJournal(t *testing.T) {
 		}
 	})
 	args := pod(t, p).Containers[0].Args
-	if !slices.Contains(args, "--nats-url=nats://a:4333,tls://b") || !slices.Contains(args, "--writer=head-office-receiver-0") || !slices.Contains(args, "--nats-creds=/etc/nats/creds") {
+	if !slices.Contains(args, "--nats-url=nats://a:4333,tls://b") || !slices.Contains(args, "--nats-replicas=3") || !slices.Contains(args, "--writer=head-office-receiver-0") || !slices.Contains(args, "--nats-creds=/etc/nats/creds") {
 		t.Errorf("arguments: %v", args)
 	}
 	if mounts := pod(t, p).Containers[0].VolumeMounts; mounts[1].MountPath != "/etc/nats" || !mounts[1].ReadOnly {
@@ -242,7 +290,7 @@ func TestCertificatesOfTheExternalJournal(t *testing.T) {
 		p := newIntegration(func(p *integration) {
 			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{
 				URL: "tls://a", CredentialsSecretRef: &v1alpha1.SecretReference{Name: "nats"},
-				TLS: &v1alpha1.TLS{CABundle: v1alpha1.BundleReference{Kind: kind, Name: "nats-ca", Key: "chain.pem"}},
+				TLS: &v1alpha1.NATSTLS{CABundle: &v1alpha1.BundleReference{Kind: kind, Name: "nats-ca", Key: "chain.pem"}},
 			}
 		})
 		spec := pod(t, p)
