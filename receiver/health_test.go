@@ -36,6 +36,7 @@ func TestEachTroubleIsTold(t *testing.T) {
 		v1alpha1.ReasonRecordsDamaged:     {func(o *observation) { o.correlation.Damaged = 1 }, "check the volume"},
 		v1alpha1.ReasonPublicationBehind:  {func(o *observation) { o.publication.Skipped = 7 }, "spec.callLegs.publish"},
 		v1alpha1.ReasonPublicationFailing: {func(o *observation) { o.publication.AwaySince = noon.Add(-time.Hour) }, "quotas"},
+		v1alpha1.ReasonJournalLimits:      {func(o *observation) { o.shortfalls = []string{"raise max_payload"} }, "raise max_payload"},
 		v1alpha1.ReasonCallsParked: {func(o *observation) {
 			o.correlation.ParkedCalls = 1
 			o.correlation.Parked = []pipeline.ParkedCall{{Call: "4kzq", Reason: "the record is too large"}}

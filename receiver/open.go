@@ -26,7 +26,7 @@ func (r *receiver) openJournal(ctx context.Context, c *cluster, metrics *journal
 		return err
 	}, func(err error, _ time.Duration) { r.tellUnopened(ctx, c, err) })
 	if ctx.Err() != nil && err != nil {
-		return nil, nil //nolint:nilnil // nothing was opened, and that is no fault
+		return nil, nil //nolint:nilerr,nilnil // nothing was opened, and that is no fault
 	}
 	return opened, err
 }

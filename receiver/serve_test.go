@@ -53,15 +53,7 @@ func TestOpenCallGoesOnAfterARestart(t *testing.T) {
 }
 
 func TestOneOfSeveralReceiversCorrelatesForAll(t *testing.T) {
-	store, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, JetStream: true, StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	store.Start()
-	t.Cleanup(store.Shutdown)
-	if !store.ReadyForConnections(30 * time.Second) {
-		t.Fatal("the JetStream does not become ready")
-	}
+	store := startLogServer(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT})
 	receivers := make([]*child, 2)
 	for i := range receivers {
 		c := newChild(t)

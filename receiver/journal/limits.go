@@ -145,8 +145,9 @@ func (j *Journal) explain(ctx context.Context, err error) error {
 	case codeMaxStreams:
 		return &LimitError{Err: err, Need: fmt.Sprintf("the account of the log server has too few streams: the logs need %d%s; raise its max_streams",
 			len(j.streamConfigs()), j.granted(ctx, streamsGranted))}
+	default:
+		return err
 	}
-	return err
 }
 
 // storageNeeded is what one replica of all logs may take.

@@ -117,7 +117,7 @@ func cluster(t *testing.T) []*server.Server {
 	ports := make([]int, 3)
 	routes := make([]*url.URL, len(ports))
 	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}

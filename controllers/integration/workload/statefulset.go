@@ -217,14 +217,13 @@ func resources(template corev1.ResourceRequirements) corev1.ResourceRequirements
 }
 
 func arguments(p *v1alpha1.PBXIntegration, size Size) []string {
-	args := []string{
+	return append([]string{
 		"serve",
 		"--integration=" + p.Name,
 		"--namespace=$(POD_NAMESPACE)",
 		"--data-dir=" + dataDir,
 		"--storage-size=" + strconv.FormatInt(size.Value(), 10),
-	}
-	return append(args, natsArguments(p)...)
+	}, natsArguments(p)...)
 }
 
 func environment(wanted corev1.ResourceRequirements) []*coreac.EnvVarApplyConfiguration {
