@@ -17,6 +17,9 @@ const (
 	// ConditionEventsReceived tells, for a PBX that is configured by hand, whether its first event
 	// has arrived.
 	ConditionEventsReceived = "EventsReceived"
+	// ConditionReceiverOutdated is True while the receiver runs as an earlier version of the
+	// operator made it: its turn has not come, or the upgrade has stopped. Absent otherwise.
+	ConditionReceiverOutdated = "ReceiverOutdated"
 	// ConditionExtensions says whether all mappings of an integration are Ready.
 	ConditionExtensions = "Extensions"
 	// ConditionDegraded is True while the receiver runs, but calls or events suffer. Receivers set
@@ -62,6 +65,7 @@ const (
 	ReasonRegistrationsLeft    = "RegistrationsLeft"
 	ReasonKeyRotated           = "KeyRotated"
 	ReasonRolloutPaced         = "RolloutPaced"
+	ReasonRolloutStopped       = "RolloutStopped"
 	ReasonKeysUnreadable       = "KeysUnreadable"
 	ReasonKeysLost             = "KeysLost"
 	ReasonExtensionsReady      = "ExtensionsReady"

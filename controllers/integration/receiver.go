@@ -56,12 +56,22 @@ func (c *Controller) takeTurn(ctx context.Context, p *v1alpha1.PBXIntegration, c
 	if err != nil {
 		return fmt.Errorf("cannot list the receivers: %w", err)
 	}
-	if wait := c.Rollouts.Admit(p, set, sets.Items); wait > 0 {
-		return lifecycle.RateLimited{
-			Reason: v1alpha1.ReasonRolloutPaced, After: wait, Err: errors.New("the receiver is upgraded when it is its turn"),
-		}
+	return c.reportTurn(p, c.Rollouts.Admit(p, set, sets.Items))
+}
+
+// reportTurn turns a wait into a condition and an outcome.
+func (c *Controller) reportTurn(p *v1alpha1.PBXIntegration, turn workload.Turn) error {
+	if turn.Wait == 0 {
+		lifecycle.RemoveCondition(p, v1alpha1.ConditionReceiverOutdated)
+		return nil
 	}
-	return nil
+	reason, message := v1alpha1.ReasonRolloutPaced, "the receiver is upgraded when it is its turn"
+	if turn.Stuck > 0 {
+		reason = v1alpha1.ReasonRolloutStopped
+		message = fmt.Sprintf("%d receivers have not become ready since they were upgraded, so this one stays as it is: look at their pods", turn.Stuck)
+	}
+	c.condition(p, v1alpha1.ConditionReceiverOutdated, metav1.ConditionTrue, reason, message)
+	return lifecycle.RateLimited{Reason: reason, After: turn.Wait, Err: errors.New(message)}
 }
 
 // volumeSize is the size that the volumes can have. The claim templates of a StatefulSet cannot be

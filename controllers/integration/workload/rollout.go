@@ -24,8 +24,10 @@ const (
 	// annotationGeneration is the generation of the integration that they were made for.
 	annotationGeneration = "pbx-operator.io/generation"
 	// stuckAfter is how long one receiver that does not get ready keeps others from being rolled
-	// out.
+	// out. One may have a trouble of its own; beyond mostStuck of them it is the upgrade's, which
+	// stops.
 	stuckAfter = 10 * time.Minute
+	mostStuck  = 2
 	// leastWait and mostWait bound how long a receiver waits before it asks for its turn again.
 	leastWait, mostWait = 5 * time.Second, time.Minute
 )
@@ -64,6 +66,17 @@ type rollout struct {
 	since    time.Time
 	// exempt is one that nobody has to wait for.
 	exempt bool
+	// applied tells that the StatefulSet has the template.
+	applied bool
+}
+
+// Turn says when a receiver may restart.
+type Turn struct {
+	// Wait is how long to wait before asking again; zero when it may restart now.
+	Wait time.Duration
+	// Stuck is how many receivers have not become ready since they were rolled out, where that has
+	// stopped the upgrade.
+	Stuck int
 }
 
 // NewRollouts lets this many receivers restart at a time, the next one a pause after one is ready
@@ -75,9 +88,9 @@ func NewRollouts(limit int, pause time.Duration, clock clock.PassiveClock) *Roll
 	}
 }
 
-// Admit returns zero when the StatefulSet of the integration may be applied now, or how long to
-// wait before asking again. Sets are those of all receivers.
-func (r *Rollouts) Admit(p *v1alpha1.PBXIntegration, wanted *appsac.StatefulSetApplyConfiguration, sets []appsv1.StatefulSet) time.Duration {
+// Admit reports whether the StatefulSet of the integration may be applied now. Sets are those of all
+// receivers.
+func (r *Rollouts) Admit(p *v1alpha1.PBXIntegration, wanted *appsac.StatefulSetApplyConfiguration, sets []appsv1.StatefulSet) Turn {
 	key := types.NamespacedName{Namespace: p.Namespace, Name: Name(p.Name)}
 	template := wanted.Annotations[annotationTemplate]
 	r.mu.Lock()
@@ -88,21 +101,26 @@ func (r *Rollouts) Admit(p *v1alpha1.PBXIntegration, wanted *appsac.StatefulSetA
 		if current == nil || current.Annotations[annotationTemplate] != template {
 			r.begun[key] = rollout{template: template, exempt: true}
 		}
-		return 0
+		return Turn{}
 	}
 	r.observe(sets)
 	now := r.clock.Now()
 	known, begun := r.begun[key]
-	if !begun && (r.running(now) >= r.limit || now.Before(r.ended.Add(r.pause))) {
+	running, stuck := r.running(now)
+	if stopped := stuck >= mostStuck; !begun && (stopped || running >= r.limit || now.Before(r.ended.Add(r.pause))) {
 		r.waiting[key] = true
-		return max(leastWait, min(time.Duration(len(r.waiting))*time.Second, mostWait))
+		turn := Turn{Wait: max(leastWait, min(time.Duration(len(r.waiting))*time.Second, mostWait))}
+		if stopped {
+			turn.Stuck = stuck
+		}
+		return turn
 	}
 	delete(r.waiting, key)
 	if known.template == template {
-		return 0 // it could not be applied, or the cache does not show it yet: others have waited since
+		return Turn{} // it could not be applied, or the cache does not show it yet: others have waited since
 	}
 	r.begun[key] = rollout{template: template, since: now}
-	return 0
+	return Turn{}
 }
 
 // paced reports whether to apply a StatefulSet restarts a receiver that works, for no reason of its
@@ -128,8 +146,11 @@ func (r *Rollouts) observe(sets []appsv1.StatefulSet) {
 		switch {
 		case begun && known.template != template: // the cache does not show it yet
 		case !begun && rolling(set):
-			r.begun[key] = rollout{template: template, since: now}
-		case begun && !rolling(set):
+			r.begun[key] = rollout{template: template, since: now, applied: true}
+		case begun && rolling(set):
+			known.applied = true
+			r.begun[key] = known
+		case begun:
 			delete(r.begun, key)
 			if !known.exempt {
 				r.ended = now
@@ -143,15 +164,18 @@ func (r *Rollouts) observe(sets []appsv1.StatefulSet) {
 	}
 }
 
-// running counts the rollouts that others have to wait for.
-func (r *Rollouts) running(now time.Time) int {
-	count := 0
+// running counts the rollouts that others have to wait for, and those that they no longer wait for.
+func (r *Rollouts) running(now time.Time) (running, stuck int) {
 	for _, begun := range r.begun {
-		if !begun.exempt && now.Sub(begun.since) < stuckAfter {
-			count++
+		switch {
+		case begun.exempt:
+		case now.Sub(begun.since) < stuckAfter:
+			running++
+		case begun.applied:
+			stuck++
 		}
 	}
-	return count
+	return running, stuck
 }
 
 // Forget drops what is kept of an integration that is gone.

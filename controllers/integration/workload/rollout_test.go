@@ -74,7 +74,7 @@ func (f *fleet) pass() []int {
 	for i := range f.integrations {
 		wanted := f.wanted(i)
 		changed := f.sets[i].Annotations["pbx-operator.io/template"] != wanted.Annotations["pbx-operator.io/template"]
-		if wait := f.rollouts.Admit(f.integrations[i], wanted, f.sets); wait == 0 && changed {
+		if turn := f.rollouts.Admit(f.integrations[i], wanted, f.sets); turn.Wait == 0 && changed {
 			f.apply(i)
 			applied = append(applied, i)
 		}
@@ -138,6 +138,29 @@ func TestAReceiverThatDoesNotWorkWaitsForNobodyAndKeepsNobody(t *testing.T) {
 	f.expect("when the first is stuck", 1)
 }
 
+// Of an image that works nowhere two receivers fall ill, and the others go on with the former one.
+func TestABrokenImageStopsTheUpgrade(t *testing.T) {
+	f := newFleet(t, 5, 1, 0)
+	f.image = "receiver:broken"
+	f.expect("after the upgrade", 0)
+	f.wait(10 * time.Minute)
+	f.expect("when the first is stuck", 1)
+	for range 6 {
+		f.wait(time.Hour)
+		f.expect("when the second is stuck")
+	}
+	turn := f.rollouts.Admit(f.integrations[3], f.wanted(3), f.sets)
+	if turn.Wait == 0 || turn.Stuck != 2 {
+		t.Errorf("the turn of another one is %+v", turn)
+	}
+	f.image = "receiver:mended"
+	f.expect("after the next version", 0, 1, 2)
+	f.ready(0)
+	f.ready(1)
+	f.ready(2)
+	f.expect("when these are ready", 3)
+}
+
 func TestAPinnedReceiverIsNotRolled(t *testing.T) {
 	f := newFleet(t, 1, 1, 0)
 	f.integrations[0].Generation++
@@ -162,8 +185,8 @@ func TestAnOutdatedCacheLetsNobodyThroughTwice(t *testing.T) {
 	f := newFleet(t, 2, 1, 0)
 	f.image = "receiver:2"
 	for i, want := range []bool{true, false} {
-		if wait := f.rollouts.Admit(f.integrations[i], f.wanted(i), f.sets); (wait == 0) != want {
-			t.Errorf("receiver %d waits for %s", i, wait)
+		if turn := f.rollouts.Admit(f.integrations[i], f.wanted(i), f.sets); (turn.Wait == 0) != want {
+			t.Errorf("receiver %d waits for %s", i, turn.Wait)
 		}
 	}
 }
@@ -180,12 +203,12 @@ func TestAReceiverThatCannotBeAppliedKeepsNobodyForEver(t *testing.T) {
 	f := newFleet(t, 2, 1, 0)
 	f.image = "receiver:2"
 	for range 10 { // the API server refuses it each time
-		if wait := f.rollouts.Admit(f.integrations[0], f.wanted(0), f.sets); wait > 0 {
-			t.Fatalf("the first receiver waits for %s", wait)
+		if turn := f.rollouts.Admit(f.integrations[0], f.wanted(0), f.sets); turn.Wait > 0 {
+			t.Fatalf("the first receiver waits for %s", turn.Wait)
 		}
 		f.wait(2 * time.Minute)
 	}
-	if wait := f.rollouts.Admit(f.integrations[1], f.wanted(1), f.sets); wait > 0 {
-		t.Errorf("the second receiver waits for %s longer", wait)
+	if turn := f.rollouts.Admit(f.integrations[1], f.wanted(1), f.sets); turn.Wait > 0 {
+		t.Errorf("the second receiver waits for %s longer", turn.Wait)
 	}
 }
