@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -92,6 +93,9 @@ type Config struct {
 	Clock         clock.PassiveClock
 	// Interval at which an integration, and its PBX, is looked at although nothing happened.
 	Interval time.Duration
+	// BundleInterval is that for one whose certificates are in a ConfigMap: these are not watched.
+	// Default: 30 s.
+	BundleInterval time.Duration
 	// Coalesce is how long changes of mappings are gathered before they are counted. Default: 2 s.
 	Coalesce time.Duration
 	// Concurrency is how many integrations are worked on at once. Default: 1.
@@ -114,6 +118,7 @@ var _ lifecycle.Handler[*v1alpha1.PBXIntegration] = (*Controller)(nil)
 
 // New makes the controller.
 func New(config Config) *Controller {
+	config.BundleInterval = cmp.Or(config.BundleInterval, secrets.MaxAge)
 	return &Controller{
 		Config:   config,
 		children: newChildren(config.Client, config.Live),

@@ -2,6 +2,8 @@ package integration_test
 
 import (
 	"context"
+	"encoding/pem"
+	"net/http/httptest"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
+	"github.com/pbx-operator/pbx-operator/controllers/secrets"
 )
 
 var _ = Describe("A LinuxBox", func() {
@@ -42,6 +45,26 @@ var _ = Describe("A LinuxBox", func() {
 		poke(ctx, p)
 		shows(ctx, p, stalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsInvalid)
 		Expect(message(p, ready)).To(ContainSubstring("credentialsSecretRef"))
+	})
+
+	It("notices what becomes of certificates in a ConfigMap", func(ctx SpecContext) {
+		server := httptest.NewTLSServer(nil)
+		DeferCleanup(server.Close)
+		authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+		p := newIntegration(newNamespace(ctx), linuxBox(v1alpha1.LinuxBox{URL: "https://box.example.com"}), func(p *v1alpha1.PBXIntegration) {
+			p.Spec.PBX.TLS = &v1alpha1.TLS{CABundle: v1alpha1.BundleReference{Kind: v1alpha1.BundleConfigMap, Name: "ca"}}
+		})
+		Expect(api.Create(ctx, p)).To(Succeed())
+		shows(ctx, p, stalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsMissing)
+		Expect(message(p, ready)).To(ContainSubstring(`there is no ConfigMap "ca"`))
+		bundle := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: "ca"}, Data: map[string]string{"ca.crt": authority}}
+		Expect(api.Create(ctx, bundle)).To(Succeed())
+		shows(ctx, p, v1alpha1.ConditionPBXReachable, metav1.ConditionTrue, v1alpha1.ReasonPBXReachable)
+		bundle.Data["ca.crt"] = "unreadable"
+		Expect(api.Update(ctx, bundle)).To(Succeed())
+		now.advance(secrets.MaxAge)
+		shows(ctx, p, stalled, metav1.ConditionTrue, v1alpha1.ReasonCredentialsMissing)
+		Expect(message(p, ready)).To(ContainSubstring("no certificate in PEM"))
 	})
 
 	It("names each Secret that is missing, and passes on what both hold", func(ctx SpecContext) {

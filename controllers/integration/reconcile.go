@@ -48,8 +48,21 @@ func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) 
 		c.observeReceiver(ctx, p),
 	)
 	done.Message = c.reportEvents(p, ring, &done)
+	if readsConfigMap(p) {
+		done.After = soonest(done.After, c.BundleInterval)
+	}
 	done.After = c.next(done.After, errs)
 	return done, worst(errs...)
+}
+
+// readsConfigMap reports whether an integration takes certificates from a ConfigMap.
+func readsConfigMap(p *v1alpha1.PBXIntegration) bool {
+	nats := p.Spec.Receiver.Journal.NATS
+	return inConfigMap(p.Spec.PBX.TLS) || nats != nil && inConfigMap(nats.TLS)
+}
+
+func inConfigMap(tls *v1alpha1.TLS) bool {
+	return tls != nil && tls.CABundle.Kind == v1alpha1.BundleConfigMap
 }
 
 // next is when to look again, zero for the ordinary interval: as soon as any part of the pass wants

@@ -119,16 +119,18 @@ func startManager(ctx context.Context) <-chan struct{} {
 	Expect(err).NotTo(HaveOccurred())
 	Expect(lifecycle.IndexMappings(ctx, mgr.GetFieldIndexer())).To(Succeed())
 	controller := integration.New(integration.Config{
-		Client:      mgr.GetClient(),
-		Live:        mgr.GetAPIReader(),
-		Secrets:     secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader(), now),
-		PBXes:       pbx,
-		Workload:    workload.Settings{Image: receiverImage},
-		Recorder:    mgr.GetEventRecorder("pbx-integration"),
-		Clock:       now,
-		Interval:    time.Hour,
-		Coalesce:    20 * time.Millisecond,
-		Concurrency: 4,
+		Client:   mgr.GetClient(),
+		Live:     mgr.GetAPIReader(),
+		Secrets:  secrets.NewReader(mgr.GetClient(), mgr.GetAPIReader(), now),
+		PBXes:    pbx,
+		Workload: workload.Settings{Image: receiverImage},
+		Recorder: mgr.GetEventRecorder("pbx-integration"),
+		Clock:    now,
+		Interval: time.Hour,
+		Coalesce: 20 * time.Millisecond,
+
+		BundleInterval: 50 * time.Millisecond,
+		Concurrency:    4,
 	})
 	Expect(controller.SetupWithManager(ctx, mgr)).To(Succeed())
 	stopped := make(chan struct{})
