@@ -3,6 +3,8 @@
 package workload
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,6 +14,7 @@ import (
 	metaac "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/internal/shorten"
 )
 
 const (
@@ -59,9 +62,17 @@ type Settings struct {
 }
 
 // Name is the name of the objects of an integration's receiver. The name of a Service may hold no
-// dots. Of two integrations whose names differ in nothing else, the second one is told that the
-// names are taken.
-func Name(integration string) string { return strings.ReplaceAll(integration, ".", "-") + "-receiver" }
+// dots: a name with dots gets a hash, so that no other integration has the same. It becomes no longer
+// than others are, because the pods of a StatefulSet carry its name and more as a label.
+func Name(integration string) string {
+	const longest = 40 - len("-01234567") // the API allows 40 characters
+	name := strings.ReplaceAll(integration, ".", "-")
+	if name != integration {
+		sum := sha256.Sum256([]byte(integration))
+		name = shorten.Bytes(name, longest) + "-" + hex.EncodeToString(sum[:4])
+	}
+	return name + "-receiver"
+}
 
 // HeadlessName is the name of the Service that gives each pod its own DNS name.
 func HeadlessName(integration string) string { return Name(integration) + "-headless" }

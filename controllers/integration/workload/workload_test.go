@@ -610,10 +610,30 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
+// Integrations whose names differ in their dots only have receivers of their own.
+func TestNamesWithDotsAreToldApart(t *testing.T) {
+	t.Parallel()
+	known := map[string]string{}
+	for _, name := range []string{"a.b", "a-b", "a.b.c", "a-b.c", "a.b-c", "a-b-c"} {
+		if other, taken := known[workload.Name(name)]; taken {
+			t.Errorf("%s and %s share %s", name, other, workload.Name(name))
+		}
+		known[workload.Name(name)] = name
+	}
+	for _, long := range []string{strings.Repeat("a", 38) + ".b", strings.Repeat("a", 38) + "-b"} {
+		if got := workload.Name(long); len(got) > len(long)+len("-receiver") {
+			t.Errorf("%s is too long for the label of a pod", got)
+		}
+	}
+	if got := workload.Name("a-b"); got != "a-b-receiver" {
+		t.Errorf("a name without dots becomes %s", got)
+	}
+}
+
 // An integration may have dots in its name, the name of a Service may not (RFC 1035 labels).
 func TestNamesWithDots(t *testing.T) {
 	for key := range children(t, newIntegration(func(p *integration) { p.Name = "head.office" })) {
-		if _, name, _ := strings.Cut(key, "/"); strings.Contains(name, ".") || !strings.HasPrefix(name, "head-office-receiver") {
+		if _, name, _ := strings.Cut(key, "/"); strings.Contains(name, ".") || !strings.HasPrefix(name, "head-office-") || !strings.Contains(name, "-receiver") {
 			t.Errorf("%s is no name of a Service", key)
 		}
 	}
