@@ -62,7 +62,7 @@ unit: $(BIN)/helm ## Pure tests, and tests of processes on this machine.
 	@go test -C hack/cluster ./...
 
 .PHONY: envtest
-envtest: ## Suites against a real etcd and kube-apiserver.
+envtest: $(BIN)/helm ## Suites against a real etcd and kube-apiserver.
 	@echo "== envtest suites"
 	@KUBEBUILDER_ASSETS="$$($(CLUSTER) envtest)" go test -timeout 25m $(SUITES)
 

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -44,8 +46,23 @@ func render(t *testing.T, values ...string) map[string]*unstructured.Unstructure
 	}
 }
 
+// read reads the chart, so that `go test` runs the tests anew when it has changed.
+func read(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir("pbx-operator", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			_, err = os.ReadFile(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func template(t *testing.T, values ...string) ([]byte, error) {
 	t.Helper()
+	read(t)
 	helm, err := filepath.Abs("../bin/helm")
 	if err != nil {
 		t.Fatal(err)
