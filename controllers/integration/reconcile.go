@@ -57,12 +57,16 @@ func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) 
 
 // readsConfigMap reports whether an integration takes certificates from a ConfigMap.
 func readsConfigMap(p *v1alpha1.PBXIntegration) bool {
-	nats := p.Spec.Receiver.Journal.NATS
-	return inConfigMap(p.Spec.PBX.TLS) || nats != nil && inConfigMap(nats.TLS)
-}
-
-func inConfigMap(tls *v1alpha1.TLS) bool {
-	return tls != nil && tls.CABundle.Kind == v1alpha1.BundleConfigMap
+	var bundles []*v1alpha1.BundleReference
+	if tls := p.Spec.PBX.TLS; tls != nil {
+		bundles = append(bundles, &tls.CABundle)
+	}
+	if nats := p.Spec.Receiver.Journal.NATS; nats != nil && nats.TLS != nil {
+		bundles = append(bundles, nats.TLS.CABundle)
+	}
+	return slices.ContainsFunc(bundles, func(bundle *v1alpha1.BundleReference) bool {
+		return bundle != nil && bundle.Kind == v1alpha1.BundleConfigMap
+	})
 }
 
 // next is when to look again, zero for the ordinary interval: as soon as any part of the pass wants

@@ -103,7 +103,7 @@ func start(ctx context.Context, system string, values ...string) *gexec.Session 
 			fallthrough
 		case "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding":
 			Expect(admin.Create(ctx, object)).To(Succeed())
-			DeferCleanup(func(ctx SpecContext) { Expect(admin.Delete(ctx, object)).To(Succeed()) })
+			DeferCleanup(remove, object)
 		case "Deployment":
 			deployment := &appsv1.Deployment{}
 			Expect(runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, deployment)).To(Succeed())
@@ -117,6 +117,11 @@ func start(ctx context.Context, system string, values ...string) *gexec.Session 
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { session.Terminate().Wait(time.Minute) })
 	return session
+}
+
+func remove(ctx context.Context, object client.Object) {
+	GinkgoHelper()
+	Expect(admin.Delete(ctx, object)).To(Succeed())
 }
 
 // kubeconfig is that of a ServiceAccount.
