@@ -54,7 +54,7 @@ func (o *options) checkCluster() error {
 
 // cluster is that of the embedded logs, or nil where this receiver keeps them alone.
 func (o *options) cluster() *journal.Cluster {
-	if o.replicas == 1 {
+	if o.replicas <= 1 {
 		return nil
 	}
 	return &journal.Cluster{

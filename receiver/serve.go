@@ -17,6 +17,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/pbx-operator/pbx-operator/receiver/backoff"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/dialects"
 	"github.com/pbx-operator/pbx-operator/receiver/ingest"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
@@ -64,7 +65,7 @@ type receiver struct {
 	table    *sources.Table
 	journal  *journal.Journal
 	// correlator is nil where another receiver correlates, and until the logs are open.
-	correlator atomic.Pointer[pipeline.Pipeline]
+	correlator atomic.Pointer[pipeline.Set]
 	progress   progress
 	stopping   atomic.Bool
 	opened     atomic.Bool
@@ -122,16 +123,7 @@ func (r *receiver) serveEvents(ctx context.Context, cluster *cluster) error {
 		return nil
 	}
 	if r.options.writes() {
-		correlator := pipeline.New(pipeline.Config{
-			Log: r.journal, Dialect: r.table, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
-			Memory: r.options.memory, MaxOpenCalls: r.options.maxOpenCalls,
-		})
-		r.correlator.Store(correlator)
-		running.Go(func() {
-			if err := correlator.Run(workers); err != nil && workers.Err() == nil {
-				fail(err)
-			}
-		})
+		r.correlate(workers, &running, fail)
 	}
 	handler := ingest.New(ingest.Config{
 		Resolver: r.table, Journal: r.journal, Dialect: r.table, ContentTypes: dialects.ContentTypes(r.table.Type()),
@@ -161,6 +153,38 @@ func (r *receiver) serveEvents(ctx context.Context, cluster *cluster) error {
 	case err = <-failed:
 	}
 	return errors.Join(err, r.drain(ctx, server))
+}
+
+// correlate runs all partitions until ctx ends.
+func (r *receiver) correlate(ctx context.Context, running *sync.WaitGroup, fail func(error)) {
+	correlator := pipeline.NewSet(pipeline.Config{
+		Dialect: r.table, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
+		Memory: r.options.memory, MaxOpenCalls: r.options.maxOpenCalls, Partitions: r.journal.Partitions(),
+	}, r.journal.LastEvent)
+	correlator.Register(r.registry)
+	r.correlator.Store(correlator)
+	for partition := range r.journal.Partitions() {
+		running.Go(func() {
+			if err := r.own(ctx, correlator, partition); err != nil && ctx.Err() == nil {
+				fail(err)
+			}
+		})
+	}
+}
+
+// own correlates one partition until ctx ends.
+func (r *receiver) own(ctx context.Context, correlator *pipeline.Set, partition int) error {
+	var taken *journal.Partition
+	err := backoff.Retry(ctx, backoff.Default, func(ctx context.Context) (err error) {
+		taken, err = r.journal.Take(ctx, partition, journal.Term{Owner: r.options.pod})
+		return err
+	}, func(err error, pause time.Duration) {
+		r.logger.Warn("cannot take a partition; trying again", "partition", partition, "error", err, "in", pause)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot take partition %d: %w", partition, err)
+	}
+	return correlator.Run(ctx, partition, taken)
 }
 
 // drain ends the intake of events.

@@ -142,13 +142,9 @@ func unpackCall(packed []byte, record *CallRecord) error {
 	return json.Unmarshal(text, record)
 }
 
-// PutCalls saves calls. Like legs, they are durable a while later (see SettleTime). The error may
-// be a RefusedError.
-func (j *Journal) PutCalls(ctx context.Context, records []CallRecord) error {
-	if len(records) == 0 {
-		return nil
-	}
-	var refused RefusedError
+// callMessages are the records as they are written. Those that cannot be encoded are refused.
+func (j *Journal) callMessages(records []CallRecord) ([]keyed, *RefusedError) {
+	refused := &RefusedError{}
 	messages := make([]keyed, 0, len(records))
 	for i := range records {
 		key := CallKey(records[i].CallID)
@@ -159,7 +155,7 @@ func (j *Journal) PutCalls(ctx context.Context, records []CallRecord) error {
 		}
 		messages = append(messages, keyed{key: key, Msg: &nats.Msg{Subject: j.names.key(Calls, key), Data: data}})
 	}
-	return merge(&refused, j.putAll(ctx, Calls, messages))
+	return messages, refused
 }
 
 // merge adds what the log refused to what could not be encoded.
@@ -176,15 +172,6 @@ func merge(refused *RefusedError, err error) error {
 	return refused.orNil()
 }
 
-// DropCalls takes calls out of the CALLS log, given by their keys.
-func (j *Journal) DropCalls(ctx context.Context, callKeys []string) error {
-	messages := make([]keyed, len(callKeys))
-	for i, key := range callKeys {
-		messages[i] = keyed{key: key, Msg: &nats.Msg{Subject: j.names.key(Calls, key), Header: nats.Header{headerTTL: {endOfCall}}}}
-	}
-	return j.putAll(ctx, Calls, messages)
-}
-
 // SavedCalls tells yield of every saved call: its key, and of the record what can be told without
 // reading all of it. Damaged records are skipped and counted.
 func (j *Journal) SavedCalls(ctx context.Context, yield func(callKey string, record CallRecord)) error {
@@ -195,7 +182,7 @@ func (j *Journal) SavedCalls(ctx context.Context, yield func(callKey string, rec
 		}
 		next = messages[len(messages)-1].sequence + 1
 		for _, m := range messages {
-			if len(m.data) == 0 && m.damage == nil { // a call that has left
+			if left := len(m.data) == 0 && m.damage == nil; left || j.isHead(Calls, m.subject) {
 				continue
 			}
 			record, _, err := parseCallIndex(m.data)

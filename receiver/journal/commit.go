@@ -32,6 +32,8 @@ var (
 type waiting struct {
 	record  []byte
 	decoded Decoded
+	// touched are the partitions that it belongs to, where it is known to what it decodes.
+	touched PartitionSet
 	done    chan error
 }
 
@@ -69,9 +71,9 @@ func newCommitter(ctx context.Context, limit func() int, publish func(context.Co
 
 // append returns after record is durable, or with the reason why it is not known to be. The caller
 // may reuse record then.
-func (c *committer) append(record []byte, decoded Decoded) error {
+func (c *committer) append(record []byte, decoded Decoded, touched PartitionSet) error {
 	w, _ := waitingPool.Get().(*waiting)
-	w.record, w.decoded = record, decoded
+	w.record, w.decoded, w.touched = record, decoded, touched
 	if err := c.enqueue(w); err != nil {
 		waitingPool.Put(w)
 		return err
@@ -120,7 +122,7 @@ func (c *committer) run(ctx context.Context) {
 func (c *committer) gather(group []byte, members []*waiting, first *waiting) ([]byte, []*waiting) {
 	limit := c.limit()
 	for w := first; ; {
-		group, members = appendFrame(group, w.record), append(members, w)
+		group, members = appendFrame(group, w), append(members, w)
 		if len(group) >= limit {
 			return group, members
 		}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -12,15 +13,19 @@ func BreakServer(j *Journal) {
 }
 
 // DecodeGroup takes a message of the EVENTS log apart.
-var DecodeGroup = decodeGroup
+func DecodeGroup(group []byte) ([]Entry, error) {
+	frames, err := splitGroup(group)
+	entries, damage := decodeFrames(frames, func(frame) bool { return true })
+	return entries, cmp.Or(err, damage)
+}
 
 // AppendFrame appends a record to a message of the EVENTS log.
-var AppendFrame = appendFrame
+func AppendFrame(group, record []byte) []byte { return appendFrame(group, &waiting{record: record}) }
 
 // AllRead reports whether the readers of the LEGS log have finished with everything in it.
 func (j *Journal) AllRead() bool {
 	lowest, ok := j.cursors.lowest(Legs)
-	return ok && lowest == j.lastPut[Legs]
+	return ok && lowest == j.writers[Legs].last
 }
 
 // UseFormerNames gives the streams of an external JetStream the names and the metadata that earlier
@@ -29,7 +34,7 @@ func UseFormerNames(ctx context.Context, js jetstream.JetStream, owner Owner) er
 	config := Config{Owner: owner, URL: "nats://unused", Replicas: 1}.withDefaults()
 	j := &Journal{config: config, names: formerNames(owner)}
 	for _, stream := range j.streamConfigs() {
-		stream.Metadata = nil
+		stream.Metadata, stream.AllowAtomicPublish = nil, false
 		if stream.MaxMsgsPerSubject == 1 && stream.Discard == jetstream.DiscardNew {
 			stream.PersistMode = jetstream.AsyncPersistMode
 		}

@@ -45,6 +45,9 @@ type Config struct {
 	// Ours reports whether a mapping, by its UID, is one of the owner's. It is asked once, where
 	// earlier receivers left logs whose name says not clearly enough whose they are. Nil: not known.
 	Ours func(ctx context.Context, mapping string) bool
+	// Partitions of new logs: at most 64, by default 16. Logs keep the number that they were made
+	// with.
+	Partitions int
 	// LegReaders are the durable names whose progress bounds what is trimmed from the LEGS log.
 	// None: nobody waits for it.
 	LegReaders []string
@@ -90,20 +93,26 @@ type Journal struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	names  names
+	// moved are the streams of those logs that an earlier receiver kept in another one.
+	moved map[Log]string
 	// lastAtStart are the newest sequences that the logs had when they were opened.
 	lastAtStart map[Log]uint64
 	events      *committer
 	quarantine  *committer
 	changes     map[Log]*signal
-	recent      recent
-	cursors     cursors
-	health      health
-	lowWater    lowWater
-	volume      *volume
-	timeouts    timeouts
-	// lastPut are the sequences of the newest records of the logs that have one writer. Only that
-	// uses them.
-	lastPut map[Log]uint64
+	// arrivals tell of new events by partition.
+	arrivals   []*signal
+	legIndex   shared[[][]string]
+	callIndex  shared[[][]savedCall]
+	partitions partitioning
+	recent     recent
+	window     window
+	cursors    cursors
+	health     health
+	volume     *volume
+	timeouts   timeouts
+	// writers write the logs of which every partition has one owner.
+	writers map[Log]*writer
 	// grown is by how much the EVENTS log has grown since it was looked at. Only its committer uses
 	// it.
 	grown int64
@@ -135,6 +144,14 @@ func Open(ctx context.Context, config Config) (*Journal, error) {
 	if err != nil {
 		j.disconnect()
 		return nil, err
+	}
+	if err := j.learnPartitions(ctx); err != nil {
+		j.disconnect()
+		return nil, fmt.Errorf("cannot learn how the logs are divided: %w", err)
+	}
+	j.recent.start(j.partitions, j.lastAtStart[Events])
+	for range j.partitions {
+		j.arrivals = append(j.arrivals, newSignal())
 	}
 	for _, reader := range j.config.LegReaders {
 		j.cursors.set(Legs, reader, 0)
@@ -170,6 +187,9 @@ func (c Config) withDefaults() Config {
 	if c.Replicas == 0 {
 		c.Replicas = DefaultReplicas
 	}
+	if c.Partitions == 0 {
+		c.Partitions = DefaultPartitions
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -183,7 +203,7 @@ func (j *Journal) connect(ctx context.Context) error {
 	options := []nats.Option{
 		nats.Name("receiver"), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(0, 0),
 		nats.ReconnectBufSize(-1), nats.SyncQueueLen(syncQueue), nats.Timeout(connectTimeout), nats.ErrorHandler(j.connectionError),
-		nats.ReconnectHandler(func(*nats.Conn) { j.reconnects.Add(1) }),
+		nats.ReconnectHandler(j.reconnected),
 	}
 	if j.config.URL == "" {
 		server, err := startEmbedded(ctx, j.config)
@@ -220,6 +240,14 @@ func (j *Journal) connectionError(_ *nats.Conn, _ *nats.Subscription, err error)
 	j.config.Logger.Warn("the connection to the log reports an error", "error", err)
 }
 
+func (j *Journal) reconnected(*nats.Conn) {
+	j.reconnects.Add(1)
+	j.window.forget()
+}
+
+// alone reports whether no other process can open the logs.
+func (j *Journal) alone() bool { return j.config.URL == "" && j.config.Cluster == nil }
+
 // Generation changes when the log server was lost. Records of the LEGS log that were written
 // shortly before may be gone.
 func (j *Journal) Generation() uint64 { return j.reconnects.Load() }
@@ -249,7 +277,7 @@ func (j *Journal) Append(record []byte, decoded Decoded) error {
 	if j.volume.low.Load() {
 		return fmt.Errorf("%w: the volume has no free space", ErrFull)
 	}
-	return j.events.append(record, decoded)
+	return j.events.append(record, decoded, j.partitions.touched(decoded))
 }
 
 // AppendQuarantine keeps an encoded Entry that could not be understood. The oldest ones give way to
@@ -258,7 +286,7 @@ func (j *Journal) AppendQuarantine(record []byte) error {
 	if j.volume.low.Load() {
 		return fmt.Errorf("%w: the volume has no free space", ErrFull)
 	}
-	return j.quarantine.append(record, Decoded{})
+	return j.quarantine.append(record, Decoded{}, 0)
 }
 
 func (j *Journal) publisher(log Log) func(context.Context, []byte) (uint64, error) {
@@ -332,15 +360,34 @@ func (j *Journal) observer(log Log) func(commit) {
 	return func(c commit) {
 		if log == Events {
 			j.health.note(c.err)
-			j.recent.note(c)
+			j.recent.note(c, j.partitions)
 			j.sawEvent(c.sequence)
 			j.grow(c.bytes)
 		}
 		if c.err == nil {
 			j.changes[log].notify()
+			j.wake(log, c)
 		}
 		j.config.Observe(log, len(c.members), c.bytes, c.took, c.err)
 	}
+}
+
+// wake tells the partitions of a commit that may have something for them.
+func (j *Journal) wake(log Log, c commit) {
+	if log != Events {
+		return
+	}
+	var touched PartitionSet
+	for _, w := range c.members {
+		if touched |= w.touched; len(w.record) > 0 && len(w.decoded.Events) == 0 {
+			touched = ^PartitionSet(0)
+		}
+	}
+	touched.each(func(partition int) {
+		if partition < len(j.arrivals) {
+			j.arrivals[partition].notify()
+		}
+	})
 }
 
 // grow has the EVENTS log looked at when it has grown by a few percent.
@@ -400,20 +447,25 @@ type signal struct {
 	ch chan struct{}
 }
 
-func newSignal() *signal { return &signal{ch: make(chan struct{})} }
+func newSignal() *signal { return &signal{} }
 
 // changed is closed at the next change. Ask for it before looking at what may change.
 func (s *signal) changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ch == nil {
+		s.ch = make(chan struct{})
+	}
 	return s.ch
 }
 
 func (s *signal) notify() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.ch)
-	s.ch = make(chan struct{})
+	if s.ch != nil {
+		close(s.ch)
+		s.ch = nil
+	}
 }
 
 // Changed is closed when something new is in the log. Ask for it before reading.

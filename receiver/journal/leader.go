@@ -26,7 +26,7 @@ func (j *Journal) readFromLeader(ctx context.Context, log Log, sequence uint64) 
 	if err != nil {
 		return message{}, fmt.Errorf("cannot encode a read request: %w", err)
 	}
-	reply, err := j.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+j.names.streamOf(log), body)
+	reply, err := j.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+j.streamOf(log), body)
 	if err != nil {
 		return message{}, fmt.Errorf("%w: %w", errUnreadable, err)
 	}

@@ -69,14 +69,9 @@ func Stub(callID string, revision int64) LegRecord {
 // CallKey is the key of a call in the LEGS log.
 func CallKey(callID string) string { return hash(callID) }
 
-// PutLegs writes records. They are durable a while later (see SettleTime), unless the generation of
-// the journal changes before. Key, Seq and Stored are ignored. The error may be a RefusedError;
-// after any other some may have been written, and writing them again is harmless.
-func (j *Journal) PutLegs(ctx context.Context, records []LegRecord) error {
-	if len(records) == 0 {
-		return nil
-	}
-	var refused RefusedError
+// legMessages are the records as they are written. Those that cannot be encoded are refused.
+func (j *Journal) legMessages(records []LegRecord) ([]keyed, *RefusedError) {
+	refused := &RefusedError{}
 	messages := make([]keyed, 0, len(records))
 	var encoded []byte
 	for i := range records {
@@ -90,7 +85,7 @@ func (j *Journal) PutLegs(ctx context.Context, records []LegRecord) error {
 		}
 		messages = append(messages, keyed{key: key, Msg: &nats.Msg{Subject: j.names.key(Legs, key, hash(leg.LegID)), Data: slices.Clone(encoded)}})
 	}
-	return merge(&refused, j.putAll(ctx, Legs, messages))
+	return messages, refused
 }
 
 func parsePositions(text string) ([]uint64, error) {
@@ -157,6 +152,9 @@ func parseLegHeaders(header nats.Header, record *LegRecord) (err error) {
 func (j *Journal) parseLegs(messages []message) []LegRecord {
 	records := make([]LegRecord, 0, len(messages))
 	for _, m := range messages {
+		if j.isHead(Legs, m.subject) {
+			continue
+		}
 		record, err := j.parseLeg(m)
 		if err != nil {
 			j.skipDamaged(Legs, m.sequence, err)
@@ -172,7 +170,7 @@ func (j *Journal) parseLegs(messages []message) []LegRecord {
 func (j *Journal) CallKeys(ctx context.Context, yield func(callKey string)) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	stream, err := j.js.Stream(ctx, j.names.streamOf(Legs))
+	stream, err := j.js.Stream(ctx, j.streamOf(Legs))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnreadable, err)
 	}
@@ -185,6 +183,9 @@ func (j *Journal) CallKeys(ctx context.Context, yield func(callKey string)) erro
 		return fmt.Errorf("%w: it was trimmed meanwhile, and keys may be missing", errUnreadable)
 	}
 	for subject := range info.State.Subjects {
+		if j.isHead(Legs, subject) {
+			continue
+		}
 		key, _, _ := strings.Cut(strings.TrimPrefix(subject, j.names.subject(Legs)+"."), ".")
 		yield(key)
 	}
@@ -220,20 +221,6 @@ func (j *Journal) LegsOfCall(ctx context.Context, callKey string) ([]LegRecord, 
 		return nil, err
 	}
 	return slices.DeleteFunc(j.parseLegs(messages), func(r LegRecord) bool { return r.isStub() }), nil
-}
-
-// LegsThrough is the EVENTS sequence up to which the newest record of the LEGS log had read, 0 if
-// there is none.
-func (j *Journal) LegsThrough(ctx context.Context) (uint64, error) {
-	messages, err := j.readEach(ctx, Legs, []directGet{{Last: j.names.key(Legs, ">")}})
-	if err != nil || len(messages) == 0 {
-		return 0, err
-	}
-	records := j.parseLegs(messages)
-	if len(records) == 0 {
-		return 0, nil
-	}
-	return records[0].Through, nil
 }
 
 // ConsumeLegs hands the newest revision of every leg to handle, at least once, until ctx ends. Up

@@ -93,11 +93,6 @@ func (j *Journal) openExternal(ctx context.Context, config jetstream.StreamConfi
 		return nil, err
 	}
 	before := existing.CachedInfo().Config
-	config.PersistMode = before.PersistMode // it cannot be changed
-	if config.PersistMode == jetstream.AsyncPersistMode && config.Replicas > 1 {
-		config.Replicas = 1
-		j.shortfalls.note("some logs were made by an earlier receiver with one replica, and cannot get more")
-	}
 	stream, err := j.js.UpdateStream(ctx, config)
 	if err == nil || config.Replicas <= before.Replicas {
 		return stream, j.explain(ctx, err)

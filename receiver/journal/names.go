@@ -179,7 +179,8 @@ func (j *Journal) provablyOurs(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		for _, m := range messages {
-			entries, _ := decodeGroup(m.data) // what cannot be read proves nothing
+			frames, _ := splitGroup(m.data) // what cannot be read proves nothing
+			entries, _ := decodeFrames(frames, func(frame) bool { return true })
 			if slices.ContainsFunc(entries, func(e Entry) bool { return j.config.Ours(ctx, e.Mapping) }) {
 				return true, nil
 			}

@@ -81,7 +81,7 @@ func (j *Journal) read(ctx context.Context, log Log, from uint64, limit int) ([]
 func (j *Journal) unreadable(ctx context.Context, log Log, from uint64) ([]message, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	stream, err := j.js.Stream(ctx, j.names.streamOf(log))
+	stream, err := j.js.Stream(ctx, j.streamOf(log))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
@@ -148,7 +148,7 @@ func (j *Journal) requestDirect(log Log, reply string, request directGet) error 
 	if err != nil {
 		return fmt.Errorf("cannot encode a read request: %w", err)
 	}
-	if err := j.conn.PublishRequest("$JS.API.DIRECT.GET."+j.names.streamOf(log), reply, body); err != nil {
+	if err := j.conn.PublishRequest("$JS.API.DIRECT.GET."+j.streamOf(log), reply, body); err != nil {
 		return fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return nil
@@ -222,38 +222,14 @@ type Group struct {
 	Err error
 }
 
-// ReadEvents returns up to limit groups from the given sequence on, in order. None: there are no
-// more.
+// ReadEvents returns up to limit groups of all partitions from the given sequence on, in order, as
+// they are in the log. None: there are no more.
 func (j *Journal) ReadEvents(ctx context.Context, from uint64, limit int) ([]Group, error) {
-	if groups, ok := j.recent.from(from, limit, time.Now()); ok {
-		return groups, nil
-	}
 	messages, err := j.read(ctx, Events, from, limit)
-	if n := len(messages); n > 0 {
-		j.sawEvent(messages[n-1].sequence)
-	}
-	return j.groupsOf(messages), err
-}
-
-// GetEvents returns the groups with the given sequences, in any order. Those that were trimmed are
-// left out.
-func (j *Journal) GetEvents(ctx context.Context, sequences []uint64) ([]Group, error) {
-	requests := make([]directGet, len(sequences))
-	for i, sequence := range sequences {
-		requests[i] = directGet{Sequence: sequence}
-	}
-	messages, err := j.readEach(ctx, Events, requests)
-	return j.groupsOf(messages), err
-}
-
-func (j *Journal) groupsOf(messages []message) []Group {
 	groups := make([]Group, len(messages))
-	for i, m := range messages {
-		entries, err := decodeGroup(m.data)
-		if err = cmp.Or(m.damage, err); err != nil {
-			j.skipDamaged(Events, m.sequence, err)
-		}
-		groups[i] = Group{Sequence: m.sequence, Entries: entries, Bytes: len(m.data), Err: err}
+	for i, raw := range j.rawGroups(messages) {
+		groups[i] = raw.decode(func(frame) bool { return true })
+		groups[i].Err = cmp.Or(groups[i].Err, raw.err)
 	}
-	return groups
+	return groups, err
 }

@@ -19,14 +19,14 @@ var (
 func group(sequence uint64, records int) commit {
 	c := commit{sequence: sequence}
 	for range records {
-		c.members = append(c.members, &waiting{record: []byte("record"), decoded: Decoded{Mapping: "uid", Events: make([]callevent.Event, 1)}})
+		c.members = append(c.members, &waiting{record: []byte("record"), touched: 1, decoded: Decoded{Mapping: "uid", Events: make([]callevent.Event, 1)}})
 	}
 	return c
 }
 
 // sequencesFrom are the sequences that a reader gets from memory; nil: it has to read the log.
 func sequencesFrom(r *recent, from uint64, now time.Time) []uint64 {
-	groups, ok := r.from(from, 100, now)
+	groups, ok := r.from(0, from, 100, now)
 	if !ok {
 		return nil
 	}
@@ -43,22 +43,23 @@ func TestRecentGroupsAreHandedOutWithoutGaps(t *testing.T) {
 		from    uint64
 		want    []uint64
 	}{
-		"all of them":               {[]commit{group(7, 1), group(8, 2), group(9, 1)}, 7, []uint64{7, 8, 9}},
-		"those not read yet":        {[]commit{group(7, 1), group(8, 2), group(9, 1)}, 9, []uint64{9}},
-		"older ones are in the log": {[]commit{group(7, 1), group(8, 2)}, 6, nil},
-		"up to a gap":               {[]commit{group(7, 1), group(9, 1)}, 7, []uint64{7}},
-		"not in a gap":              {[]commit{group(7, 1), group(9, 1)}, 8, nil},
+		"all of them":                                {[]commit{group(7, 1), group(8, 2), group(9, 1)}, 7, []uint64{7, 8, 9}},
+		"those not read yet":                         {[]commit{group(7, 1), group(8, 2), group(9, 1)}, 9, []uint64{9}},
+		"older ones are in the log":                  {[]commit{group(7, 1), group(8, 2)}, 6, nil},
+		"those before a gap are in the log":          {[]commit{group(7, 1), group(9, 1)}, 7, nil},
+		"not in a gap":                               {[]commit{group(7, 1), group(9, 1)}, 8, nil},
 		"a commit without answer may have succeeded": {[]commit{group(7, 1), {err: errAway}}, 8, nil},
 		"contents unknown":                           {[]commit{group(7, 1), {sequence: 8, members: []*waiting{{record: []byte("record")}}}}, 8, nil},
-		"a probe has no contents":                    {[]commit{{sequence: 7, members: []*waiting{{}}}, group(8, 1)}, 7, []uint64{7, 8}},
+		"a probe has no contents":                    {[]commit{{sequence: 7, members: []*waiting{{}}}, group(8, 1)}, 7, []uint64{8}},
 		"a log that began anew":                      {[]commit{group(7, 1), group(8, 1), group(3, 1)}, 7, nil},
 		"too many":                                   {[]commit{group(7, maxRecent), group(8, 1)}, 7, nil},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			var r recent
+			r.start(1, 0)
 			for _, commit := range c.commits {
-				r.note(commit)
+				r.note(commit, 1)
 			}
 			if diff := cmp.Diff(c.want, sequencesFrom(&r, c.from, recently)); diff != "" {
 				t.Error(diff)
@@ -69,7 +70,8 @@ func TestRecentGroupsAreHandedOutWithoutGaps(t *testing.T) {
 
 func TestTheLogIsLookedAtOnceInAWhile(t *testing.T) {
 	var r recent
-	r.note(group(7, 1))
+	r.start(1, 0)
+	r.note(group(7, 1), 1)
 	for _, step := range []struct {
 		after time.Duration
 		want  []uint64

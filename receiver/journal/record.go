@@ -77,39 +77,75 @@ func uvarint(s string) (value uint64, n int) {
 	return 0, 0
 }
 
-// appendFrame appends one record to a group.
-func appendFrame(group, record []byte) []byte {
+// appendFrame appends one record to a group. The partitions that it belongs to are stored behind
+// it, where earlier receivers do not look; they are not told of a record whose contents are not
+// known.
+func appendFrame(group []byte, w *waiting) []byte {
 	if len(group) == 0 {
 		group = append(group, groupVersion)
 	}
-	group = binary.AppendUvarint(group, uint64(len(record)))
-	return append(group, record...)
+	var suffix []byte
+	if len(w.decoded.Events) > 0 {
+		var buffer [binary.MaxVarintLen64]byte
+		suffix = binary.AppendUvarint(buffer[:0], uint64(w.touched))
+	}
+	group = binary.AppendUvarint(group, uint64(len(w.record)+len(suffix)))
+	return append(append(group, w.record...), suffix...)
 }
 
-// decodeGroup takes a message of the EVENTS log apart.
-func decodeGroup(group []byte) ([]Entry, error) {
+// frame is one record of a group that has not been decoded.
+type frame []byte
+
+// partitions returns those that the record belongs to, and whether it says so.
+func (f frame) partitions() (set PartitionSet, told bool) {
+	_, n := binary.Varint(f)
+	rest := f[max(n, 0):]
+	for range entryFields(&Entry{}) {
+		size, n := binary.Uvarint(rest)
+		if n <= 0 || size > uint64(len(rest)-n) {
+			return 0, false
+		}
+		rest = rest[n+int(size):]
+	}
+	value, n := binary.Uvarint(rest)
+	return PartitionSet(value), n > 0
+}
+
+// splitGroup takes a message of the EVENTS log apart.
+func splitGroup(group []byte) ([]frame, error) {
 	if len(group) == 0 {
 		return nil, nil
 	}
 	if group[0] != groupVersion {
 		return nil, fmt.Errorf("%w: version %d", errVersion, group[0])
 	}
-	var entries []Entry
+	var frames []frame
 	for rest := group[1:]; len(rest) > 0; {
 		size, n := binary.Uvarint(rest)
 		if n <= 0 || size > uint64(len(rest)-n) {
-			return entries, errTruncated
+			return frames, errTruncated
 		}
 		end := n + int(size)
-		if size == 0 { // a probe
-			rest = rest[end:]
+		if size > 0 { // else a probe
+			frames = append(frames, frame(rest[n:end]))
+		}
+		rest = rest[end:]
+	}
+	return frames, nil
+}
+
+// decodeFrames decodes those of the records that are wanted.
+func decodeFrames(frames []frame, wanted func(frame) bool) ([]Entry, error) {
+	var entries []Entry
+	for _, f := range frames {
+		if !wanted(f) {
 			continue
 		}
-		entry, err := DecodeEntry(rest[n:end])
+		entry, err := DecodeEntry(f)
 		if err != nil {
 			return entries, err
 		}
-		entries, rest = append(entries, entry), rest[end:]
+		entries = append(entries, entry)
 	}
 	return entries, nil
 }

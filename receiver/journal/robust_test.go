@@ -18,6 +18,7 @@ import (
 func openSmall(t *testing.T, config Config) *Journal {
 	t.Helper()
 	config.Dir = t.TempDir()
+	config.Partitions = max(config.Partitions, 1)
 	j, err := Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -28,6 +29,16 @@ func openSmall(t *testing.T, config Config) *Journal {
 
 func legOf(call string) LegRecord {
 	return LegRecord{Leg: correlation.Leg{CallID: call, LegID: "a", Revision: 1}, Positions: []uint64{3, 700}, Through: 9}
+}
+
+// soleOf takes the only partition of a journal.
+func soleOf(t *testing.T, j *Journal) *Partition {
+	t.Helper()
+	p, err := j.Take(t.Context(), 0, Term{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func TestLegsOfEarlierReceiversAreRead(t *testing.T) {
@@ -62,7 +73,7 @@ func TestLegRecordsComeBackAsTheyWere(t *testing.T) {
 	want.Ticks = []callevent.Event{
 		correlation.NewTick(callevent.GraceOver, "c", "", recently), correlation.NewTick(callevent.MaxDurationOver, "c", "a", recently.Add(time.Nanosecond)),
 	}
-	if err := j.PutLegs(t.Context(), []LegRecord{want}); err != nil {
+	if err := soleOf(t, j).PutLegs(t.Context(), []LegRecord{want}); err != nil {
 		t.Fatal(err)
 	}
 	records, err := j.LegsOfCall(t.Context(), CallKey("c"))
@@ -79,7 +90,7 @@ func TestARecordThatIsTooLargeIsRefusedAloneAndForGood(t *testing.T) {
 	j := openSmall(t, Config{})
 	large := legOf("large")
 	large.Leg.FromName = strings.Repeat("x", 3<<20)
-	err := j.PutLegs(t.Context(), []LegRecord{legOf("first"), large, legOf("last")})
+	err := soleOf(t, j).PutLegs(t.Context(), []LegRecord{legOf("first"), large, legOf("last")})
 	var refused *RefusedError
 	if !errors.As(err, &refused) || len(refused.Reasons) != 1 || refused.Reasons[CallKey("large")] == "" {
 		t.Fatalf("got %v", err)
@@ -97,19 +108,20 @@ func TestDamagedRecordsAreSkippedAndCounted(t *testing.T) {
 			t.Fatal(log, err)
 		}
 	}
-	for _, key := range [][]string{{"checkpoint"}, {"cursor", string(Legs), "reader"}} {
+	for _, key := range [][]string{{"checkpoint", "0"}, {"cursor", string(Legs), "reader"}} {
 		if err := j.putState(t.Context(), []byte("garbage"), key...); err != nil {
 			t.Fatal(err)
 		}
 	}
-	j.lastPut[Legs], j.lastPut[Calls] = 1, 1
-	if err := j.PutLegs(t.Context(), []LegRecord{legOf("c")}); err != nil {
+	j.writers[Legs].last, j.writers[Calls].last = 1, 1
+	p := soleOf(t, j)
+	if err := p.PutLegs(t.Context(), []LegRecord{legOf("c")}); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.PutCalls(t.Context(), []CallRecord{{CallID: "c"}}); err != nil {
+	if err := p.PutCalls(t.Context(), []CallRecord{{CallID: "c"}}); err != nil {
 		t.Fatal(err)
 	}
-	if checkpoint, err := j.LoadCheckpoint(t.Context()); err != nil || checkpoint != (Checkpoint{}) {
+	if checkpoint, err := p.LoadCheckpoint(t.Context()); err != nil || checkpoint != (Checkpoint{}) {
 		t.Errorf("checkpoint: %v, %v", checkpoint, err)
 	}
 	saved := 0
@@ -140,10 +152,11 @@ func TestSavedCallsComeBackAsTheyWere(t *testing.T) {
 	want := CallRecord{CallID: "c", Due: at, Rules: 7, Positions: []uint64{1, 5}, State: correlation.Snapshot{Events: []correlation.SnapshotEvent{
 		{Event: callevent.Event{ID: "i", Type: callevent.DialIn, CallID: "c", Time: at, Received: at}},
 	}}}
-	if err := j.PutCalls(t.Context(), []CallRecord{want, {CallID: "other"}}); err != nil {
+	p := soleOf(t, j)
+	if err := p.PutCalls(t.Context(), []CallRecord{want, {CallID: "other"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.DropCalls(t.Context(), []string{CallKey("other")}); err != nil {
+	if err := p.DropCalls(t.Context(), []string{CallKey("other")}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := j.GetCalls(t.Context(), []string{CallKey("c"), CallKey("other")})
@@ -164,11 +177,12 @@ func TestSavedCallsComeBackAsTheyWere(t *testing.T) {
 
 func TestASlowReaderHoldsNobodyUp(t *testing.T) {
 	j := openSmall(t, Config{Size: 4 << 20, LegReaders: []string{"slow"}})
+	p := soleOf(t, j)
 	record := legOf("")
 	record.Leg.FromName = strings.Repeat("x", 1000)
 	for n := range 3000 { // several times what the log holds
 		record.Leg.CallID = fmt.Sprint(n)
-		if err := j.PutLegs(t.Context(), []LegRecord{record}); err != nil {
+		if err := p.PutLegs(t.Context(), []LegRecord{record}); err != nil {
 			t.Fatalf("leg %d: %v", n, err)
 		}
 	}
@@ -187,7 +201,7 @@ func TestMoreLegsThanTheLogHoldsAreWrittenAtOnce(t *testing.T) {
 		records[n] = legOf(fmt.Sprint(n))
 		records[n].Leg.FromName = strings.Repeat("x", 1000)
 	}
-	if err := j.PutLegs(t.Context(), records); err != nil {
+	if err := soleOf(t, j).PutLegs(t.Context(), records); err != nil {
 		t.Fatal(err)
 	}
 	if known, err := j.KnownCalls(t.Context(), []string{CallKey("2999")}); err != nil || len(known) != 1 {
@@ -210,12 +224,12 @@ func TestUnansweredWritesCountByLog(t *testing.T) {
 
 func TestReadersGoBackToTheEndOfALogThatLostItsTail(t *testing.T) {
 	j := openSmall(t, Config{})
-	if err := j.PutLegs(t.Context(), []LegRecord{legOf("c")}); err != nil {
+	if err := soleOf(t, j).PutLegs(t.Context(), []LegRecord{legOf("c")}); err != nil {
 		t.Fatal(err)
 	}
 	c := &consumer{journal: j, log: Legs, durable: "reader", cursor: 40, spans: []*span{{first: 41, last: 50}}}
 	last, err := c.rewind(t.Context())
-	if err != nil || last != 1 || c.cursor != 1 || len(c.spans) != 0 {
+	if err != nil || last != 3 || c.cursor != 3 || len(c.spans) != 0 {
 		t.Errorf("the reader stands at %d of %d with %d batches, %v", c.cursor, last, len(c.spans), err)
 	}
 }
@@ -223,13 +237,14 @@ func TestReadersGoBackToTheEndOfALogThatLostItsTail(t *testing.T) {
 // Calls that have left leave no trace, so that the end of the log is none of damaged records.
 func TestCallsThatHaveLeftAreNoDamage(t *testing.T) {
 	j := openSmall(t, Config{})
+	p := soleOf(t, j)
 	var records []CallRecord
 	var leaving []string
 	for n := range 50 {
 		records = append(records, CallRecord{CallID: fmt.Sprint(n)})
 		leaving = append(leaving, CallKey(fmt.Sprint(n)))
 	}
-	if err := errors.Join(j.PutCalls(t.Context(), records), j.DropCalls(t.Context(), leaving[1:])); err != nil {
+	if err := errors.Join(p.PutCalls(t.Context(), records), p.DropCalls(t.Context(), leaving[1:])); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

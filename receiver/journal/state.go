@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,35 +19,19 @@ type Checkpoint struct {
 	LowWater uint64 `json:"lowWater"`
 }
 
-// LoadCheckpoint returns the newest checkpoint; the zero value if there is none.
-func (j *Journal) LoadCheckpoint(ctx context.Context) (Checkpoint, error) {
-	text, err := j.getState(ctx, "checkpoint")
-	if err != nil || text == nil {
-		return Checkpoint{}, err
+// readCheckpoint returns the checkpoint of a partition, and the sequence of its record.
+func (j *Journal) readCheckpoint(ctx context.Context, partition int) (Checkpoint, uint64, error) {
+	messages, err := j.readEach(ctx, State, []directGet{{Last: j.names.key(State, checkpointKey(partition)...)}})
+	if err != nil || len(messages) == 0 {
+		return Checkpoint{}, 0, err
 	}
 	var checkpoint Checkpoint
-	if err := json.Unmarshal(text, &checkpoint); err != nil {
-		j.skipDamaged(State, 0, fmt.Errorf("the checkpoint cannot be read, and all events are correlated again: %w", err))
-		return Checkpoint{}, nil
+	if err := cmp.Or(messages[0].damage, json.Unmarshal(messages[0].data, &checkpoint)); err != nil {
+		j.skipDamaged(State, messages[0].sequence, fmt.Errorf("a checkpoint cannot be read, and all events of its partition are correlated again: %w", err))
+		return Checkpoint{}, messages[0].sequence, nil
 	}
-	return checkpoint, nil
+	return checkpoint, messages[0].sequence, nil
 }
-
-// SaveCheckpoint makes a checkpoint durable. From now on events below its low water may be trimmed.
-func (j *Journal) SaveCheckpoint(ctx context.Context, checkpoint Checkpoint) error {
-	text, err := json.Marshal(checkpoint)
-	if err != nil {
-		return fmt.Errorf("cannot encode the checkpoint: %w", err)
-	}
-	if err := j.putState(ctx, text, "checkpoint"); err != nil {
-		return err
-	}
-	j.lowWater.Store(min(checkpoint.LowWater, checkpoint.Processed+1))
-	return nil
-}
-
-// lowWater is the EVENTS sequence below which records may be trimmed; 0: none.
-type lowWater struct{ atomic.Uint64 }
 
 func (j *Journal) getState(ctx context.Context, parts ...string) ([]byte, error) {
 	messages, err := j.readEach(ctx, State, []directGet{{Last: j.names.key(State, parts...)}})
@@ -63,6 +46,17 @@ func (j *Journal) putState(ctx context.Context, data []byte, parts ...string) er
 	defer cancel()
 	_, err := j.js.Publish(ctx, j.names.key(State, parts...), data)
 	return j.storeError(State, err)
+}
+
+// putStateAt is putState that replaces only the record with the given sequence; 0: none.
+func (j *Journal) putStateAt(ctx context.Context, data []byte, sequence uint64, parts ...string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	ack, err := j.js.Publish(ctx, j.names.key(State, parts...), data, jetstream.WithExpectLastSequencePerSubject(sequence), jetstream.WithRetryAttempts(0))
+	if err = j.storeError(State, err); err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }
 
 // AgentRecord is the newest state of one queue agent, or of one phone.

@@ -19,7 +19,7 @@ type Stats struct {
 func (j *Journal) Stats(ctx context.Context, log Log) (Stats, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	stream, err := j.js.Stream(ctx, j.names.streamOf(log))
+	stream, err := j.js.Stream(ctx, j.streamOf(log))
 	if err != nil {
 		return Stats{}, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
@@ -73,5 +73,6 @@ func (j *Journal) EventsEnd(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	j.lastEvent.Store(stats.Last)
+	j.recent.sawOthers(stats.Last)
 	return stats.Last, nil
 }

@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -27,14 +26,23 @@ const (
 	quarantineAge = 7 * 24 * time.Hour
 )
 
-// persistMode has the LEGS and CALLS logs synced a few times a second instead of at every write,
-// which is ten times as fast and safe, because they can be written anew from the EVENTS log.
-// Replicated logs know no such mode, and one that has it never gets replicas.
-func (j *Journal) persistMode() jetstream.PersistModeType {
-	if j.config.URL != "" || j.config.Replicas > 1 {
-		return jetstream.DefaultPersistMode
+// streamOf is the name of the stream that holds a log.
+func (j *Journal) streamOf(log Log) string {
+	if moved, ok := j.moved[log]; ok {
+		return moved
 	}
-	return jetstream.AsyncPersistMode
+	return j.names.streamOf(log)
+}
+
+// owned has a log written by the owners of its partitions. While only this process can open it, it
+// is synced a few times a second instead of at every write, which is ten times as fast and safe,
+// because it can be written anew from the EVENTS log.
+func (j *Journal) owned(config *jetstream.StreamConfig) {
+	if j.alone() {
+		config.PersistMode = jetstream.AsyncPersistMode
+		return
+	}
+	config.AllowAtomicPublish = true
 }
 
 // streamConfigs describes the logs. EVENTS, LEGS and CALLS refuse new records when full, because
@@ -46,21 +54,24 @@ func (j *Journal) streamConfigs() map[Log]jetstream.StreamConfig {
 		Quarantine: {Subjects: []string{j.names.subject(Quarantine)}, MaxBytes: share(quarantineShare), MaxAge: quarantineAge},
 		Legs: {
 			Subjects: []string{j.names.key(Legs, ">")}, MaxBytes: share(legsShare), MaxMsgs: maxLegs, Discard: jetstream.DiscardNew,
-			MaxMsgsPerSubject: 1, PersistMode: j.persistMode(),
+			MaxMsgsPerSubject: 1,
 		},
 		Calls: {
 			Subjects: []string{j.names.key(Calls, ">")}, MaxBytes: share(callsShare), Discard: jetstream.DiscardNew,
-			MaxMsgsPerSubject: 1, AllowMsgTTL: true, PersistMode: j.persistMode(),
+			MaxMsgsPerSubject: 1, AllowMsgTTL: true,
 		},
 		Agents: {Subjects: []string{j.names.key(Agents, ">")}, MaxBytes: share(agentsShare), MaxMsgs: maxAgents, MaxMsgsPerSubject: 1},
 		State:  {Subjects: []string{j.names.key(State, ">")}, MaxBytes: share(stateShare), MaxMsgsPerSubject: 1},
 	}
 	for log, config := range configs {
-		config.Name = j.names.streamOf(log)
+		config.Name = j.streamOf(log)
 		config.Storage = jetstream.FileStorage
 		config.Replicas = j.config.Replicas
 		config.AllowDirect = true
 		config.Metadata = j.config.Owner.metadata()
+		if log == Legs || log == Calls {
+			j.owned(&config)
+		}
 		configs[log] = config
 	}
 	return configs
@@ -69,15 +80,18 @@ func (j *Journal) streamConfigs() map[Log]jetstream.StreamConfig {
 func (j *Journal) makeStreams(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	j.lastAtStart = make(map[Log]uint64)
+	j.lastAtStart, j.moved = make(map[Log]uint64), make(map[Log]string)
 	for log, config := range j.streamConfigs() {
-		stream, err := j.openStream(ctx, config)
+		stream, err := j.makeStream(ctx, log, config)
 		if err != nil {
 			return fmt.Errorf("cannot open the %s log: %w", log, err)
 		}
 		j.lastAtStart[log] = stream.CachedInfo().State.LastSeq
 	}
-	j.lastPut = maps.Clone(j.lastAtStart)
+	j.writers = make(map[Log]*writer)
+	for _, log := range []Log{Legs, Calls} {
+		j.writers[log] = &writer{journal: j, log: log, last: j.lastAtStart[log]}
+	}
 	j.lastEvent.Store(j.lastAtStart[Events])
 	return nil
 }

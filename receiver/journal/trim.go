@@ -28,7 +28,7 @@ func (j *Journal) trimLoop(ctx context.Context) {
 		if err := j.volume.check(); err != nil {
 			j.config.Logger.Warn("cannot watch the volume", "error", err)
 		}
-		byAge := time.Since(aged) >= ageInterval
+		byAge := time.Since(aged) >= min(ageInterval, j.config.EventAge)
 		for log := range j.changes {
 			if err := j.tend(ctx, log, byAge); err != nil && ctx.Err() == nil {
 				j.config.Logger.Warn("cannot trim a log", "log", log, "error", err)
@@ -49,21 +49,22 @@ func (j *Journal) hurryTrim() {
 }
 
 // readThrough is the last sequence of a log that everybody has read and nobody needs.
-func (j *Journal) readThrough(log Log) uint64 {
+func (j *Journal) readThrough(ctx context.Context, log Log) (uint64, error) {
 	if log == Events {
-		return max(j.lowWater.Load(), 1) - 1
+		lowWater, err := j.lowWater(ctx)
+		return max(lowWater, 1) - 1, err
 	}
 	if lowest, ok := j.cursors.lowest(log); ok {
-		return lowest
+		return lowest, nil
 	}
-	return math.MaxUint64 - 1
+	return math.MaxUint64 - 1, nil
 }
 
 // tend notes how full a log is, and trims it if it is one of those that refuse new records.
 func (j *Journal) tend(ctx context.Context, log Log, byAge bool) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	stream, err := j.js.Stream(ctx, j.names.streamOf(log))
+	stream, err := j.js.Stream(ctx, j.streamOf(log))
 	if err != nil {
 		return fmt.Errorf("cannot look at the log: %w", err)
 	}
@@ -102,11 +103,21 @@ func (j *Journal) trimTarget(ctx context.Context, log Log, info *jetstream.Strea
 		}
 		target = max(target, before)
 	}
-	read := j.readThrough(log)
+	if target <= info.State.FirstSeq && sizeTarget(info, forceAbove, forceTo) == 0 {
+		return 0, nil
+	}
+	read, err := j.readThrough(ctx, log)
+	if err != nil {
+		return 0, err
+	}
 	target = min(target, read+1)
 	if forced := sizeTarget(info, forceAbove, forceTo); log == Legs && forced > target {
 		j.skip(forced - max(read+1, info.State.FirstSeq))
 		target = forced
+	}
+	if log == Legs && !j.alone() {
+		oldest, err := j.oldestHead(ctx)
+		return min(target, oldest), err
 	}
 	return target, nil
 }

@@ -32,6 +32,8 @@ type calls struct {
 	dismissed, leaving []*call
 	// open is how many of the calls in memory are, bytes about what all of them take.
 	open, bytes int
+	// partitions is the number of partitions of which these are the calls of one.
+	partitions int
 	// forgotten are the keys of the calls that may be in the LEGS log without being in memory.
 	forgotten generations
 	// closing are records that end the legs of calls that were parked, or of which too much is
@@ -48,11 +50,15 @@ type pinned struct {
 	read int
 }
 
-func newCalls() *calls {
+func newCalls(partitions int) *calls {
 	return &calls{
-		byID: make(map[string]*call), spilled: newSpilled(), recent: list.New(), unsaved: list.New(), forgotten: newGenerations(),
+		byID: make(map[string]*call), spilled: newSpilled(), recent: list.New(), unsaved: list.New(), forgotten: newGenerations(min(2*generationSize/partitions, generationSize)),
+		partitions: partitions,
 	}
 }
+
+// maxFinished bounds the finished calls.
+func (cs *calls) maxFinished() int { return max(maxFinished/cs.partitions, 1) }
 
 // openCount is the number of open calls, wherever they are.
 func (cs *calls) openCount() int { return cs.open + cs.spilled.len() }
@@ -266,7 +272,7 @@ func (cs *calls) dismiss(now moment, read, room int) []journal.LegRecord {
 	for i, c := range cs.lingering {
 		switch {
 		case c.life != finished:
-		case len(cs.lingering)-i > maxFinished, now.elapsed-c.since >= c.linger, excess > 0:
+		case len(cs.lingering)-i > cs.maxFinished(), now.elapsed-c.since >= c.linger, excess > 0:
 			cs.dismissed = append(cs.dismissed, c)
 			excess -= c.size
 		default:

@@ -6,19 +6,20 @@ import "hash/maphash"
 // in the LEGS log at most, so that no call is forgotten entirely before its legs are.
 const generationSize = 150_000
 
-// generations remembers at least the last generationSize keys that were added, at the price of rare
-// false hits.
+// generations remembers at least the last size keys that were added, at the price of rare false
+// hits.
 type generations struct {
+	size     int
 	seed     maphash.Seed
 	new, old map[uint64]struct{}
 }
 
-func newGenerations() generations {
-	return generations{seed: maphash.MakeSeed(), new: make(map[uint64]struct{})}
+func newGenerations(size int) generations {
+	return generations{size: size, seed: maphash.MakeSeed(), new: make(map[uint64]struct{})}
 }
 
 func (g *generations) add(key string) {
-	if len(g.new) >= generationSize {
+	if len(g.new) >= g.size {
 		g.old, g.new = g.new, make(map[uint64]struct{})
 	}
 	g.new[maphash.String(g.seed, key)] = struct{}{}

@@ -84,7 +84,7 @@ func (p *Pipeline) loadDue(ctx context.Context, now moment) error {
 func (p *Pipeline) loadAsMemoryAllows(ctx context.Context, byKey map[string]began, now moment) (map[string]*call, error) {
 	loaded := make(map[string]*call, len(byKey))
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(byKey)), dueChunk) {
-		if p.calls.bytes > 2*p.config.CallMemory && (len(loaded) > 0 || p.calls.open < len(p.calls.byID)) {
+		if p.calls.bytes > 2*p.callMemory() && (len(loaded) > 0 || p.calls.open < len(p.calls.byID)) {
 			break
 		}
 		some := make(map[string]began, len(keys))
@@ -109,7 +109,7 @@ func (p *Pipeline) surplus(now moment) int {
 	if fill := p.config.Log.Fill()[journal.Calls]; fill.Size > 0 && fill.Used > fill.Size/full*most {
 		p.makeRoom(now)
 	}
-	return max(p.calls.openCount()-p.config.MaxOpenCalls, p.toClose)
+	return max(p.calls.openCount()-p.share(p.config.MaxOpenCalls), p.toClose)
 }
 
 // Calls are closed early when the CALLS log is filled to more than most of full percent: one of

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
@@ -39,6 +40,8 @@ type written struct {
 	record journal.LegRecord
 	at     time.Time
 }
+
+func (l *memoryLog) Owns(string, *callevent.Event) bool { return true }
 
 func (l *memoryLog) failure() error {
 	if l.fail == nil {

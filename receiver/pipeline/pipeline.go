@@ -22,8 +22,10 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
-// Log is what the pipeline needs of the journal.
+// Log is what the pipeline needs of a partition of the journal.
 type Log interface {
+	// Owns reports whether an event belongs to the partition.
+	Owns(mapping string, event *callevent.Event) bool
 	LoadCheckpoint(ctx context.Context) (journal.Checkpoint, error)
 	SaveCheckpoint(ctx context.Context, checkpoint journal.Checkpoint) error
 	ReadEvents(ctx context.Context, from uint64, limit int) ([]journal.Group, error)
@@ -70,8 +72,12 @@ type Config struct {
 	// are closed with an unknown result. Default: one for each 768 bytes of Memory beyond 64 MiB,
 	// and at least 10,000.
 	MaxOpenCalls int
-	Metrics      *Metrics
-	Logger       *slog.Logger
+	// Partitions is the number of partitions of which this is one. Default: one.
+	Partitions int
+	// Sharers is among how many pipelines the memory of this process is divided. Default: one.
+	Sharers func() int
+	Metrics *Metrics
+	Logger  *slog.Logger
 }
 
 const (
@@ -79,10 +85,10 @@ const (
 	readGroups = 512
 	// linger is how long a finished call stays in memory for events that come late.
 	linger = 30 * time.Second
-	// maxFinished bounds the finished calls in memory. The others are read back from the logs when
-	// an event comes late.
+	// maxFinished bounds the finished calls in memory, of all partitions. The others are read back
+	// from the logs when an event comes late.
 	maxFinished        = 1024
-	checkpointInterval = 500 * time.Millisecond
+	checkpointInterval = 2 * time.Second
 	idleWait           = time.Second
 )
 
@@ -119,7 +125,7 @@ type mark struct {
 // New makes a pipeline. Run starts it.
 func New(config Config) *Pipeline {
 	config = config.withDefaults()
-	p := &Pipeline{config: config, calls: newCalls(), rules: config.Rules()}
+	p := &Pipeline{config: config, calls: newCalls(config.Partitions), rules: config.Rules()}
 	p.progress.current.Store(config.Now().UnixMicro())
 	p.states = newStates(config.Log.PutAgents, func(err error, pause time.Duration) {
 		p.config.Logger.Warn("cannot keep the states of agents and phones; trying again", "error", err, "in", pause)
@@ -141,6 +147,12 @@ func (c Config) withDefaults() Config {
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(nil)
 	}
+	if c.Partitions == 0 {
+		c.Partitions = 1
+	}
+	if c.Sharers == nil {
+		c.Sharers = func() int { return 1 }
+	}
 	const defaultMemory, base, perCall, leastCalls = 128 << 20, 64 << 20, 768, 10_000
 	const share, mostInMemory = 8, 16 << 20
 	if c.Memory == 0 || c.Memory == math.MaxInt64 {
@@ -158,7 +170,8 @@ func (c Config) withDefaults() Config {
 // now is the present moment.
 func (p *Pipeline) now() moment { return moment{wall: p.config.Now(), elapsed: p.config.Elapsed()} }
 
-// Run works until ctx ends. Trouble with the logs is waited out.
+// Run works until ctx ends, or returns journal.ErrFenced once the partition has another owner.
+// Trouble with the logs is waited out.
 func (p *Pipeline) Run(ctx context.Context) error {
 	var states sync.WaitGroup
 	defer states.Wait()
@@ -174,6 +187,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			return err
 		})
 		switch {
+		case errors.Is(err, journal.ErrFenced):
+			return err
 		case err != nil:
 		case worked:
 			backoff.Sleep(ctx, p.pause())
@@ -184,13 +199,29 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// persist repeats step with growing pauses until it succeeds or ctx ends.
+// persist repeats step with growing pauses until it succeeds, ctx ends or the partition has another
+// owner.
 func (p *Pipeline) persist(ctx context.Context, what string, step func(context.Context) error) error {
-	return backoff.Retry(ctx, backoff.Default, step, func(err error, pause time.Duration) {
+	var fenced error
+	err := backoff.Retry(ctx, backoff.Default, func(ctx context.Context) error {
+		err := step(ctx)
+		if errors.Is(err, journal.ErrFenced) {
+			fenced = err
+			return nil
+		}
+		return err
+	}, func(err error, pause time.Duration) {
 		p.config.Metrics.failures.Inc()
 		p.config.Logger.Warn("cannot "+what+"; trying again", "error", err, "in", pause)
 	})
+	return cmp.Or(err, fenced)
 }
+
+// share is the part of a limit of all pipelines that falls to this one.
+func (p *Pipeline) share(limit int) int { return max(limit/max(p.config.Sharers(), 1), 1) }
+
+// callMemory is about how many bytes the open calls in memory may take.
+func (p *Pipeline) callMemory() int { return p.share(p.config.CallMemory) }
 
 // wait returns when there may be something to do.
 func (p *Pipeline) wait(ctx context.Context, changed <-chan struct{}) {
@@ -244,7 +275,7 @@ func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
 		return false, err
 	}
 	p.next = through + 1
-	p.config.Metrics.progress(p.calls, through, len(arrivals.events))
+	p.config.Metrics.events.Add(float64(len(arrivals.events)))
 	p.note(through, arrivals)
 	return len(groups) > 0, p.mark(ctx)
 }
@@ -270,7 +301,7 @@ func (p *Pipeline) note(through uint64, found arrivals) {
 	p.progress.mu.Lock()
 	defer p.progress.mu.Unlock()
 	status := &p.progress.status
-	status.OpenCalls, status.SpilledCalls = p.calls.openCount(), p.calls.spilled.len()
+	status.OpenCalls, status.SpilledCalls, status.MemoryCalls = p.calls.openCount(), p.calls.spilled.len(), len(p.calls.byID)
 	status.ParkedCalls = p.calls.parked.total
 	status.Parked = slices.Clone(p.calls.parked.calls)
 }
@@ -288,7 +319,7 @@ func (p *Pipeline) applyRules() {
 // may go. A call that the log refuses is set aside.
 func (p *Pipeline) write(ctx context.Context, through uint64, now moment) error {
 	records := p.calls.derive(p.rules, now)
-	records = append(records, p.calls.dismiss(now, p.read, p.config.CallMemory)...)
+	records = append(records, p.calls.dismiss(now, p.read, p.callMemory())...)
 	for i := range records {
 		records[i].Through = through
 	}
@@ -415,6 +446,7 @@ func (p *Pipeline) decodeEntry(entry *journal.Entry, position uint64, found *arr
 		p.config.Logger.Warn("an accepted request cannot be decoded any more", "sequence", position, "error", err)
 		return
 	}
+	events = slices.DeleteFunc(events, func(event callevent.Event) bool { return !p.config.Log.Owns(entry.Mapping, &event) })
 	found.take(entry.Mapping, events, position)
 }
 

@@ -8,10 +8,9 @@ import (
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
-// maxReplayed bounds the finished calls in memory while they are rebuilt after a start. It is
-// larger than maxFinished, so that what is dropped then had been forgotten, and its positions
-// written, before.
-const maxReplayed = 4 * maxFinished
+// replayed is how many times as many finished calls may be in memory while they are rebuilt after
+// a start: so what is dropped then had been forgotten, and its positions written, before.
+const replayed = 4
 
 // recover rebuilds what was in memory: of the calls in the CALLS log it learns that they are there,
 // and those with later events are rebuilt from the EVENTS log. Up to the last sequence that any leg
@@ -45,7 +44,7 @@ func (p *Pipeline) recover(ctx context.Context) error {
 
 // newCallsAfter keeps what is not in the logs.
 func newCallsAfter(before *calls) *calls {
-	cs := newCalls()
+	cs := newCalls(before.partitions)
 	cs.parked = before.parked
 	return cs
 }
@@ -143,7 +142,7 @@ func (p *Pipeline) replay(now moment, certain bool) {
 		cs.weigh(c)
 	}
 	cs.touched = cs.touched[:0]
-	for excess := len(cs.lingering) - maxReplayed; excess > 0; excess-- {
+	for excess := len(cs.lingering) - replayed*cs.maxFinished(); excess > 0; excess-- {
 		c := cs.lingering[0]
 		cs.lingering = cs.lingering[1:]
 		switch {

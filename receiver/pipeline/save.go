@@ -30,7 +30,7 @@ func overdue(e *list.Element, now moment, read int) bool {
 // save keeps open calls in the CALLS log whose events are to go, or that have to leave memory, and
 // lets go of the latter.
 func (p *Pipeline) save(ctx context.Context, now moment) error {
-	chosen, spill := p.calls.toSave(now, p.read), p.calls.toSpill(p.config.CallMemory)
+	chosen, spill := p.calls.toSave(now, p.read), p.calls.toSpill(p.callMemory())
 	rules := fingerprint(p.rules)
 	var records []journal.CallRecord
 	for _, calls := range [][]*call{chosen, spill} {

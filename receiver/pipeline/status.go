@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,11 @@ type Status struct {
 	// OpenCalls are the calls with a leg that has not ended, or with a decision that waits for time
 	// to pass; SpilledCalls are those of them that are not in memory.
 	OpenCalls, SpilledCalls int
+	// MemoryCalls are the calls in memory, open or not.
+	MemoryCalls int
+	// Through is the sequence of the EVENTS log up to which everything is correlated; the largest
+	// there is when nothing is known that is not.
+	Through uint64
 	// ClosedEarly counts the calls that were closed with an unknown result because more were open
 	// than there is room for.
 	ClosedEarly uint64
@@ -55,7 +61,9 @@ func (p *Pipeline) Status() Status {
 	status := p.progress.status
 	p.progress.mu.Unlock()
 	status.Damaged = p.config.Log.Damaged()
+	status.Through = math.MaxUint64
 	if last, through := p.config.Log.LastEvent(), p.progress.through.Load(); last > through {
+		status.Through = through
 		status.Unread = last - through
 		status.Lag = max(p.config.Now().Sub(time.UnixMicro(p.progress.current.Load())), 0)
 	}
