@@ -1,5 +1,5 @@
-// Package charts holds the Helm chart, and the tests of what it renders. They need bin/helm: `make chart`
-// builds it and runs them.
+// Package charts holds the Helm chart, and the tests of what it renders. They need bin/helm: `make
+// chart` builds it and runs them.
 package charts
 
 import (

@@ -6,13 +6,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// A duration of which zero is a value of its own is a pointer. The API server fills in its default, but
-// an object that was read from a file or made in Go may lack it: these methods return the value then too.
+// A duration of which zero is a value of its own is a pointer. The API server fills in its default,
+// but an object that was read from a file or made in Go may lack it: these methods return the value
+// then too.
 
 // Retention returns how long a finished CallLeg stays: 1h by default.
 func (c *CallLegs) Retention() time.Duration { return orDefault(c.TTLAfterFinished, time.Hour) }
 
-// GracePeriod returns how long to wait for further hangups before a call counts as missed: 5s by default.
+// GracePeriod returns how long to wait for further hangups before a call counts as missed: 5s by
+// default.
 func (c *CallLegs) GracePeriod() time.Duration { return orDefault(c.MissedGracePeriod, 5*time.Second) }
 
 // Grace returns how long an extension must have been gone before its mapping goes: 1h by default.

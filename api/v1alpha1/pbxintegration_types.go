@@ -311,7 +311,8 @@ type LinuxBox struct {
 	// +optional
 	Parameters map[string]LinuxBoxName `json:"parameters,omitempty"`
 	// lines are the numbers of the PBX's own lines. Default: every number of at most four digits is
-	// one.
+	// one; so a call to a short public number, such as 112, counts as one between lines unless
+	// somebody answers it.
 	// +kubebuilder:validation:MaxItems=4096
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=32

@@ -252,7 +252,8 @@ func setStatus(ctx context.Context, object *unstructured.Unstructured, status st
 	Expect(kube.Status().Patch(ctx, object, client.RawPatch("application/merge-patch+json", []byte(`{"status":`+status+`}`)))).To(Succeed())
 }
 
-// table lists a resource as kubectl does and returns the columns of its narrow form, and the cells by name.
+// table lists a resource as kubectl does and returns the columns of its narrow form, and the cells
+// by name.
 func table(ctx context.Context, resource string) ([]string, map[string][]any) {
 	GinkgoHelper()
 	server, err := rest.HTTPClientFor(config)

@@ -2,23 +2,19 @@ package backfill
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	watch "sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
@@ -69,7 +65,7 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&v1alpha1.PBXIntegration{}, builder.WithPredicates(predicate.Or(lifecycle.Asked(), concerned()))).
-		Watches(&v1alpha1.PBXIntegration{}, h.whenIntegrationGoes()).
+		Watches(&v1alpha1.PBXIntegration{}, lifecycle.WhenGone(h.forget)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers, RateLimiter: lifecycle.RateLimiter()}).
 		Complete(newReconciler(h, options, mgr.GetEventRecorder(controllerName)))
 	if err != nil {
@@ -108,13 +104,4 @@ func concerned() predicate.Predicate {
 // available reports whether the receiver takes records.
 func available(p *v1alpha1.PBXIntegration) bool {
 	return meta.IsStatusConditionTrue(p.Status.Conditions, v1alpha1.ConditionReceiverAvailable)
-}
-
-// whenIntegrationGoes forgets one that is gone.
-func (h *handler) whenIntegrationGoes() watch.EventHandler {
-	return watch.Funcs{
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			h.forget(client.ObjectKeyFromObject(e.Object))
-		},
-	}
 }

@@ -68,7 +68,7 @@ func SetupWithManager(mgr ctrl.Manager, options Options) error {
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&v1alpha1.PBXIntegration{}, builder.WithPredicates(predicate.Or(lifecycle.Asked(), reachable()))).
-		Watches(&v1alpha1.PBXIntegration{}, h.whenIntegrationGoes()).
+		Watches(&v1alpha1.PBXIntegration{}, lifecycle.WhenGone(h.forget)).
 		Watches(&v1alpha1.ExtensionMapping{}, h.whenMappingsChange(options.Coalesce)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers, RateLimiter: lifecycle.RateLimiter()}).
 		Complete(newReconciler(h, options, mgr.GetEventRecorder(controllerName)))
@@ -106,13 +106,6 @@ func reachable() predicate.Predicate {
 }
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-
-// whenIntegrationGoes forgets one that is gone.
-func (h *handler) whenIntegrationGoes() watch.EventHandler {
-	return watch.Funcs{DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) {
-		h.forget(client.ObjectKeyFromObject(e.Object))
-	}}
-}
 
 // whenMappingsChange asks for a pass when a mapping may replace a discovered one, and for a new
 // list when one has gone.

@@ -64,8 +64,9 @@ func TransportError(op string, err error) error {
 	return &Error{Kind: ErrUnreachable, Op: op, Detail: Scrub(errortext.Network(err)), cause: err}
 }
 
-// NotSent reports whether the failure proves that the PBX has not carried out the request, so that repeating it does nothing twice: it was
-// never sent, no connection was made, or the PBX answered 429. Any other answer, and a connection that broke, prove nothing.
+// NotSent reports whether the failure proves that the PBX has not carried out the request, so that
+// repeating it does nothing twice: it was never sent, no connection was made, or the PBX answered
+// 429. Any other answer, and a connection that broke, prove nothing.
 func NotSent(err error) bool {
 	if _, limited := errors.AsType[*RateLimitedError](err); limited || errors.Is(err, ErrInvalid) {
 		return true

@@ -196,11 +196,14 @@ func (g gist) like(other gist) bool {
 }
 
 // Whatever was lost of a call, its history brings back how it went. What it cannot bring back:
-//   - RingMe, a web call-back of which nothing was heard: no history tells it from a call that the extension's user made (S12);
-//   - VoipNow, a click-to-call whose beginning is lost: the first ring of the extension stays a leg of its own, not recorded, and an
-//     internal call is left out (V11); without the API's id and all rings it counts as another talk (V11-no-api-id);
-//   - VoipNow's older list of statuses: a ring without its hangup was over when the next one began, and counts as not answered, while its
-//     hangup would have said that the PBX does not say (V3-early).
+//   - RingMe, a web call-back of which nothing was heard: no history tells it from a call that the
+//     extension's user made (S12);
+//   - VoipNow, a click-to-call whose beginning is lost: the first ring of the extension stays a leg
+//     of its own, not recorded, and an internal call is left out (V11); without the API's id and
+//     all rings it counts as another talk (V11-no-api-id);
+//   - VoipNow's older list of statuses: a ring without its hangup was over when the next one began,
+//     and counts as not answered, while its hangup would have said that the PBX does not say
+//     (V3-early).
 func TestHistoryRestores(t *testing.T) {
 	t.Parallel()
 	rules := correlation.DefaultRules()

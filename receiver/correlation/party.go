@@ -25,12 +25,12 @@ type party struct {
 	hangup       *event
 }
 
-// verdict is what a rule says of the next event of a party.
-type verdict int
+// membership is what a rule says of the next event of a party.
+type membership int
 
 const (
 	// silent: the rule does not apply.
-	silent verdict = iota
+	silent membership = iota
 	// belongs: the event belongs to the present attempt.
 	belongs
 	// begins: it begins another one.
@@ -47,7 +47,7 @@ func cut(events []*event) (leg, rest []*event, by applied) {
 	p.hear(events[0])
 	n := 1
 	for n < len(events) {
-		said, rule := p.judge(events[n], events[n+1:])
+		said, rule := p.place(events[n], events[n+1:])
 		if said == begins {
 			by |= 1 << rule
 			break
@@ -64,9 +64,9 @@ func cut(events []*event) (leg, rest []*event, by applied) {
 	return leg, events[n:], by
 }
 
-// judge asks the rules, in their order, whether an event begins another attempt; next are those that
+// place asks the rules, in their order, whether an event begins another attempt; next are those that
 // come after it. Where none applies, it belongs to the present one.
-func (p *party) judge(e *event, next []*event) (verdict, ruleID) {
+func (p *party) place(e *event, next []*event) (membership, ruleID) {
 	if !p.opened || e.Secondary {
 		return silent, undecided
 	}
@@ -122,7 +122,7 @@ func (p *party) hear(e *event) {
 func isDial(e *event) bool { return e.Type == callevent.DialIn || e.Type == callevent.DialOut }
 
 // whileTalking is the rule talking.
-func whileTalking(p *party, e *event, _ []*event) verdict {
+func whileTalking(p *party, e *event, _ []*event) membership {
 	switch {
 	case !isDial(e) || p.hangup != nil || p.answer == nil:
 		return silent
@@ -134,7 +134,7 @@ func whileTalking(p *party, e *event, _ []*event) verdict {
 }
 
 // afterHangup is the rule late. A second hangup belongs to the ring that it overtook.
-func afterHangup(p *party, e *event, next []*event) verdict {
+func afterHangup(p *party, e *event, next []*event) membership {
 	switch {
 	case p.hangup == nil:
 		return silent
@@ -148,7 +148,7 @@ func afterHangup(p *party, e *event, next []*event) verdict {
 }
 
 // saidAgain is the rule repeated.
-func saidAgain(p *party, e *event, _ []*event) verdict {
+func saidAgain(p *party, e *event, _ []*event) membership {
 	if e.Type == callevent.Answer && p.hangup != nil && p.repeats(e) {
 		return belongs
 	}
@@ -156,7 +156,7 @@ func saidAgain(p *party, e *event, _ []*event) verdict {
 }
 
 // anotherAttempt is the rule next-attempt.
-func anotherAttempt(p *party, e *event, _ []*event) verdict {
+func anotherAttempt(p *party, e *event, _ []*event) membership {
 	if isDial(e) || e.Type == callevent.Answer && p.hangup != nil && e.Side != "" {
 		return begins
 	}

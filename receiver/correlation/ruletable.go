@@ -52,7 +52,7 @@ type rule struct {
 	// another one.
 	apply  func(v *view, a attempt) (attempt, bool)
 	join   func(v *view) (legs []attempt, applies []int)
-	begins func(p *party, e *event, next []*event) verdict
+	begins func(p *party, e *event, next []*event) membership
 }
 
 var ruleTable = [ruleCount]rule{

@@ -11,9 +11,10 @@ type Metrics struct {
 
 // NewMetrics registers
 //   - pbx_operator_registration_changes_total{operation="create"|"update"|"delete"},
-//   - pbx_operator_registration_drift_total: passes that found the PBX to differ although nothing had been changed here,
-//   - pbx_operator_registrations_left_total: mappings and integrations that were let go with registrations left on the PBX
-//     although they were to be deleted.
+//   - pbx_operator_registration_drift_total: passes that found the PBX to differ although nothing
+//     had been changed here,
+//   - pbx_operator_registrations_left_total: mappings and integrations that were let go with
+//     registrations left on the PBX although they were to be deleted.
 func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -32,14 +32,17 @@ const historyOp = "read the call history"
 // ReadHistory reads call detail records (UnifiedAPI: CDR) as legs. VoipNow's documents describe the
 // query, not the answer, hence:
 //
-//   - Flow, Result, Start, From and To have documented counterparts in the query: flow, disposition, startDate, source, destination. A
-//     local call (flow 2) is Out for the extension that is its source, In for any other.
-//   - Extension, Answer, End and TalkSeconds come from members whose names are an assumption: extension, answerDate, endDate, duration.
-//     Without an extension, the party that is one is taken. Answer is zero, and TalkSeconds nil, where the record does not say.
-//   - Times have no offset and are those of spec.pbx.voipNow.timeZone. In the hour that clocks repeat in autumn they are ambiguous: one of
-//     the two is taken.
-//   - CallID is "cdr/" and the id of the record, as is ID: records do not have the call id of events. Compare Extension, Flow, Start and
-//     the other party with known legs to find it. Kind, DID and RecordingID are not known.
+//   - Flow, Result, Start, From and To have documented counterparts in the query: flow,
+//     disposition, startDate, source, destination. A local call (flow 2) is Out for the extension
+//     that is its source, In for any other.
+//   - Extension, Answer, End and TalkSeconds come from members whose names are an assumption:
+//     extension, answerDate, endDate, duration. Without an extension, the party that is one is
+//     taken. Answer is zero, and TalkSeconds nil, where the record does not say.
+//   - Times have no offset and are those of spec.pbx.voipNow.timeZone. In the hour that clocks
+//     repeat in autumn they are ambiguous: one of the two is taken.
+//   - CallID is "cdr/" and the id of the record, as is ID: records do not have the call id of
+//     events. Compare Extension, Flow, Start and the other party with known legs to find it. Kind,
+//     DID and RecordingID are not known.
 //
 // Where no record of a page has an id, a start and an end, it returns ErrNotSupported. Of more than
 // the PBX shows at once it reads one part after the other: a page may be empty and yet not be the
