@@ -47,7 +47,7 @@ func cut(events []*event) (leg, rest []*event, by applied) {
 	p.hear(events[0])
 	n := 1
 	for n < len(events) {
-		said, rule := p.place(events[n], events[n+1:])
+		said, rule := p.assign(events[n], events[n+1:])
 		if said == begins {
 			by |= 1 << rule
 			break
@@ -64,9 +64,9 @@ func cut(events []*event) (leg, rest []*event, by applied) {
 	return leg, events[n:], by
 }
 
-// place asks the rules, in their order, whether an event begins another attempt; next are those that
+// assign asks the rules, in their order, whether an event begins another attempt; next are those that
 // come after it. Where none applies, it belongs to the present one.
-func (p *party) place(e *event, next []*event) (membership, ruleID) {
+func (p *party) assign(e *event, next []*event) (membership, ruleID) {
 	if !p.opened || e.Secondary {
 		return silent, undecided
 	}
