@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
 
@@ -39,6 +41,42 @@ func TestRecoveryIsSeenToGetOn(t *testing.T) {
 	for i := 1; i < len(unread); i++ {
 		if unread[i] >= unread[i-1] {
 			t.Errorf("before read %d there are %d commits left, and %d before the one before it", i, unread[i], unread[i-1])
+		}
+	}
+}
+
+// After a restart, which may be one with a version that is mended, a call that was set aside is
+// tried once more: it is set aside and told of anew if it still fails, and taken if it does not.
+func TestAParkedCallIsTriedOnceMoreAfterARestart(t *testing.T) {
+	for _, mended := range []bool{false, true} {
+		b := newBench(t)
+		refuse := func(call string) string {
+			if call == "bad" {
+				return "message size exceeds maximum allowed"
+			}
+			return ""
+		}
+		b.log.refuse = refuse
+		b.arrive(ring("bad"), ring("good"))
+		b.passFor(time.Minute)
+		if mended {
+			b.log.refuse = nil
+		}
+		b.restart()
+		b.arrive(hangup("bad"), hangup("good"))
+		b.passFor(time.Minute)
+		want := 1
+		if mended {
+			want = 0
+		}
+		if got := b.pipeline.Status().ParkedCalls; got != want {
+			t.Errorf("mended %v: %d calls are set aside, want %d", mended, got, want)
+		}
+		if got := len(b.legsOf("bad")); got != 1-want {
+			t.Errorf("mended %v: the call has %d legs", mended, got)
+		}
+		if got := b.legsOf("good"); len(got) != 1 || got[0].Phase != correlation.Completed {
+			t.Errorf("mended %v: the other call: %+v", mended, got)
 		}
 	}
 }
