@@ -131,7 +131,7 @@ func (h *handler) tryToRemove(ctx context.Context, to access, mapping *v1alpha1.
 	}
 }
 
-// neverRegistered tells that nothing was ever created for the mapping: it has a status, and no
+// neverRegistered reports whether nothing was ever created for the mapping: it has a status, and no
 // extension in it.
 func neverRegistered(mapping *v1alpha1.ExtensionMapping) bool {
 	return mapping.Status.ExtensionID == "" && lifecycle.Ready(mapping) != nil

@@ -207,7 +207,7 @@ func (r *Reconciler[T]) unwritten(obj T, err error) (reconcile.Result, error) {
 	return reconcile.Result{}, scrubbed{message: Scrub(err.Error()), cause: err}
 }
 
-// outdated tells that something was written or made meanwhile that this pass has not seen.
+// outdated reports whether something was written or made meanwhile that this pass has not seen.
 func outdated(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }
 
 const conflictWait = 100 * time.Millisecond

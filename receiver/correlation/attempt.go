@@ -88,7 +88,7 @@ func opening(events []*event) *event {
 	return events[0]
 }
 
-// primary tells an event next to which secondary ones do not count.
+// primary reports whether secondary events do not count next to an event.
 func primary(e *event) bool {
 	return !e.Secondary && (e.Type == callevent.Answer || e.Type == callevent.Hangup)
 }
@@ -334,13 +334,13 @@ func (a *attempt) taken() bool {
 	return a.result == Answered || a.answer != nil && a.hangup == nil
 }
 
-// internal tells a call between two extensions. The numbers alone decide: the leg from a queue to
-// its agent has two extensions, but the calling number is the customer's. An outside number behind
-// a call that was handed over makes it a customer's call.
+// internal reports whether the call is between two extensions. The numbers alone decide: the leg
+// from a queue to its agent has two extensions, but the calling number is the customer's. An
+// outside number behind a call that was handed over makes it a customer's call.
 func (a *attempt) internal() bool { return a.remote == "" && a.caller.Local && a.called.Local }
 
-// forwarding tells an internal forwarding leg. The founding document lists its three marks without
-// a conjunction; all of them are meant, or every call from a queue to an agent would be one.
+// forwarding reports whether this is an internal forwarding leg. All of its three marks are needed,
+// or every call from a queue to an agent would be one.
 func (a *attempt) forwarding() bool {
 	return a.transferred && a.caller.ExtensionID != "" && a.called.ExtensionID != ""
 }
@@ -350,7 +350,7 @@ func (a *attempt) within(scope Scope) bool {
 	return scope == ScopeAll || a.shown || !a.internal() && !a.forwarding() && !a.unidentified()
 }
 
-// unidentified tells a leg of which no more is known than that it is over: whether the call is
+// unidentified reports whether no more is known of a leg than that it is over: whether the call is
 // internal will be seen, or it is lost.
 func (a *attempt) unidentified() bool {
 	return a.sided && !a.dialled && a.answer == nil && !a.testified && a.caller.Number == "" && a.hangup != nil && a.hangup.WireStatus == ""
@@ -396,8 +396,8 @@ func (a *attempt) withdrawnFor(other *attempt) bool {
 	return a.result != NoAnswer || !other.start.After(a.end)
 }
 
-// mayBeWithdrawn tells an inbound leg that ended without anybody having picked up and without a
-// reason of its own.
+// mayBeWithdrawn reports whether this is an inbound leg that ended without anybody having picked up
+// and without a reason of its own.
 func (a *attempt) mayBeWithdrawn() bool {
 	if a.direction != Inbound || a.answer != nil || a.hangup == nil && a.closing.over.IsZero() || a.level == callevent.LevelEntry {
 		return false
@@ -405,7 +405,7 @@ func (a *attempt) mayBeWithdrawn() bool {
 	return a.result == Cancelled || a.result == NoAnswer || a.result == Unknown
 }
 
-// handedOver tells a leg that came about by transfer or forwarding: the PBX says so, or an
+// handedOver reports whether a leg came about by transfer or forwarding: the PBX says so, or an
 // extension calls with somebody else's number.
 func (a *attempt) handedOver() bool {
 	return a.remote != "" || a.transferred || a.direction == Inbound && a.caller.Extension != "" && !a.caller.Local

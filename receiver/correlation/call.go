@@ -217,7 +217,7 @@ func chronological(a, b *event) int {
 	return a.Received.Compare(b.Received)
 }
 
-// ofCall tells an event of the call as a whole.
+// ofCall reports whether an event is one of the call as a whole.
 func ofCall(e *event) bool {
 	switch e.Type {
 	case callevent.CallStart, callevent.CallEnd, callevent.Pickup:

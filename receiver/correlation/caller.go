@@ -141,7 +141,7 @@ func moved(at, deleted int) int {
 	return at
 }
 
-// onlyRouted tells a leg of which no more is known than that the call was sent there.
+// onlyRouted reports whether no more is known of a leg than that the call was sent there.
 func (a *attempt) onlyRouted() bool {
 	return a.sided && a.direction == Inbound && a.dialled && !a.rang && a.answer == nil && a.hangup == nil && !a.testified
 }

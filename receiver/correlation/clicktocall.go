@@ -29,9 +29,9 @@ func requested(legs []attempt) (out, source int) {
 	return -1, -1
 }
 
-// ofCustomer tells an inbound leg that no API call can have rung: the call came in through a public
-// number, or nobody picked up. That it carries the id of an API call says nothing, as every call
-// may have one.
+// ofCustomer reports whether no API call can have rung an inbound leg: the call came in through a
+// public number, or nobody picked up. That it carries the id of an API call says nothing, as every
+// call may have one.
 func (a *attempt) ofCustomer() bool {
 	if a.hangup != nil && a.answer == nil && a.hangup.failed() {
 		return true
@@ -39,7 +39,7 @@ func (a *attempt) ofCustomer() bool {
 	return slices.ContainsFunc(a.events, func(e *event) bool { return e.DID != "" })
 }
 
-// failed tells a hangup that says why nobody talked.
+// failed reports whether a hangup says why nobody talked.
 func (e *event) failed() bool {
 	switch e.Status {
 	case callevent.StatusBusy, callevent.StatusCancelled, callevent.StatusNoAnswer, callevent.StatusFailed:
@@ -58,9 +58,9 @@ func (a *attempt) control() string {
 	return ""
 }
 
-// follows tells an outgoing leg that an API call made once the extension had picked up. Without the
-// call's id it shows by the number, which is that with which the extension was rung, and by its
-// beginning at the moment of the answer.
+// follows reports whether this is an outgoing leg that an API call made once the extension had
+// picked up. Without the call's id it shows by the number, which is that with which the extension
+// was rung, and by its beginning at the moment of the answer.
 func (a *attempt) follows(source *attempt) bool {
 	if a.direction != Outbound || !a.sided || a.extension != source.extension || a.control() != source.control() || a.start.Before(source.start) {
 		return false
@@ -74,7 +74,7 @@ func (a *attempt) follows(source *attempt) bool {
 	return a.start.Sub(source.answered).Abs() <= slack && (a.control() != "" || a.onBehalfOf(source))
 }
 
-// sameRequest tells an outgoing leg of the same API call and extension.
+// sameRequest reports whether this is an outgoing leg of the same API call and extension.
 func (a *attempt) sameRequest(source *attempt) bool {
 	return a.direction == Outbound && a.extension == source.extension && a.control() != "" && a.control() == source.control()
 }

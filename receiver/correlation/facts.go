@@ -72,8 +72,8 @@ func (f *facts) enter(e *event) {
 	f.user = cmp.Or(f.user, e.Source.User)
 }
 
-// undecided tells an event that ends the caller's side without anybody having taken the call, as
-// far as it says.
+// undecided reports whether an event ends the caller's side without anybody having taken the call,
+// as far as it says.
 func (f *facts) undecided(e *event) bool {
 	switch {
 	case e.Type == callevent.CallEnd && !f.inbound:

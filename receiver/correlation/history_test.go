@@ -240,7 +240,7 @@ func (p played) restorable(legs []gist) []gist {
 	return legs
 }
 
-// unmarked tells a click-to-call whose events do not carry the API's id.
+// unmarked reports whether this is a click-to-call whose events do not carry the API's id.
 func (p played) unmarked() bool { return strings.HasPrefix(p.name, "voipnow/V11-no-api-id") }
 
 func (p played) without(lost func(i, n int, e callevent.Event) bool) []callevent.Event {

@@ -83,20 +83,20 @@ func joinedHistory(v *view) (legs []attempt, applies []int) {
 	return legs, applies
 }
 
-// ofLeg tells the record of a leg, and not of the caller's own side.
+// ofLeg reports whether a record is that of a leg, and not of the caller's own side.
 func (e *event) ofLeg() bool { return !e.ofSystem() && !e.ofWholeCall() }
 
 func (e *event) ofSystem() bool {
 	return e.Source.Type == callevent.IVR || e.Source.Type == callevent.Queue
 }
 
-// ofWholeCall tells the record of a call from outside of which the history does not say whom it
-// reached.
+// ofWholeCall reports whether a record is that of a call from outside of which the history does not
+// say whom it reached.
 func (e *event) ofWholeCall() bool { return sender(e) == "" && e.Missed != callevent.MissedUnsaid }
 
-// outside tells a record whose time has nothing to do with a call whose end was heard: the history
-// goes by another clock, such as local time. Before the first event there may be more of a call
-// whose beginning was not heard.
+// outside reports whether the time of a record has nothing to do with a call whose end was heard:
+// the history goes by another clock, such as local time. Before the first event there may be more
+// of a call whose beginning was not heard.
 func (f *facts) outside(r *event) bool {
 	if f.over.IsZero() {
 		return false
@@ -242,8 +242,8 @@ func (a *attempt) sameParty(r *event) bool {
 		r.Source.ID != "" && slices.ContainsFunc(a.events, func(e *event) bool { return e.Source.ID == r.Source.ID })
 }
 
-// sourceOf tells the leg of an extension that an API call rang first, of whose outgoing leg nothing
-// was heard.
+// sourceOf reports whether this is the leg of an extension that an API call rang first, of whose
+// outgoing leg nothing was heard.
 func (a *attempt) sourceOf(r *event) bool {
 	return a.sided && a.direction == Inbound && r.Flow == callevent.FlowOut && a.control() != "" && !a.ofCustomer() &&
 		a.extension == r.Source.Number

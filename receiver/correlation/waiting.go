@@ -34,9 +34,9 @@ func ofWaiting(events []*event) bool {
 	return slices.ContainsFunc(events, func(e *event) bool { return e.Bridged != nil })
 }
 
-// forwardsOut tells the leg with which a queue or IVR sends the call on to an outside number:
-// marked as forwarded, or by a PBX that marks nothing. What a queue says of its agents has neither
-// (RingMe: Extension Number Events).
+// forwardsOut reports whether this is the leg with which a queue or IVR sends the call on to an
+// outside number: marked as forwarded, or by a PBX that marks nothing. What a queue says of its
+// agents has neither (RingMe: Extension Number Events).
 func forwardsOut(events []*event) bool {
 	return slices.ContainsFunc(events, func(e *event) bool {
 		return e.Flow == callevent.FlowOut && (e.Transferred || e.TransfersUntold) && e.Called.Number != "" && !e.Called.Local && e.Called.Extension == ""

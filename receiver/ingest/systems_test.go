@@ -109,7 +109,7 @@ func TestAnswersOfEverySystem(t *testing.T) {
 }
 
 // Every notification of every scenario is taken, with either method, and stored as it came.
-func TestEveryScenarioPassesTheDoor(t *testing.T) {
+func TestEveryScenarioIsTaken(t *testing.T) {
 	for pbx, all := range scenarios(t) {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			d := &intake{}

@@ -57,7 +57,8 @@ type LegRecord struct {
 	Through uint64
 }
 
-// isStub tells a record that keeps the positions of a call without legs. Consumers do not see it.
+// isStub reports whether a record keeps the positions of a call without legs. Consumers do not see
+// it.
 func (r *LegRecord) isStub() bool { return r.Leg.LegID == "" }
 
 // Stub is a record for a call that has no legs yet, so that an event that comes late finds the ones

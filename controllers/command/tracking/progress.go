@@ -192,8 +192,8 @@ func (v View) answered() bool {
 	return v.Connected
 }
 
-// outgoing tells the leg to the number from those that ring the extension first, and from those
-// that a transfer made.
+// outgoing reports whether a leg is the one to the number: neither one that rings the extension
+// first, nor one that a transfer made.
 func (v View) outgoing(leg *v1alpha1.CallLegStatus) bool {
 	return leg.Direction != v1alpha1.DirectionInbound && !sameNumber(leg.To, v.Dial.Extension) &&
 		(sameNumber(leg.Extension, v.Dial.Extension) || sameNumber(leg.To, v.Dial.Number))

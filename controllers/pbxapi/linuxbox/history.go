@@ -108,7 +108,7 @@ func addressProblem(address string) string {
 	return "is no usable address of a database"
 }
 
-// noHost tells that a host is missing, or is a socket of this machine.
+// noHost reports whether a host is missing, or is a socket of this machine.
 func noHost(config *pgconn.Config) bool {
 	if config.Host == "" || strings.HasPrefix(config.Host, "/") {
 		return true

@@ -209,7 +209,7 @@ func (a *API) RecordingURL(_ context.Context, recordingID string) (string, error
 // escape is fit for a segment of a path as well as for a value in a query.
 func escape(text string) string { return strings.ReplaceAll(url.QueryEscape(text), "+", "%20") }
 
-// ChecksDatabase tells that there is a database and no URL.
+// ChecksDatabase reports whether there is a database and no URL.
 func (a *API) ChecksDatabase() bool { return a.base == "" && a.database != nil }
 
 // ReadHistory reads calls from the database. It returns ErrNotSupported where none is configured.

@@ -312,7 +312,7 @@ func (c historyCall) caller(leg historyLeg, flow callhistory.Flow) string {
 	return from
 }
 
-// isInternal tells the name of an extension, 1234*101, from a public number.
+// isInternal reports whether a number is the name of an extension, 1234*101.
 func isInternal(number string) bool { return strings.Contains(number, "*") }
 
 // talk is in seconds. As in events, duration is the talk unless bridged_duration says otherwise. It
