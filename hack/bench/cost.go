@@ -149,18 +149,24 @@ func (c *costs) recover(ctx context.Context) (time.Duration, error) {
 	return time.Since(start), err
 }
 
+// eventOf is the n-th event of calls with so many legs. As many calls as there are long ones are
+// under way at a time, and of each one leg.
+func eventOf(n, legs int) wireEvent {
+	together := longCalls * legs * kinds
+	wave, rest := n/together, n%together
+	step, call := rest/longCalls, rest%longCalls
+	return wireEvent{call: fmt.Sprintf("of-%d-legs-%d", legs, wave*longCalls+call), leg: step / kinds, kind: step % kinds}
+}
+
 // measureLongCalls sends as many events in few long calls as in many short ones.
 func (c *costs) measureLongCalls(ctx context.Context, s *sheet) error {
 	var took []float64
 	for _, legs := range []int{1, longLegs} {
 		c.progressf("cost of calls of %d events", legs*kinds)
-		calls := longCalls * longLegs / legs
 		cpu, err := c.perEvent(ctx, c.receiver, func() (int, error) {
-			events := calls * legs * kinds
+			const events = longCalls * longLegs * kinds
 			return events, post(ctx, c.receiver.address, events, func(n int) wireEvent {
-				// All calls are under way at the same time, and of each one leg.
-				step, call := n/calls, n%calls
-				return wireEvent{call: fmt.Sprintf("of-%d-legs-%d", legs, call), leg: step / kinds, kind: step % kinds}
+				return eventOf(n, legs)
 			})
 		})
 		if err != nil {

@@ -386,14 +386,18 @@ func (a *attempt) withdrawnFor(other *attempt) bool {
 	if other.direction == Outbound || other.level == callevent.LevelEntry || other.answered.IsZero() || !other.taken() {
 		return false
 	}
-	began := a.start
-	if !a.dialled {
-		began = a.end.Add(-slack)
-	}
-	if other.answered.Before(began) || other.answered.After(a.end.Add(slack)) {
+	if began, over := a.ringing(); other.answered.Before(began) || other.answered.After(over) {
 		return false
 	}
 	return a.result != NoAnswer || !other.start.After(a.end)
+}
+
+// ringing is from when until when the leg may have been ringing.
+func (a *attempt) ringing() (began, over time.Time) {
+	if !a.dialled {
+		return a.end.Add(-slack), a.end.Add(slack)
+	}
+	return a.start, a.end.Add(slack)
 }
 
 // mayBeWithdrawn reports whether this is an inbound leg that ended without anybody having picked up

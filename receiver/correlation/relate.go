@@ -228,8 +228,13 @@ func (a *attempt) cameFrom(v *view) *attempt {
 		}
 		return from
 	}
-	for _, p := range v.takers {
-		consider(p)
+	for _, p := range slices.Backward(v.answeredUntil(a.start)) {
+		if from != nil && p.answered.Before(from.answered) {
+			break
+		}
+		if a.cameOutOf(p) {
+			from = p // of several that were answered at once the first one
+		}
 	}
 	return from
 }
@@ -254,7 +259,16 @@ func withdrawn(v *view, a attempt) (attempt, bool) {
 }
 
 func (v *view) answeredElsewhere(a *attempt) bool {
-	return slices.ContainsFunc(v.takers, func(other *attempt) bool { return other.id != a.id && a.withdrawnFor(other) })
+	began, over := a.ringing()
+	for _, other := range slices.Backward(v.answeredUntil(over)) {
+		if other.answered.Before(began) {
+			return false
+		}
+		if other.id != a.id && a.withdrawnFor(other) {
+			return true
+		}
+	}
+	return false
 }
 
 // carried reports whether a leg's talk is recorded on others: on the devices behind it.

@@ -1,5 +1,11 @@
 package correlation
 
+import (
+	"slices"
+	"sort"
+	"time"
+)
+
 // ruleID names a rule.
 type ruleID uint8
 
@@ -184,6 +190,7 @@ type view struct {
 	legs     []attempt
 	records  []*event   // of the PBX's history
 	takers   []*attempt // those with an answer
+	answered []*attempt // the same, in the order in which they were answered, once that is asked for
 
 	spare []attempt // memory for the next form of the legs
 }
@@ -258,12 +265,23 @@ func (v *view) applyToAll(id ruleID, r *rule) {
 }
 
 func (v *view) findTakers() {
-	v.takers = v.takers[:0]
+	v.takers, v.answered = v.takers[:0], v.answered[:0]
 	for i := range v.legs {
 		if v.legs[i].answer != nil || !v.legs[i].answered.IsZero() {
 			v.takers = append(v.takers, &v.legs[i])
 		}
 	}
+}
+
+// answeredUntil returns the takers that were answered no later than at a moment, in the order in
+// which they were, so that no leg of a large call need be compared with all of them.
+func (v *view) answeredUntil(moment time.Time) []*attempt {
+	if len(v.answered) < len(v.takers) {
+		v.answered = append(v.answered, v.takers...)
+		slices.SortStableFunc(v.answered, func(a, b *attempt) int { return a.answered.Compare(b.answered) })
+	}
+	n := sort.Search(len(v.answered), func(i int) bool { return v.answered[i].answered.After(moment) })
+	return v.answered[:n]
 }
 
 // decide notes that a rule applied to a leg. The first ones say nothing of how it went.
