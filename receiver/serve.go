@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +34,7 @@ func serve(ctx context.Context, args []string, stderr io.Writer) int {
 		return exitUsage
 	}
 	options.memory = limitMemory()
+	go watchHeap(ctx, options.memory)
 	logger := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: options.logLevel}))
 	klog.SetSlogLogger(logger)
 	r := newReceiver(options, logger)
@@ -43,18 +43,6 @@ func serve(ctx context.Context, args []string, stderr io.Writer) int {
 		return exitFailure
 	}
 	return 0
-}
-
-// limitMemory has the garbage collector keep the heap small. A larger $GOMEMLIMIT is what the
-// container may take, not what it should: the log server's buffers are garbage that would be left
-// lying about up to there. It returns what may be taken.
-func limitMemory() int64 {
-	const softLimit = 144 << 20
-	given := debug.SetMemoryLimit(-1)
-	if given > softLimit {
-		debug.SetMemoryLimit(softLimit)
-	}
-	return given
 }
 
 // receiver is one running receiver.
