@@ -67,7 +67,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.natsCert, "nats-cert", "", "file of the client certificate, in PEM, to show to --nats-url")
 	flags.StringVar(&o.natsKey, "nats-key", "", "file of the key of --nats-cert")
 	flags.IntVar(&o.natsReplicas, "nats-replicas", journal.DefaultReplicas, "replicas of each log in an external JetStream: 1, 3 or 5")
-	flags.IntVar(&o.replicas, "replicas", 1, "receivers that keep the embedded logs together: 1, 3 or 5")
+	flags.IntVar(&o.replicas, "replicas", 1, "receivers that keep the embedded logs together: 1, 3 or 5; 0: as many as the PBXIntegration asks for")
 	flags.Var(&o.peers, "peers", "all receivers that may do so, as NAME=HOST:PORT,…, in the order of their numbers; NAME is the $POD_NAME of each")
 	flags.StringVar(&o.clusterListen, "cluster-listen", ":6222", "address for the other receivers")
 	flags.StringVar(&o.clusterCerts, "cluster-certs", "/etc/cluster", "directory with ca.crt, tls.crt and tls.key, by which the receivers know each other")
@@ -91,7 +91,7 @@ func (o *options) writes() bool { return o.writer == "" || o.writer == o.pod }
 
 // covered reports whether others take events into the same log while this receiver is away.
 func (o *options) covered(receiver v1alpha1.Receiver) bool {
-	return o.natsURL != "" && o.writer != "" && receiver.Replicas > 1
+	return (o.natsURL == "" || o.writer != "") && receiver.Replicas > 1
 }
 
 func (o *options) check(rest []string) error {

@@ -156,6 +156,7 @@ func TestOthersTakeEventsIntoOneLog(t *testing.T) {
 		want     bool
 	}{
 		{"embedded log", options{}, 1, false},
+		{"embedded log of several receivers", options{writer: "office-receiver-0"}, 3, true},
 		{"external log, one receiver", shared, 1, false},
 		{"external log, several receivers", shared, 2, true},
 		{"external log, no writer named", options{natsURL: "nats://nats"}, 2, false},

@@ -41,8 +41,10 @@ func (o *options) checkCluster() error {
 		return nil
 	case o.natsURL != "":
 		return errors.New("--replicas is for the embedded logs, which --nats-url replaces")
-	case o.replicas != 3 && o.replicas != 5:
-		return errors.New("--replicas must be 1, 3 or 5")
+	case o.replicas == 0 && o.sourcesFile != "":
+		return errors.New("--replicas must be given together with --sources-file")
+	case o.replicas != 0 && o.replicas != 3 && o.replicas != 5:
+		return errors.New("--replicas must be 0, 1, 3 or 5")
 	case o.replicas > len(o.peers):
 		return fmt.Errorf("--peers names %d receivers, and --replicas asks for %d", len(o.peers), o.replicas)
 	case !slices.ContainsFunc(o.peers, func(m journal.Member) bool { return m.Name == o.pod }):
@@ -52,12 +54,16 @@ func (o *options) checkCluster() error {
 	}
 }
 
-// cluster is that of the embedded logs, or nil where this receiver keeps them alone.
+// leastMembers is how many receivers a cluster has at least.
+const leastMembers = 3
+
+// cluster is that of the embedded logs, or nil where this receiver keeps them alone. Only the first
+// one ever does.
 func (o *options) cluster() *journal.Cluster {
-	if o.replicas <= 1 {
+	if o.natsURL != "" || o.replicas == 1 && (len(o.peers) == 0 || o.pod == o.peers[0].Name) {
 		return nil
 	}
 	return &journal.Cluster{
-		Name: o.integration, Member: o.pod, Members: o.peers[:o.replicas], Listen: o.clusterListen, Certificates: o.clusterCerts,
+		Name: o.integration, Member: o.pod, Members: o.peers[:min(max(o.replicas, leastMembers), len(o.peers))], Listen: o.clusterListen, Certificates: o.clusterCerts,
 	}
 }

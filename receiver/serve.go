@@ -75,6 +75,9 @@ func (r *receiver) run(ctx context.Context) error {
 		return err
 	}
 	defer probes.close()
+	if err := r.learnReplicas(ctx); err != nil {
+		return err
+	}
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var watchers sync.WaitGroup
 	defer watchers.Wait()

@@ -103,8 +103,8 @@ func started(ctx context.Context, change ...func(*v1alpha1.PBXIntegration)) *v1a
 var errKilled = errors.New("the manager was killed")
 
 // firstPass is how many writes the first pass over a new integration makes: finalizer, key ring,
-// seven objects, status.
-const firstPass = 10
+// certificates, seven objects, status.
+const firstPass = 11
 
 // process is a client that makes so many writes. With the next one it dies: either before or after
 // the API server has done it.

@@ -236,9 +236,9 @@ var _ = Describe("A PBXIntegration", func() {
 		pod.Spec.AutomountServiceAccountToken = nil
 		Expect(api.Create(ctx, pod, client.DryRunAll)).To(Succeed())
 		Expect(pod.Spec.Containers[0].Image).To(Equal(receiverImage))
-		Expect(pod.Spec.Containers[0].Args).To(Equal([]string{
+		Expect(pod.Spec.Containers[0].Args).To(ContainElements(
 			"serve", "--integration=head-office", "--namespace=$(POD_NAMESPACE)", "--data-dir=/data", "--storage-size=1073741824",
-		}))
+		))
 	})
 
 	It("is left in peace once it is Ready", func(ctx SpecContext) {
@@ -606,7 +606,7 @@ var _ = Describe("The receiver", func() {
 			ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: "head-office-receiver-0", Labels: set.Spec.Template.Labels},
 			Spec:       set.Spec.Template.Spec,
 		}
-		pod.Spec.Volumes = []corev1.Volume{{Name: "data"}}
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "data"})
 		Expect(api.Create(ctx, pod)).To(Succeed())
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
 			Name: "receiver", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}},

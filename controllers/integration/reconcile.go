@@ -44,6 +44,7 @@ func (c *Controller) Reconcile(ctx context.Context, p *v1alpha1.PBXIntegration) 
 	errs = append(errs,
 		c.reconcileEventURL(ctx, p, ring),
 		c.reconcileJournal(ctx, p),
+		c.reconcileMembers(ctx, p),
 		c.reconcileWorkload(ctx, p),
 		c.observeReceiver(ctx, p),
 	)

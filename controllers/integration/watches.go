@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
@@ -26,7 +27,7 @@ func referredSecrets(obj client.Object) []string {
 	if !ok {
 		return nil
 	}
-	names := []string{eventurl.SecretName(p.Name)}
+	names := []string{eventurl.SecretName(p.Name), workload.MembersSecretName(p.Name)}
 	if !pbxapi.HasRegistrations(p.Spec.PBX) {
 		names = append(names, EventURLSecretName(p.Name))
 	}

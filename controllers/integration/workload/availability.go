@@ -33,6 +33,9 @@ func Observe(p *v1alpha1.PBXIntegration, set *appsv1.StatefulSet) Availability {
 		Ready:     status.ReadyReplicas,
 		Message:   fmt.Sprintf("%d of %d receiver pods are ready", status.ReadyReplicas, wanted),
 	}
+	if p.Spec.Receiver.Journal.NATS == nil && wanted > 1 && !seen.Available {
+		seen.Message += "; events are answered 503 until a majority of them is"
+	}
 	if !seen.RolledOut {
 		seen.Message += "; a change is being rolled out"
 	}

@@ -3,6 +3,7 @@ package workload
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -58,6 +59,7 @@ func statefulSet(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*app
 		WithPodManagementPolicy(appsv1.ParallelPodManagement).
 		WithUpdateStrategy(appsac.StatefulSetUpdateStrategy().WithType(appsv1.RollingUpdateStatefulSetStrategyType)).
 		WithRevisionHistoryLimit(3).
+		WithMinReadySeconds(minReadySeconds(p)).
 		WithPersistentVolumeClaimRetentionPolicy(appsac.StatefulSetPersistentVolumeClaimRetentionPolicy().
 			WithWhenDeleted(whenDeleted(p)).
 			WithWhenScaled(appsv1.RetainPersistentVolumeClaimRetentionPolicyType)).
@@ -104,7 +106,9 @@ func podSpec(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*coreac.
 	if err != nil {
 		return nil, err
 	}
-	spec := coreac.PodSpec().
+	spec := coreac.PodSpec()
+	mountMembers(p, spec, receiver)
+	spec.
 		WithServiceAccountName(Name(p.Name)).
 		WithAutomountServiceAccountToken(true).
 		WithEnableServiceLinks(false).
@@ -127,8 +131,8 @@ func podSpec(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*coreac.
 	return spec, schedule(spec, p)
 }
 
-// schedule places the pods as the template asks, and spreads replicas over nodes where that is
-// possible.
+// schedule places the pods as the template asks, and spreads replicas over nodes and zones
+// where that is possible.
 func schedule(spec *coreac.PodSpecApplyConfiguration, p *v1alpha1.PBXIntegration) error {
 	template := p.Spec.Receiver.Template
 	if len(template.NodeSelector) > 0 {
@@ -154,10 +158,10 @@ func schedule(spec *coreac.PodSpecApplyConfiguration, p *v1alpha1.PBXIntegration
 		}
 		spec.WithAffinity(affinity)
 	}
-	if p.Spec.Receiver.Replicas > 1 {
+	for _, domain := range []string{corev1.LabelHostname, corev1.LabelTopologyZone} {
 		spec.WithTopologySpreadConstraints(coreac.TopologySpreadConstraint().
 			WithMaxSkew(1).
-			WithTopologyKey(corev1.LabelHostname).
+			WithTopologyKey(domain).
 			WithWhenUnsatisfiable(corev1.ScheduleAnyway).
 			WithLabelSelector(selector(p)))
 	}
@@ -217,13 +221,13 @@ func resources(template corev1.ResourceRequirements) corev1.ResourceRequirements
 }
 
 func arguments(p *v1alpha1.PBXIntegration, size Size) []string {
-	return append([]string{
+	return slices.Concat([]string{
 		"serve",
 		"--integration=" + p.Name,
 		"--namespace=$(POD_NAMESPACE)",
 		"--data-dir=" + dataDir,
 		"--storage-size=" + strconv.FormatInt(size.Value(), 10),
-	}, natsArguments(p)...)
+	}, memberArguments(p), natsArguments(p))
 }
 
 func environment(wanted corev1.ResourceRequirements) []*coreac.EnvVarApplyConfiguration {

@@ -22,7 +22,6 @@ func Validate(p *v1alpha1.PBXIntegration) error {
 		validateName(p.Name),
 		validatePublicURL(receiver.PublicURL),
 		validateSources(receiver.AllowedSources),
-		validateReplicas(receiver),
 		validateNATS(receiver.Journal.NATS),
 		validateTLS(receiver),
 		validateLabels(p),
@@ -63,15 +62,6 @@ func validateSources(sources []string) error {
 		}
 	}
 	return errors.Join(faults...)
-}
-
-// validateReplicas refuses what the receiver cannot do: replicas with a journal of their own each
-// would see parts of every call.
-func validateReplicas(receiver v1alpha1.Receiver) error {
-	if receiver.Replicas > 1 && receiver.Journal.NATS == nil {
-		return errors.New("spec.receiver.replicas: the embedded journal of this version works with one replica; set replicas to 1, or use journal.nats")
-	}
-	return nil
 }
 
 func validateNATS(nats *v1alpha1.NATSJournal) error {
