@@ -1,0 +1,33 @@
+package e2e
+
+import (
+	"context"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
+)
+
+var _ = Describe("Three receivers with one embedded log", func() {
+	It("lose no acknowledged event when one after the other is deleted under load", func(ctx context.Context) {
+		s := newSite(ctx)
+		s.connect(ctx, func(i *v1alpha1.PBXIntegration) {
+			i.Spec.Receiver.Replicas = 3
+			i.Spec.CallLegs.Publish = v1alpha1.PublishCompleted
+			i.Spec.CallLegs.MaxObjects = 10000
+		})
+		Eventually(func() int { return readyPods(ctx, s.namespace) }, "3m").Should(Equal(3))
+		for _, name := range []string{integrationName + "-receiver-1", integrationName + "-receiver-0"} {
+			load := s.startLoad(ctx, 600, 30)
+			Eventually(func() int { return s.loadState(ctx, load).Delivered }).Should(BeNumerically(">", 300))
+			pod := &corev1.Pod{}
+			pod.Namespace, pod.Name = s.namespace, name
+			Expect(cluster.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())
+			s.expectAcknowledged(ctx, s.endOfLoad(ctx, load))
+			Eventually(func() int { return readyPods(ctx, s.namespace) }, "3m").Should(Equal(3))
+		}
+	})
+})
