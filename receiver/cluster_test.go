@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,6 +107,9 @@ func TestThreeReceiversKeepTheLogsTogether(t *testing.T) {
 	r.awaitRevisions(t, 2)
 }
 
+// lastCaller tells the calls of all callers apart.
+var lastCaller atomic.Int64
+
 // load has callers send events to all receivers until it is stopped.
 type load struct {
 	callers []*caller
@@ -121,9 +125,9 @@ func (r ring) load(t *testing.T) *load {
 	var working sync.WaitGroup
 	l.stop = func() { cancel(); working.Wait() }
 	t.Cleanup(l.stop)
-	for i, c := range r {
-		for n := range each {
-			caller := &caller{id: i*each + n, address: c.address, total: &l.total}
+	for _, c := range r {
+		for range each {
+			caller := &caller{id: int(lastCaller.Add(1)), address: c.address, total: &l.total}
 			l.callers = append(l.callers, caller)
 			working.Go(func() { caller.run(ctx) })
 		}
@@ -216,5 +220,52 @@ func TestAReceiverWithACertificateOfAnotherClusterIsRefused(t *testing.T) {
 	r[1].kill()
 	if status := r[0].post(t, hungUp); status != http.StatusServiceUnavailable {
 		t.Errorf("status %d without a majority", status)
+	}
+}
+
+// resize has receivers start with another number of replicas.
+func (r ring) resize(replicas int) {
+	for _, c := range r {
+		c.arguments = append(c.arguments, "--replicas", strconv.Itoa(replicas))
+	}
+}
+
+func TestEventsAndOpenCallsStayWhenReceiversComeAndGo(t *testing.T) {
+	const step = 1000
+	r := newRing(t, 3)
+	first := r[:1]
+	first.resize(1)
+	first.start(t)
+	first[0].mustPost(t, ringing)
+	first.awaitRevisions(t, 1)
+	alone := first.load(t)
+	alone.await(t, step)
+	alone.stop()
+	first[0].stop(t)
+
+	r.resize(3)
+	r.start(t)
+	r[1].mustPost(t, hungUp)
+	together := r.load(t)
+	together.await(t, step)
+	together.stop()
+	r[0].awaitCorrelation(t)
+	r[0].stop(t)
+
+	first.resize(1)
+	first.start(t)
+	if status := r[1].post(t, ringing); status != http.StatusServiceUnavailable {
+		t.Errorf("status %d of a receiver that is left behind", status)
+	}
+	again := first.load(t)
+	again.await(t, step)
+	again.stop()
+	first[0].awaitCorrelation(t)
+	first[0].stop(t)
+	legs := readLegs(t, filepath.Join(first[0].dir, "data"))
+	verifyLegs(t, slices.Concat(alone.callers, together.callers, again.callers), legs, 3*step)
+	open := slices.IndexFunc(legs, func(leg correlation.Leg) bool { return leg.CallID == "c1" })
+	if open < 0 || legs[open].Phase != correlation.Completed || len(legs[open].Events) != 2 {
+		t.Errorf("the call that was open has become %+v", legs[max(open, 0)])
 	}
 }

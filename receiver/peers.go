@@ -64,6 +64,15 @@ func (o *options) cluster() *journal.Cluster {
 		return nil
 	}
 	return &journal.Cluster{
-		Name: o.integration, Member: o.pod, Members: o.peers[:min(max(o.replicas, leastMembers), len(o.peers))], Listen: o.clusterListen, Certificates: o.clusterCerts,
+		Name: o.integration, Member: o.pod, Members: o.peers[:min(max(o.replicas, leastMembers), len(o.peers))],
+		Listen: o.clusterListen, Certificates: o.clusterCerts,
 	}
+}
+
+// former is the cluster that a receiver which is alone may have left.
+func (o *options) former() *journal.Cluster {
+	if o.natsURL != "" || o.cluster() != nil || len(o.peers) == 0 {
+		return nil
+	}
+	return &journal.Cluster{Name: o.integration, Member: o.pod, Members: o.peers, Listen: o.clusterListen, Certificates: o.clusterCerts}
 }

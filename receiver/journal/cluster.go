@@ -121,6 +121,9 @@ func (j *Journal) joinLogs(ctx context.Context, caughtUp map[Log]bool) error {
 		return errNoMajority
 	}
 	if len(caughtUp) == 0 {
+		if err := j.bringLogs(ctx); err != nil {
+			return err
+		}
 		limited, cancel := context.WithTimeout(ctx, joinTimeout)
 		defer cancel()
 		if err := j.makeStreams(limited); err != nil {

@@ -55,7 +55,9 @@ type Config struct {
 	Replicas int
 	// Cluster has several receivers keep the embedded logs together. Nil: this one is alone.
 	Cluster *Cluster
-	Logger  *slog.Logger
+	// Former is the cluster that a receiver which is alone has left, if it was in any.
+	Former *Cluster
+	Logger *slog.Logger
 	// Observe is told of every group that was committed, or not.
 	Observe func(log Log, records, bytes int, took time.Duration, err error)
 }
@@ -206,7 +208,7 @@ func (j *Journal) connect(ctx context.Context) error {
 		nats.ReconnectHandler(j.reconnected),
 	}
 	if j.config.URL == "" {
-		server, err := startEmbedded(ctx, j.config)
+		server, err := j.startEmbedded(ctx)
 		if err != nil {
 			return err
 		}

@@ -49,10 +49,17 @@ type embedded struct {
 	stopped chan struct{}
 }
 
-func startEmbedded(ctx context.Context, config Config) (*embedded, error) {
+func (j *Journal) startEmbedded(ctx context.Context) (*embedded, error) {
+	config := j.config
 	lock, err := lockDir(ctx, config.Dir, config.Logger)
 	if err != nil {
 		return nil, err
+	}
+	if config.Cluster == nil {
+		if err := j.takeLogs(ctx); err != nil {
+			_ = lock.Close()
+			return nil, err
+		}
 	}
 	e := &embedded{
 		lock: lock, dir: config.Dir, size: config.Size, cluster: config.Cluster, logger: config.Logger,
