@@ -26,8 +26,8 @@ func MembersSecretName(integration string) string { return Name(integration) + "
 
 // MemberHosts are the names under which the receivers reach each other.
 func MemberHosts(p *v1alpha1.PBXIntegration) []string {
-	any := "*." + HeadlessName(p.Name)
-	return []string{any, any + "." + p.Namespace, any + "." + p.Namespace + ".svc"}
+	wild := "*." + HeadlessName(p.Name)
+	return []string{wild, wild + "." + p.Namespace, wild + "." + p.Namespace + ".svc"}
 }
 
 // memberArguments are the same for any number of replicas: a receiver learns from its integration
