@@ -166,8 +166,7 @@ func (j *Journal) bringLogs(ctx context.Context) error {
 	}
 	hand := &copier{from: alone.conn, to: j.conn}
 	for _, config := range configs {
-		config.Replicas, config.PersistMode = j.config.Replicas, jetstream.DefaultPersistMode
-		if err := hand.copy(ctx, closed(config)); err != nil {
+		if err := hand.copy(ctx, closed(j.asWanted(config))); err != nil {
 			return err
 		}
 	}
@@ -238,26 +237,24 @@ func (j *Journal) copyFormer(ctx context.Context, former, arriving string) error
 		return err
 	}
 	defer alone.close()
-	hand, wanted := &copier{from: cluster.conn, to: alone.conn}, j.configsByName()
+	hand := &copier{from: cluster.conn, to: alone.conn}
 	for _, config := range configs {
-		target, known := wanted[config.Name]
-		if !known {
-			target = config
-			target.Replicas = 1
-		}
-		if err := hand.copy(ctx, target); err != nil {
+		if err := hand.copy(ctx, j.asWanted(config)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (j *Journal) configsByName() map[string]jetstream.StreamConfig {
-	byName := make(map[string]jetstream.StreamConfig)
-	for _, config := range j.streamConfigs() {
-		byName[config.Name] = config
+// asWanted is the configuration that a log is to have here, whatever it was elsewhere.
+func (j *Journal) asWanted(config jetstream.StreamConfig) jetstream.StreamConfig {
+	for _, wanted := range j.streamConfigs() {
+		if wanted.Name == config.Name {
+			return wanted
+		}
 	}
-	return byName
+	config.Replicas, config.PersistMode = j.config.Replicas, jetstream.DefaultPersistMode
+	return config
 }
 
 // closeLogs waits for a majority of the members, closes all logs and returns what they are.
