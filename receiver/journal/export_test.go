@@ -12,6 +12,9 @@ func BreakServer(j *Journal) {
 	j.server.running().ShutdownJetStream()
 }
 
+// CheckVersion refuses servers that are too old.
+var CheckVersion = checkVersion
+
 // DecodeGroup takes a message of the EVENTS log apart.
 func DecodeGroup(group []byte) ([]Entry, error) {
 	frames, err := splitGroup(group)

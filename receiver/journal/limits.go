@@ -63,6 +63,20 @@ func (j *Journal) Shortfalls() []string {
 	return slices.Clone(j.shortfalls.list)
 }
 
+// The first version whose JetStream takes all records of a batch or none. Earlier ones would take
+// them one by one without a word.
+const leastMajor, leastMinor = 2, 12
+
+// checkVersion refuses servers that lack what the logs are built on. A version that cannot be read
+// is let pass.
+func checkVersion(version string) error {
+	var major, minor int
+	if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n != 2 || major > leastMajor || major == leastMajor && minor >= leastMinor {
+		return nil
+	}
+	return &LimitError{Need: fmt.Sprintf("the log server has version %d.%d, and a receiver needs %d.%d: upgrade it", major, minor, leastMajor, leastMinor)}
+}
+
 // checkPayload compares the largest message that the server takes with what is put into one.
 func (j *Journal) checkPayload() error {
 	switch granted := j.conn.MaxPayload(); {

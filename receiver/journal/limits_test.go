@@ -85,6 +85,14 @@ func TestLimitsAreTold(t *testing.T) {
 	}
 }
 
+func TestOldServersAreRefused(t *testing.T) {
+	for version, refused := range map[string]bool{"2.11.9": true, "1.4.1": true, "2.12.0": false, "2.15.2": false, "3.0.0-beta.1": false, "": false} {
+		if err := journal.CheckVersion(version); (err != nil) != refused {
+			t.Errorf("version %q: %v", version, err)
+		}
+	}
+}
+
 // TestGroupsFitTheServer has many large events wait together where the server takes small messages.
 func TestGroupsFitTheServer(t *testing.T) {
 	s := natsServer(t, &server.Options{MaxPayload: 256 << 10})

@@ -89,6 +89,9 @@ func hash(id string) string {
 // findLogs finds out what an external JetStream grants, and where the logs are there.
 func (j *Journal) findLogs(ctx context.Context) error {
 	j.names = newNames(j.config.Owner)
+	if err := checkVersion(j.conn.ConnectedServerVersion()); err != nil {
+		return err
+	}
 	if err := j.checkPayload(); err != nil {
 		return err
 	}
