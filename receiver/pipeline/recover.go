@@ -165,6 +165,11 @@ func (p *Pipeline) completeCalls(ctx context.Context) error {
 		return err
 	}
 	for _, c := range p.calls.byID {
+		if c.legs.isDoubtful() { // the log may have legs that are none any more
+			if err := p.loadLegs(ctx, c, journal.CallKey(c.id)); err != nil {
+				return err
+			}
+		}
 		if c.legs.isDoubtful() || c.life == open {
 			c.legs = c.legs.doubted()
 			p.calls.touch(c)

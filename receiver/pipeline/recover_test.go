@@ -3,9 +3,11 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/pbx-operator/pbx-operator/hack/pbxsim/scenario"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
 )
@@ -78,5 +80,29 @@ func TestAParkedCallIsTriedOnceMoreAfterARestart(t *testing.T) {
 		if got := b.legsOf("good"); len(got) != 1 || got[0].Phase != correlation.Completed {
 			t.Errorf("mended %v: the other call: %+v", mended, got)
 		}
+	}
+}
+
+// A crash may lose the record that takes a leg back, and keep others of the same pass.
+func TestALegIsTakenBackAfterACrash(t *testing.T) {
+	s, err := scenario.Find("voipnow", "V11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBenchOf(t, "voipnow")
+	played := s.Play("seed", epoch)
+	slices.Reverse(played)
+	for i := range played {
+		b.arrive(entryOf("voipnow", played[i]))
+		b.pass()
+		if n := len(b.log.legs); b.log.legs[n-1].record.Leg.Result == correlation.Unknown {
+			b.log.crash(1)
+			b.restart()
+			b.pass()
+		}
+	}
+	got := b.log.content()
+	if len(got) != 2 || got[1].Result != correlation.Unknown || got[1].Logged {
+		t.Errorf("the leg that was shown by mistake is not withdrawn: %+v", got)
 	}
 }
