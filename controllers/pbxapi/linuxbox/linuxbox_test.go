@@ -33,7 +33,7 @@ func settings(url string) pbxapi.Settings {
 		HTTP: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}},
-		Timeout: 2 * time.Second,
+		Timeout: 30 * time.Second,
 		Turn:    func(context.Context) error { return nil },
 	}
 }
@@ -234,7 +234,9 @@ func TestFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pbx := simtest.Start(t, sim.Config{PBX: "linuxbox"})
 			with := settings(pbx.URL)
-			with.Timeout = 200 * time.Millisecond
+			if test.fault.Kind == simclient.FaultSlow {
+				with.Timeout = 200 * time.Millisecond
+			}
 			api := connect(t, with)
 			if _, err := pbx.Sim.SetFaults(t.Context(), test.fault); err != nil {
 				t.Fatal(err)

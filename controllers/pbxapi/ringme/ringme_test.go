@@ -41,7 +41,7 @@ func settings(url, id, secret string) pbxapi.Settings {
 		HTTP: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}},
-		Timeout: 2 * time.Second,
+		Timeout: 30 * time.Second,
 		Turn:    func(context.Context) error { return nil },
 	}
 }
@@ -304,7 +304,9 @@ func TestFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pbx := simtest.Start(t, sim.Config{})
 			with := settings(pbx.URL, pbx.ClientID, pbx.ClientSecret)
-			with.Timeout = 200 * time.Millisecond
+			if test.fault.Kind == simclient.FaultSlow {
+				with.Timeout = 200 * time.Millisecond
+			}
 			api := connect(t, with)
 			fault(t, pbx, test.fault)
 			_, err := api.Register(t.Context(), "5101", hangup())

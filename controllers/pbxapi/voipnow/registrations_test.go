@@ -361,7 +361,9 @@ func TestFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pbx := simtest.Start(t, sim.Config{PBX: "voipnow"})
 			with := settings(pbx.URL, pbx.ClientID, pbx.ClientSecret)
-			with.Timeout = 200 * time.Millisecond
+			if test.fault.Kind == simclient.FaultSlow {
+				with.Timeout = 200 * time.Millisecond
+			}
 			api := connect(t, with)
 			fault(t, pbx, test.fault)
 			_, err := api.Register(t.Context(), phone, hangup())

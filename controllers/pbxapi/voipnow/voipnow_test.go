@@ -46,7 +46,7 @@ func settings(url, id, secret string) pbxapi.Settings {
 		HTTP: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}},
-		Timeout: 2 * time.Second,
+		Timeout: 30 * time.Second,
 		Turn:    func(context.Context) error { return nil },
 	}
 }
