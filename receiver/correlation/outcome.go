@@ -91,7 +91,7 @@ func borrowAttempts() *[]attempt {
 
 // returnAttempts keeps memory for the next call, unless it is much more than most need.
 func returnAttempts(space *[]attempt, used []attempt) {
-	const most = 64
+	const most = 1024
 	if cap(used) > most {
 		return
 	}
