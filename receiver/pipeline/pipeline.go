@@ -76,6 +76,9 @@ type Config struct {
 	Partitions int
 	// Sharers is among how many pipelines the memory of this process is divided. Default: one.
 	Sharers func() int
+	// Taken is about how many bytes the calls of all these pipelines take in memory. Default: only
+	// what those of this one take.
+	Taken   func() int
 	Metrics *Metrics
 	Logger  *slog.Logger
 }
@@ -153,6 +156,9 @@ func (c Config) withDefaults() Config {
 	if c.Sharers == nil {
 		c.Sharers = func() int { return 1 }
 	}
+	if c.Taken == nil {
+		c.Taken = func() int { return 0 }
+	}
 	const defaultMemory, base, perCall, leastCalls = 128 << 20, 64 << 20, 768, 10_000
 	const share, mostInMemory = 8, 16 << 20
 	if c.Memory == 0 || c.Memory == math.MaxInt64 {
@@ -220,8 +226,12 @@ func (p *Pipeline) persist(ctx context.Context, what string, step func(context.C
 // share is the part of a limit of all pipelines that falls to this one.
 func (p *Pipeline) share(limit int) int { return max(limit/max(p.config.Sharers(), 1), 1) }
 
-// callMemory is about how many bytes the open calls in memory may take.
-func (p *Pipeline) callMemory() int { return p.share(p.config.CallMemory) }
+// callMemory is about how many bytes the open calls in memory may take: what the other pipelines
+// leave, and at least a share of it all.
+func (p *Pipeline) callMemory() int {
+	others := max(p.config.Taken()-int(p.progress.bytes.Load()), 0)
+	return max(p.config.CallMemory-others, p.share(p.config.CallMemory))
+}
 
 // wait returns when there may be something to do.
 func (p *Pipeline) wait(ctx context.Context, changed <-chan struct{}) {
@@ -298,6 +308,7 @@ func (p *Pipeline) note(through uint64, found arrivals) {
 	}
 	p.progress.current.Store(current.UnixMicro())
 	p.progress.through.Store(through)
+	p.progress.bytes.Store(int64(p.calls.bytes))
 	p.progress.mu.Lock()
 	defer p.progress.mu.Unlock()
 	status := &p.progress.status

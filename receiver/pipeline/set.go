@@ -29,7 +29,19 @@ type Set struct {
 func NewSet(config Config, end func() uint64) *Set {
 	s := &Set{config: config, end: end, running: make(map[int]*Pipeline)}
 	s.config.Sharers = func() int { return int(s.count.Load()) }
+	s.config.Taken = s.taken
 	return s
+}
+
+// taken is about how many bytes the calls of all pipelines take in memory.
+func (s *Set) taken() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var bytes int64
+	for _, p := range s.running {
+		bytes += p.progress.bytes.Load()
+	}
+	return int(bytes)
 }
 
 // Run correlates one partition until ctx ends, or returns journal.ErrFenced once the partition has

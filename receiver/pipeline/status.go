@@ -53,6 +53,8 @@ type progress struct {
 	through atomic.Uint64
 	// current is the time, in microseconds since 1970, up to which every event is correlated.
 	current atomic.Int64
+	// bytes is about how much memory the calls take.
+	bytes atomic.Int64
 }
 
 // Status returns how correlation fares. It may be called at any time, from any goroutine.
