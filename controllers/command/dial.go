@@ -14,7 +14,7 @@ import (
 	"github.com/pbx-operator/pbx-operator/controllers/command/tracking"
 	"github.com/pbx-operator/pbx-operator/controllers/lifecycle"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 // listing is one read of the list of extensions. It may take several passes, and only numbers are

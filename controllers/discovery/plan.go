@@ -12,7 +12,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 const (

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/pbx-operator/pbx-operator/controllers/errortext"
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 // maxMessage is how much of a message is kept, in bytes: what the note of an events.k8s.io Event

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/controllers/errortext"
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 // What a call can fail with, beside RateLimitedError. Use errors.Is.

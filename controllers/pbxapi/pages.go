@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 // Lists are read page by page, so that a read which meets the rate limit, or a restart of the

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 )
 
@@ -42,9 +41,9 @@ func (e *event) shareAttributes(with *event) {
 	}
 }
 
-// owned is a text in memory of its own, shortened.
+// owned is a text in memory of its own, shortened, without half a character at its end.
 func owned(text string, most int) string {
-	return strings.Clone(shorten.Bytes(strings.ToValidUTF8(text, "\uFFFD"), most))
+	return strings.Clone(strings.ToValidUTF8(text[:min(len(text), most)], ""))
 }
 
 // attributes are those of all events of a leg: of several values the first one counts.

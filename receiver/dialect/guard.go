@@ -11,8 +11,8 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 // Limits of the attributes of an event; lengths are in characters.

@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 // Bounds of the CallLeg schema. A PBX may send more; what is shown is cut, so that one odd leg is

@@ -14,7 +14,7 @@ import (
 	metaac "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 const (

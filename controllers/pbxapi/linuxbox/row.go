@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/pbx-operator/pbx-operator/controllers/pbxapi"
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callhistory"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 // shown is how many characters of a value stand in a message.

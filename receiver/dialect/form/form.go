@@ -11,10 +11,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/charset"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 // Limits of what can be shown in a CallLeg, in bytes.

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pbx-operator/pbx-operator/internal/shorten"
 	"github.com/pbx-operator/pbx-operator/receiver/callevent"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/number"
+	"github.com/pbx-operator/pbx-operator/receiver/shorten"
 )
 
 // Dialect decodes RingMe's notifications. The zero value is ready for use, by many goroutines at
