@@ -52,7 +52,7 @@ func limit(ctx context.Context, address, path string) error {
 }
 
 func openLimitLog(path string) (*limitLog, error) {
-	file, err := os.Create(path) //nolint:gosec // the bench names it
+	file, err := os.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the log: %w", err)
 	}
