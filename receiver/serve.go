@@ -37,8 +37,11 @@ func serve(ctx context.Context, args []string, stderr io.Writer) int {
 	go watchHeap(ctx, options.memory)
 	logger := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: options.logLevel}))
 	klog.SetSlogLogger(logger)
-	r := newReceiver(options, logger)
-	if err := r.run(ctx); err != nil {
+	err = newReceiver(options, logger).run(ctx)
+	for errors.Is(err, errResized) {
+		err = newReceiver(options, logger).run(ctx)
+	}
+	if err != nil {
 		logger.Error("the receiver has failed", "error", err)
 		return exitFailure
 	}
@@ -137,6 +140,11 @@ func (r *receiver) serveEvents(ctx context.Context, cluster *cluster) error {
 		cluster.watchOutages(workers, &running, r)
 	}
 	running.Go(func() { r.newMonitor(cluster).run(workers) })
+	running.Go(func() {
+		if err := r.followReplicas(workers, cluster); err != nil {
+			fail(err)
+		}
+	})
 	r.logger.Info("taking events", "address", server.Addr().String(), "extensions", r.table.Targets())
 	select {
 	case <-ctx.Done():

@@ -557,8 +557,7 @@ type ReceiverTemplate struct {
 
 // Receiver describes the pods that take the PBX's call events.
 // +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas in [1, 3, 5]",message="replicas must be 1, 3 or 5 with the embedded journal"
-// +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas == oldSelf.replicas || oldSelf.replicas != 1",message="an embedded journal of one replica cannot be spread; create a new PBXIntegration, or use journal.nats"
-// +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas == oldSelf.replicas || self.replicas != 1",message="an embedded journal of several replicas cannot be folded into one; create a new PBXIntegration, or use journal.nats"
+// +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas >= oldSelf.replicas || oldSelf.replicas != 5",message="an embedded journal of five replicas cannot go on with fewer; create a new PBXIntegration, or use journal.nats"
 type Receiver struct {
 	// publicURL is what the PBX calls: scheme, host and an optional path prefix. A change moves all
 	// registrations.
@@ -820,6 +819,11 @@ type ReceiverStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +required
 	ReadyReplicas int32 `json:"readyReplicas"`
+	// members is how many receivers keep the embedded journal together. The first of them reports it.
+	// None is taken away before it says that it has what they keep.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	Members int32 `json:"members,omitempty"`
 }
 
 // Outage is a time in which the receiver took no events.

@@ -59,3 +59,11 @@ func dataOf(b certificates.Bundle) map[string][]byte {
 		corev1.TLSCertKey: b.Certificate, corev1.TLSPrivateKeyKey: b.Key,
 	}
 }
+
+// members is how many receivers keep the embedded journal together, as the first of them says.
+func members(p *v1alpha1.PBXIntegration) int32 {
+	if p.Status.Receiver == nil || p.Spec.Receiver.Journal.NATS != nil {
+		return 0
+	}
+	return p.Status.Receiver.Members
+}

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
@@ -50,6 +52,29 @@ var _ = Describe("A receiver of several replicas", func() {
 			g.Expect(condition.Status).To(Equal(metav1.ConditionFalse))
 			g.Expect(condition.Message).To(ContainSubstring("majority"))
 		}).Should(Succeed())
+	})
+
+	It("keeps its pods until the first of them has what they keep", func(ctx SpecContext) {
+		p := deploy(ctx, threeReplicas)
+		report := func(members int) {
+			patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"status":{"receiver":{"members":%d}}}`, members))
+			Expect(api.Status().Patch(ctx, p, patch)).To(Succeed())
+		}
+		pods := func(g Gomega) *int32 {
+			var set appsv1.StatefulSet
+			g.Expect(api.Get(ctx, receiverKey(p), &set)).To(Succeed())
+			return set.Spec.Replicas
+		}
+		report(3)
+		edit(ctx, p, func(p *v1alpha1.PBXIntegration) { p.Spec.Receiver.Replicas = 1 })
+		Eventually(func(g Gomega) {
+			g.Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+			g.Expect(p.Status.Receiver.Replicas).To(BeEquivalentTo(1))
+		}).Should(Succeed())
+		Expect(p.Status.Receiver.Members).To(BeEquivalentTo(3))
+		Expect(pods(NewWithT(GinkgoT()))).To(HaveValue(BeEquivalentTo(3)))
+		report(1)
+		Eventually(pods).Should(HaveValue(BeEquivalentTo(1)))
 	})
 
 	It("gets new certificates before the old ones expire, and keeps its authority", func(ctx SpecContext) {

@@ -165,7 +165,7 @@ func (c *Controller) observeReceiver(ctx context.Context, p *v1alpha1.PBXIntegra
 		return err
 	}
 	seen := workload.Observe(p, set)
-	p.Status.Receiver = &v1alpha1.ReceiverStatus{Replicas: p.Spec.Receiver.Replicas, ReadyReplicas: seen.Ready}
+	p.Status.Receiver = &v1alpha1.ReceiverStatus{Replicas: p.Spec.Receiver.Replicas, ReadyReplicas: seen.Ready, Members: members(p)}
 	if !seen.Available {
 		seen.Message += c.trouble(ctx, p)
 		c.condition(p, v1alpha1.ConditionReceiverAvailable, metav1.ConditionFalse, v1alpha1.ReasonReceiverUnavailable, seen.Message)

@@ -72,7 +72,7 @@ func reported() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		was, known := e.ObjectOld.(*v1alpha1.PBXIntegration)
 		is, still := e.ObjectNew.(*v1alpha1.PBXIntegration)
-		return known && still && !equality.Semantic.DeepEqual(was.Status.Events, is.Status.Events)
+		return known && still && (!equality.Semantic.DeepEqual(was.Status.Events, is.Status.Events) || members(was) != members(is))
 	}}
 }
 

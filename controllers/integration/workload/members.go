@@ -69,6 +69,15 @@ const (
 	AuthoritySecretKey = "ca.key"
 )
 
+// pods is how many there are to be: as many as the spec asks for, and those that keep the journal
+// until it is where it is to be.
+func pods(p *v1alpha1.PBXIntegration) int32 {
+	if seen := p.Status.Receiver; seen != nil && p.Spec.Receiver.Journal.NATS == nil {
+		return max(p.Spec.Receiver.Replicas, seen.Members)
+	}
+	return p.Spec.Receiver.Replicas
+}
+
 // minReadySeconds lets a receiver of several settle before the next one is replaced.
 func minReadySeconds(p *v1alpha1.PBXIntegration) int32 {
 	if p.Spec.Receiver.Replicas > 1 {

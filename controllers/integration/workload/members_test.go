@@ -82,3 +82,20 @@ func TestReceiversOfOneJournalAreKeptApart(t *testing.T) {
 		t.Errorf("%s may be away", budget.Spec.MaxUnavailable)
 	}
 }
+
+func TestReceiversStayUntilTheFirstHasTheirLogs(t *testing.T) {
+	for name, tc := range map[string]struct {
+		wanted, members, pods int32
+	}{
+		"not known yet":   {3, 0, 3},
+		"more are wanted": {3, 1, 3},
+		"fewer, not yet":  {1, 3, 3},
+		"fewer":           {1, 1, 1},
+	} {
+		p := newIntegration(replicas(tc.wanted))
+		p.Status.Receiver = &v1alpha1.ReceiverStatus{Members: tc.members}
+		if got := *child[appsv1.StatefulSet](t, p, "StatefulSet/head-office-receiver").Spec.Replicas; got != tc.pods {
+			t.Errorf("%s: %d pods", name, got)
+		}
+	}
+}

@@ -72,7 +72,7 @@ func networkPolicy(p *v1alpha1.PBXIntegration, settings Settings) *networkingac.
 	switch nats := p.Spec.Receiver.Journal.NATS; {
 	case nats != nil:
 		egressRules = append(egressRules, networkingac.NetworkPolicyEgressRule().WithPorts(tcpPorts(natsPorts(nats.URL))...))
-	case p.Spec.Receiver.Replicas > 1:
+	case pods(p) > 1:
 		siblings := networkingac.NetworkPolicyPeer().WithPodSelector(selector(p))
 		ingressRules = append(ingressRules, networkingac.NetworkPolicyIngressRule().
 			WithFrom(siblings).WithPorts(policyPort(corev1.ProtocolTCP, RoutePort)))

@@ -53,7 +53,7 @@ func statefulSet(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*app
 		return nil, err
 	}
 	spec := appsac.StatefulSetSpec().
-		WithReplicas(p.Spec.Receiver.Replicas).
+		WithReplicas(pods(p)).
 		WithServiceName(HeadlessName(p.Name)).
 		WithSelector(selector(p)).
 		WithPodManagementPolicy(appsv1.ParallelPodManagement).

@@ -125,7 +125,7 @@ func Children(p *v1alpha1.PBXIntegration, settings Settings, size Size) ([]Child
 		{Kind: "NetworkPolicy", Name: name, Apply: networkPolicy(p, settings)},
 		{Kind: "StatefulSet", Name: name, Apply: set},
 	}
-	if p.Spec.Receiver.Replicas > 1 {
+	if pods(p) > 1 {
 		children = append(children, Child{Kind: "PodDisruptionBudget", Name: name, Apply: disruptionBudget(p)})
 	}
 	switch exposure := p.Spec.Receiver.Exposure; {
