@@ -63,12 +63,17 @@ func freeAddressOf(t *testing.T, host string) string {
 func certificateDir(t *testing.T, bundle certificates.Bundle) string {
 	t.Helper()
 	dir := t.TempDir()
+	writeCertificates(t, dir, bundle)
+	return dir
+}
+
+func writeCertificates(t *testing.T, dir string, bundle certificates.Bundle) {
+	t.Helper()
 	for name, text := range map[string][]byte{"ca.crt": bundle.Authorities, "tls.crt": bundle.Certificate, "tls.key": bundle.Key} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return dir
 }
 
 // start returns when all of them are ready.
@@ -268,4 +273,39 @@ func TestEventsAndOpenCallsStayWhenReceiversComeAndGo(t *testing.T) {
 	if open < 0 || legs[open].Phase != correlation.Completed || len(legs[open].Events) != 2 {
 		t.Errorf("the call that was open has become %+v", legs[max(open, 0)])
 	}
+}
+
+// TestReceiversTakeOverNewCertificates replaces the files of receivers that run, as the kubelet
+// does, and starts one of them again with an authority that only the new files know.
+func TestReceiversTakeOverNewCertificates(t *testing.T) {
+	r := newRing(t, 3)
+	r.start(t)
+	old := certificatesOf(t, r[0])
+	fresh, _, err := certificates.Renew(certificates.Bundle{}, []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := fresh
+	both.Authorities = slices.Concat(fresh.Authorities, old.Authorities)
+	for _, c := range r {
+		writeCertificates(t, c.certificates(), both)
+	}
+	writeCertificates(t, r[2].certificates(), fresh)
+	r[2].stop(t)
+	r[2].start(t)
+	r[2].mustPost(t, ringing)
+}
+
+// certificates is the directory of the receiver's.
+func (c *child) certificates() string {
+	return c.arguments[slices.Index(c.arguments, "--cluster-certs")+1]
+}
+
+func certificatesOf(t *testing.T, c *child) certificates.Bundle {
+	t.Helper()
+	authorities, err := os.ReadFile(filepath.Join(c.certificates(), "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificates.Bundle{Authorities: authorities}
 }
