@@ -110,23 +110,32 @@ func (c *cluster) quarantined(reason string) {
 
 // show publishes legs and the states of agents and phones until ctx ends. It begins when it is
 // known whether the integration exists.
-func (c *cluster) show(ctx context.Context, running *sync.WaitGroup, r *receiver) {
+func (c *cluster) show(ctx context.Context, r *receiver) {
+	if c.watch == nil || !c.watch.WaitForSync(ctx) {
+		<-ctx.Done()
+		return
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { c.showFirstEvent(ctx, r) })
+	running.Go(func() {
+		if err := c.publish.Run(ctx); err != nil && ctx.Err() == nil {
+			r.logger.Error("publication has ended", "error", err)
+		}
+	})
+	if err := r.journal.ConsumeAgents(ctx, agentsReader, c.watch.ShowStates); err != nil && ctx.Err() == nil {
+		r.logger.Error("the states of agents and phones are not shown any more", "error", err)
+	}
+}
+
+// watchAgents counts the agents once it is known whether the integration exists.
+func (c *cluster) watchAgents(ctx context.Context, running *sync.WaitGroup, r *receiver) {
 	if c.watch == nil {
 		return
 	}
 	running.Go(func() {
-		if !c.watch.WaitForSync(ctx) {
-			return
-		}
-		r.registry.MustRegister(newAgentCollector(c.watch))
-		running.Go(func() { c.showFirstEvent(ctx, r) })
-		running.Go(func() {
-			if err := c.publish.Run(ctx); err != nil && ctx.Err() == nil {
-				r.logger.Error("publication has ended", "error", err)
-			}
-		})
-		if err := r.journal.ConsumeAgents(ctx, agentsReader, c.watch.ShowStates); err != nil && ctx.Err() == nil {
-			r.logger.Error("the states of agents and phones are not shown any more", "error", err)
+		if c.watch.WaitForSync(ctx) {
+			r.registry.MustRegister(newAgentCollector(c.watch, r.publishing.Load))
 		}
 	})
 }
@@ -163,7 +172,7 @@ func (c *cluster) watchOutages(ctx context.Context, running *sync.WaitGroup, r *
 		path: heartbeatPath(r.options.dataDir), now: time.Now, ready: r.ready, show: c.watch.ShowOutage, log: r.logger,
 		covered: func() bool {
 			integration, ok := c.watch.Integration()
-			return ok && r.options.covered(integration.Spec.Receiver)
+			return ok && covered(integration.Spec.Receiver)
 		},
 	}
 	running.Go(func() { p.run(ctx) })

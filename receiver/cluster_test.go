@@ -43,7 +43,7 @@ func newRing(t *testing.T, size int) ring {
 		r[i] = newChild(t)
 		r[i].environment = []string{"POD_NAME=receiver-" + strconv.Itoa(i)}
 		r[i].arguments = []string{
-			"--integration", "office", "--replicas", strconv.Itoa(size), "--peers", strings.Join(peers, ","), "--writer", "receiver-0",
+			"--integration", "office", "--replicas", strconv.Itoa(size), "--peers", strings.Join(peers, ","),
 			"--cluster-listen", address, "--cluster-certs", certificateDir(t, bundle),
 		}
 	}
@@ -87,11 +87,33 @@ func (r ring) start(t *testing.T) {
 	}
 }
 
-// awaitRevisions waits until the receiver that correlates has written so many revisions of legs
-// since it started.
+// awaitRevisions waits until the receivers that run have written so many revisions of legs since
+// they started.
 func (r ring) awaitRevisions(t *testing.T, wanted float64) {
 	t.Helper()
-	waitUntil(t, func() bool { return r[0].metric(t, "pbx_receiver_leg_revisions_total") >= wanted })
+	waitUntil(t, func() bool { return r.sum(t, "pbx_receiver_leg_revisions_total") >= wanted })
+}
+
+// sum adds a metric up over the receivers that run.
+func (r ring) sum(t *testing.T, metric string) (sum float64) {
+	t.Helper()
+	for _, c := range r {
+		if c.command != nil {
+			sum += max(c.metric(t, metric), 0)
+		}
+	}
+	return sum
+}
+
+// awaitCorrelation waits until every partition has an owner, and everything is correlated.
+func (r ring) awaitCorrelation(t *testing.T) {
+	t.Helper()
+	waitUntil(t, func() bool { return r.sum(t, "pbx_receiver_partitions_owned") == journal.DefaultPartitions })
+	for _, c := range r {
+		if c.command != nil {
+			c.awaitCorrelation(t)
+		}
+	}
 }
 
 var hungUp = strings.Replace(ringing, "EventType=dial-in", "EventType=hangup", 1)
@@ -151,7 +173,7 @@ func (l *load) await(t *testing.T, more int64) {
 // receiver, which ends for it.
 func (r ring) legs(t *testing.T) []correlation.Leg {
 	t.Helper()
-	r[0].awaitCorrelation(t)
+	r.awaitCorrelation(t)
 	last := r[len(r)-1]
 	last.stop(t)
 	t.Setenv("POD_NAME", "receiver-"+strconv.Itoa(len(r)-1))

@@ -28,7 +28,7 @@ type options struct {
 	peers                  peers
 	clusterListen          string
 	clusterCerts           string
-	pod, writer            string
+	pod                    string
 	shutdownGrace          time.Duration
 	logLevel               slog.Level
 	profile                bool
@@ -71,7 +71,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.Var(&o.peers, "peers", "all receivers that may do so, as NAME=HOST:PORT,…, in the order of their numbers; NAME is the $POD_NAME of each")
 	flags.StringVar(&o.clusterListen, "cluster-listen", ":6222", "address for the other receivers")
 	flags.StringVar(&o.clusterCerts, "cluster-certs", "/etc/cluster", "directory with ca.crt, tls.crt and tls.key, by which the receivers know each other")
-	flags.StringVar(&o.writer, "writer", "", "of several receivers on one JetStream, the pod that correlates and publishes; the others only take events; default: this one")
+	flags.String("writer", "", "ignored: receivers on one JetStream share the work; earlier operators set it")
 	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", defaultGrace, "how long to wait for running requests at the end")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.BoolVar(&o.profile, "pprof", false, "serve /debug/pprof on the probe address")
@@ -85,13 +85,9 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	return o, o.check(flags.Args())
 }
 
-// writes reports whether this receiver correlates and publishes. A log has one writer: of several
-// pods it is always the same one, and a StatefulSet never runs two pods of one name.
-func (o *options) writes() bool { return o.writer == "" || o.writer == o.pod }
-
 // covered reports whether others take events into the same log while this receiver is away.
-func (o *options) covered(receiver v1alpha1.Receiver) bool {
-	return (o.natsURL == "" || o.writer != "") && receiver.Replicas > 1
+func covered(receiver v1alpha1.Receiver) bool {
+	return receiver.Replicas > 1
 }
 
 func (o *options) check(rest []string) error {

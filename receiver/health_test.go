@@ -96,6 +96,7 @@ type watched struct {
 
 func (w *watched) monitor() *monitor {
 	return &monitor{
+		speaks:  func() bool { return true },
 		observe: func(now time.Time) observation { w.now.at = now; return w.now },
 		show: func(_ context.Context, condition metav1.Condition) error {
 			if w.err == nil {

@@ -148,21 +148,9 @@ func TestNoOutageWhileOthersTakeEvents(t *testing.T) {
 }
 
 func TestOthersTakeEventsIntoOneLog(t *testing.T) {
-	shared := options{natsURL: "nats://nats", writer: "office-receiver-0"}
-	for _, tc := range []struct {
-		name     string
-		options  options
-		replicas int32
-		want     bool
-	}{
-		{"embedded log", options{}, 1, false},
-		{"embedded log of several receivers", options{writer: "office-receiver-0"}, 3, true},
-		{"external log, one receiver", shared, 1, false},
-		{"external log, several receivers", shared, 2, true},
-		{"external log, no writer named", options{natsURL: "nats://nats"}, 2, false},
-	} {
-		if got := tc.options.covered(v1alpha1.Receiver{Replicas: tc.replicas}); got != tc.want {
-			t.Errorf("%s: %v", tc.name, got)
+	for replicas, want := range map[int32]bool{0: false, 1: false, 2: true, 3: true} {
+		if got := covered(v1alpha1.Receiver{Replicas: replicas}); got != want {
+			t.Errorf("%d receivers: %v", replicas, got)
 		}
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -299,14 +301,14 @@ func readLegsOf(t *testing.T, config journal.Config) []correlation.Leg {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var mu sync.Mutex
-	var legs []correlation.Leg
+	newest := make(map[string]correlation.Leg) // one that changes meanwhile comes again
 	var consuming sync.WaitGroup
 	consuming.Go(func() {
 		_ = j.ConsumeLegs(ctx, "test", func(_ context.Context, records []journal.LegRecord) error {
 			mu.Lock()
 			defer mu.Unlock()
 			for i := range records {
-				legs = append(legs, records[i].Leg)
+				newest[records[i].Key] = records[i].Leg
 			}
 			return nil
 		})
@@ -314,11 +316,11 @@ func readLegsOf(t *testing.T, config journal.Config) []correlation.Leg {
 	waitUntil(t, func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(legs)+j.Partitions() >= int(stats.Records) // every partition has a head, too
+		return len(newest)+j.Partitions() >= int(stats.Records) // every partition has a head, too
 	})
 	cancel()
 	consuming.Wait()
-	return legs
+	return slices.Collect(maps.Values(newest))
 }
 
 // verifyLegs demands that each of at least so many acknowledged events is in one leg.

@@ -89,13 +89,15 @@ func (c *logCollector) Collect(metrics chan<- prometheus.Metric) {
 
 // agentCollector counts the queue agents.
 type agentCollector struct {
-	watch  *sources.Watch
+	watch *sources.Watch
+	// counts reports whether this receiver is the one that counts.
+	counts func() bool
 	agents *prometheus.Desc
 }
 
-func newAgentCollector(watch *sources.Watch) *agentCollector {
+func newAgentCollector(watch *sources.Watch, counts func() bool) *agentCollector {
 	const help = "Queue agents by the state that the status of their mapping shows."
-	return &agentCollector{watch: watch, agents: prometheus.NewDesc("pbx_receiver_agents", help, []string{"state"}, nil)}
+	return &agentCollector{watch: watch, counts: counts, agents: prometheus.NewDesc("pbx_receiver_agents", help, []string{"state"}, nil)}
 }
 
 // Describe implements prometheus.Collector.
@@ -103,6 +105,9 @@ func (c *agentCollector) Describe(descriptions chan<- *prometheus.Desc) { descri
 
 // Collect implements prometheus.Collector.
 func (c *agentCollector) Collect(metrics chan<- prometheus.Metric) {
+	if !c.counts() {
+		return
+	}
 	for state, count := range c.watch.AgentStates() {
 		metrics <- prometheus.MustNewConstMetric(c.agents, prometheus.GaugeValue, float64(count), string(state))
 	}

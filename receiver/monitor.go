@@ -31,6 +31,8 @@ type monitor struct {
 	show func(context.Context, metav1.Condition) error
 	// shown is the condition as the integration has it; nil if it has none.
 	shown func() *metav1.Condition
+	// speaks reports whether this receiver is the one that shows conditions and posts Events.
+	speaks func() bool
 	// post puts a Kubernetes Event up; it does not block.
 	post func(reason, message string)
 	log  *slog.Logger
@@ -41,14 +43,13 @@ type monitor struct {
 	written time.Time
 }
 
-// newMonitor makes the monitor of a receiver. Without Kubernetes, or where another receiver
-// correlates, it only logs.
+// newMonitor makes the monitor of a receiver. Without Kubernetes it only logs.
 func (r *receiver) newMonitor(c *cluster) *monitor {
 	m := &monitor{
 		observe: func(now time.Time) observation { return r.observe(now, c) }, log: r.logger,
-		post: func(string, string) {},
+		post: func(string, string) {}, speaks: r.publishing.Load,
 	}
-	if c.watch != nil && r.options.writes() {
+	if c.watch != nil {
 		m.shown = func() *metav1.Condition { return c.watch.Condition(v1alpha1.ConditionDegraded) }
 		m.show, m.post = c.watch.ShowCondition, c.notices.Degraded
 	}
@@ -93,7 +94,7 @@ func (m *monitor) look(ctx context.Context, now time.Time) {
 	m.mu.Unlock()
 	m.tell(ctx, before, faults)
 	next := conditionOf(faults)
-	if m.show != nil && m.due(next, now) {
+	if m.show != nil && m.speaks() && m.due(next, now) {
 		if err := m.show(ctx, next); err != nil {
 			m.log.WarnContext(ctx, "the condition Degraded is not shown yet", "error", err)
 			return

@@ -16,7 +16,6 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/pbx-operator/pbx-operator/receiver/backoff"
 	"github.com/pbx-operator/pbx-operator/receiver/dialect/dialects"
 	"github.com/pbx-operator/pbx-operator/receiver/ingest"
 	"github.com/pbx-operator/pbx-operator/receiver/journal"
@@ -55,10 +54,12 @@ type receiver struct {
 	registry *prometheus.Registry
 	table    *sources.Table
 	journal  *journal.Journal
-	// correlator is nil where another receiver correlates, and until the logs are open.
+	// correlator is nil until the logs are open.
 	correlator atomic.Pointer[pipeline.Set]
 	progress   progress
 	stopping   atomic.Bool
+	// publishing tells that this receiver is the one that publishes.
+	publishing atomic.Bool
 	opened     atomic.Bool
 	taking     atomic.Bool
 	// unopened says why the logs cannot be opened yet.
@@ -116,9 +117,6 @@ func (r *receiver) serveEvents(ctx context.Context, cluster *cluster) error {
 	if !r.awaitSources(ctx) {
 		return nil
 	}
-	if r.options.writes() {
-		r.correlate(workers, &running, fail)
-	}
 	handler := ingest.New(ingest.Config{
 		Resolver: r.table, Journal: r.journal, Dialect: r.table, ContentTypes: dialects.ContentTypes(r.table.Type()),
 		Metrics: ingest.NewMetrics(r.registry), Logger: r.logger, Quarantined: cluster.quarantined,
@@ -135,10 +133,9 @@ func (r *receiver) serveEvents(ctx context.Context, cluster *cluster) error {
 		}
 	})
 	r.taking.Store(true)
-	if r.options.writes() {
-		cluster.show(workers, &running, r)
-		cluster.watchOutages(workers, &running, r)
-	}
+	r.takeDuties(workers, &running, cluster, fail)
+	cluster.watchOutages(workers, &running, r)
+	cluster.watchAgents(workers, &running, r)
 	running.Go(func() { r.newMonitor(cluster).run(workers) })
 	running.Go(func() {
 		if err := r.followReplicas(workers, cluster); err != nil {
@@ -152,38 +149,6 @@ func (r *receiver) serveEvents(ctx context.Context, cluster *cluster) error {
 	case err = <-failed:
 	}
 	return errors.Join(err, r.drain(ctx, server))
-}
-
-// correlate runs all partitions until ctx ends.
-func (r *receiver) correlate(ctx context.Context, running *sync.WaitGroup, fail func(error)) {
-	correlator := pipeline.NewSet(pipeline.Config{
-		Dialect: r.table, Rules: r.table.Rules, Metrics: pipeline.NewMetrics(r.registry), Logger: r.logger,
-		Memory: r.options.memory, MaxOpenCalls: r.options.maxOpenCalls, Partitions: r.journal.Partitions(),
-	}, r.journal.LastEvent)
-	correlator.Register(r.registry)
-	r.correlator.Store(correlator)
-	for partition := range r.journal.Partitions() {
-		running.Go(func() {
-			if err := r.own(ctx, correlator, partition); err != nil && ctx.Err() == nil {
-				fail(err)
-			}
-		})
-	}
-}
-
-// own correlates one partition until ctx ends.
-func (r *receiver) own(ctx context.Context, correlator *pipeline.Set, partition int) error {
-	var taken *journal.Partition
-	err := backoff.Retry(ctx, backoff.Default, func(ctx context.Context) (err error) {
-		taken, err = r.journal.Take(ctx, partition, journal.Term{Owner: r.options.pod})
-		return err
-	}, func(err error, pause time.Duration) {
-		r.logger.Warn("cannot take a partition; trying again", "partition", partition, "error", err, "in", pause)
-	})
-	if err != nil {
-		return fmt.Errorf("cannot take partition %d: %w", partition, err)
-	}
-	return correlator.Run(ctx, partition, taken)
 }
 
 // drain ends the intake of events.

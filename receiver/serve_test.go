@@ -7,12 +7,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/pbx-operator/pbx-operator/receiver/correlation"
 )
@@ -49,30 +46,6 @@ func TestOpenCallGoesOnAfterARestart(t *testing.T) {
 	legs := readLegs(t, filepath.Join(c.dir, "data"))
 	if len(legs) != 1 || len(legs[0].Events) != 2 || legs[0].Phase != correlation.Completed {
 		t.Errorf("got %+v", legs)
-	}
-}
-
-func TestOneOfSeveralReceiversCorrelatesForAll(t *testing.T) {
-	store := startLogServer(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT})
-	receivers := make([]*child, 2)
-	for i := range receivers {
-		c := newChild(t)
-		c.arguments = []string{"--nats-url", store.ClientURL(), "--nats-replicas", "1", "--namespace", "telephony", "--integration", "office", "--writer", "receiver-0"}
-		c.environment = []string{"POD_NAME=receiver-" + strconv.Itoa(i)}
-		c.start(t)
-		receivers[i] = c
-	}
-	writer, other := receivers[0], receivers[1]
-	if status := other.post(t, ringing); status != http.StatusOK {
-		t.Fatalf("status %d", status)
-	}
-	waitUntil(t, func() bool { return writer.metric(t, "pbx_receiver_leg_revisions_total") == 1 })
-	if status := writer.post(t, strings.Replace(ringing, "EventType=dial-in", "EventType=hangup", 1)); status != http.StatusOK {
-		t.Fatalf("status %d", status)
-	}
-	waitUntil(t, func() bool { return writer.metric(t, "pbx_receiver_leg_revisions_total") == 2 })
-	if revisions := other.metric(t, "pbx_receiver_leg_revisions_total"); revisions > 0 {
-		t.Errorf("the other receiver wrote %g revisions", revisions)
 	}
 }
 
@@ -167,7 +140,7 @@ func TestReadinessFollowsTheLog(t *testing.T) {
 	if err := r.ready(); err == nil {
 		t.Error("ready before the logs are open")
 	}
-	r.options.dataDir, r.options.storageSize = t.TempDir(), 64<<20
+	r.options.dataDir, r.options.storageSize, r.options.replicas = t.TempDir(), 64<<20, 1
 	ctx, cancel := context.WithCancel(t.Context())
 	file := filepath.Join(t.TempDir(), "sources.yaml")
 	if err := os.WriteFile(file, []byte(testSources), 0o600); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 )
 
 // Config says where the logs are.
@@ -95,6 +96,8 @@ type Journal struct {
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	names  names
+	// id tells this process from others that have the logs open.
+	id string
 	// moved are the streams of those logs that an earlier receiver kept in another one.
 	moved map[Log]string
 	// lastAtStart are the newest sequences that the logs had when they were opened.
@@ -133,7 +136,7 @@ type Journal struct {
 // Open opens the logs, making or adapting them as needed, and starts their upkeep.
 func Open(ctx context.Context, config Config) (*Journal, error) {
 	j := &Journal{
-		config: config.withDefaults(), volume: &volume{},
+		config: config.withDefaults(), id: nuid.Next(), volume: &volume{},
 		changes: map[Log]*signal{Events: newSignal(), Legs: newSignal(), Calls: newSignal(), Agents: newSignal(), Quarantine: newSignal(), State: newSignal()},
 	}
 	if err := j.connect(ctx); err != nil {
@@ -154,6 +157,10 @@ func Open(ctx context.Context, config Config) (*Journal, error) {
 	j.recent.start(j.partitions, j.lastAtStart[Events])
 	for range j.partitions {
 		j.arrivals = append(j.arrivals, newSignal())
+	}
+	if err := j.listenToOthers(); err != nil {
+		j.disconnect()
+		return nil, err
 	}
 	for _, reader := range j.config.LegReaders {
 		j.cursors.set(Legs, reader, 0)
@@ -385,6 +392,11 @@ func (j *Journal) wake(log Log, c commit) {
 			touched = ^PartitionSet(0)
 		}
 	}
+	j.wakePartitions(touched)
+	j.tellOthers(touched)
+}
+
+func (j *Journal) wakePartitions(touched PartitionSet) {
 	touched.each(func(partition int) {
 		if partition < len(j.arrivals) {
 			j.arrivals[partition].notify()

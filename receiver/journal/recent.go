@@ -163,6 +163,13 @@ func (r *recent) sawOthers(sequence uint64) {
 	}
 }
 
+// lookAgain has the log looked at when a partition reads next: others have written to it.
+func (r *recent) lookAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.polled = time.Time{}
+}
+
 // touched is the newest sequence that may have something for a partition.
 func (r *recent) touched(partition int) uint64 {
 	r.mu.Lock()

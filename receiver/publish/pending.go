@@ -60,6 +60,16 @@ func newPending() *pending {
 	return &pending{items: map[string]*item{}, wake: make(chan struct{}, 1)}
 }
 
+// clear forgets all legs: the log delivers them again.
+func (p *pending) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.items, p.waiting = map[string]*item{}, nil
+	for _, list := range []*list.List{&p.updates, &p.live, &p.finished} {
+		list.Init()
+	}
+}
+
 // offer is a state of a leg to be written.
 type offer struct {
 	name   string

@@ -93,8 +93,9 @@ func New(config Config) *Publisher {
 }
 
 // Run publishes until ctx is done, and posts the notices meanwhile. What is not written by then is
-// delivered again at the next start.
+// delivered again at the next start. It may be run again after it has ended.
 func (p *Publisher) Run(ctx context.Context) error {
+	p.pending.clear()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.Notices.Run(ctx) })
 	group.Go(func() error {

@@ -42,7 +42,6 @@ func memberArguments(p *v1alpha1.PBXIntegration) []string {
 	}
 	return []string{
 		"--replicas=0", "--peers=" + strings.Join(peers, ","), fmt.Sprintf("--cluster-listen=:%d", RoutePort), "--cluster-certs=" + membersDir,
-		"--writer=" + Name(p.Name) + "-0",
 	}
 }
 

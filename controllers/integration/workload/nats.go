@@ -25,10 +25,7 @@ func natsArguments(p *v1alpha1.PBXIntegration) []string {
 	if nats == nil {
 		return nil
 	}
-	// One pod, always the same, correlates what all of them take.
-	args := []string{
-		"--nats-url=" + nats.URL, "--nats-replicas=" + strconv.Itoa(int(cmp.Or(nats.Replicas, natsReplicas))), "--writer=" + Name(p.Name) + "-0",
-	}
+	args := []string{"--nats-url=" + nats.URL, "--nats-replicas=" + strconv.Itoa(int(cmp.Or(nats.Replicas, natsReplicas)))}
 	if nats.CredentialsSecretRef != nil {
 		args = append(args, "--nats-creds="+natsDir+"/"+natsCredentials)
 	}

@@ -271,7 +271,7 @@ func TestExternalJournal(t *testing.T) {
 		}
 	})
 	args := pod(t, p).Containers[0].Args
-	if !slices.Contains(args, "--nats-url=nats://a:4333,tls://b") || !slices.Contains(args, "--nats-replicas=3") || !slices.Contains(args, "--writer=head-office-receiver-0") || !slices.Contains(args, "--nats-creds=/etc/nats/creds") {
+	if !slices.Contains(args, "--nats-url=nats://a:4333,tls://b") || !slices.Contains(args, "--nats-replicas=3") || !slices.Contains(args, "--nats-creds=/etc/nats/creds") {
 		t.Errorf("arguments: %v", args)
 	}
 	if mounts := pod(t, p).Containers[0].VolumeMounts; mounts[1].MountPath != "/etc/nats" || !mounts[1].ReadOnly {
