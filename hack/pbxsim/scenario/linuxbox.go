@@ -28,7 +28,7 @@ func linuxBoxCast() Cast {
 }
 
 // linuxBoxID has the shape of Asterisk's unique ids for calls. Its epoch has nothing to do with the
-// time of the call, as in the founding document's samples.
+// time of the call, as in samples of real ones.
 func linuxBoxID(symbol string, sum [sha256.Size]byte) string {
 	if !strings.HasPrefix(symbol, "C") {
 		return hexID(symbol, sum)

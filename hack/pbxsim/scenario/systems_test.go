@@ -204,7 +204,7 @@ func TestLinuxBoxScenariosSayWhatTheReferenceSays(t *testing.T) {
 	}
 }
 
-// generic is a Callable event with every member that the founding document lists.
+// generic is a Callable event with every member that PBXs send.
 type generic struct {
 	AccountID     string          `json:"accountId"`
 	AccountName   string          `json:"accountName"`

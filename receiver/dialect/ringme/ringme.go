@@ -134,8 +134,8 @@ func (f *form) id(event *callevent.Event) string {
 	return what + "/" + leg + "/" + when
 }
 
-// caller prefers the parameter's name on the wire to the one that the founding document's filter
-// section prints.
+// caller prefers the parameter's name on the wire to the one that the description of the filter
+// prints.
 func (f *form) caller() callevent.Party {
 	return f.party(f.first(callerIDNum, callerNum), f.values[callerIDName], callerExtension, callerExtensionID)
 }

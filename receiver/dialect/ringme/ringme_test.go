@@ -75,7 +75,7 @@ func TestDecodeTolerates(t *testing.T) {
 			[]any{callevent.Answer, callevent.FlowIn, callevent.StatusAnswered}},
 		{"flow of a dial event without CallFlow", base + "EventType=dial-out",
 			func(e callevent.Event) any { return e.Flow }, callevent.FlowOut},
-		{"the founding document's names", base + "EventType=dial-in&CallerNum=%2B12025550143&CalledNum=1234*101",
+		{"the integration guide's names", base + "EventType=dial-in&CallerNum=%2B12025550143&CalledNum=1234*101",
 			func(e callevent.Event) any { return []any{e.Caller.Number, e.Called.Number, e.Called.Local} },
 			[]any{"+12025550143", "1234*101", true}},
 		{"the wire's names win", base + "EventType=dial-in&CallerNum=1&CallerIDNum=2",
