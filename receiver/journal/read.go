@@ -218,6 +218,8 @@ type Group struct {
 	Decoded []Decoded
 	// Bytes is its size in the log.
 	Bytes int
+	// Stored is when it was written; zero where it was not read from the log.
+	Stored time.Time
 	// Err says why entries are missing: a damaged record, or one of a newer receiver.
 	Err error
 }

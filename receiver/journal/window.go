@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // maxWindow is how many reads of the EVENTS log are remembered, of up to two megabytes each.
@@ -13,6 +14,7 @@ const maxWindow = 4
 // rawGroup is a message of the EVENTS log whose records have not been decoded.
 type rawGroup struct {
 	sequence uint64
+	stored   time.Time
 	bytes    int
 	frames   []frame
 	err      error
@@ -26,7 +28,7 @@ func (j *Journal) rawGroups(messages []message) []rawGroup {
 		if err = cmp.Or(m.damage, err); err != nil {
 			j.skipDamaged(Events, m.sequence, err)
 		}
-		groups[i] = rawGroup{sequence: m.sequence, bytes: len(m.data), frames: frames, err: err}
+		groups[i] = rawGroup{sequence: m.sequence, stored: m.stored, bytes: len(m.data), frames: frames, err: err}
 	}
 	return groups
 }
@@ -34,7 +36,7 @@ func (j *Journal) rawGroups(messages []message) []rawGroup {
 // decode returns those entries of a group that are wanted.
 func (g *rawGroup) decode(wanted func(frame) bool) Group {
 	entries, err := decodeFrames(g.frames, wanted)
-	return Group{Sequence: g.sequence, Bytes: g.bytes, Entries: entries, Err: err}
+	return Group{Sequence: g.sequence, Stored: g.stored, Bytes: g.bytes, Entries: entries, Err: err}
 }
 
 // window holds what was read from the EVENTS log last. The partitions read the log one after the

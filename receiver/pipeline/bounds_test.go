@@ -312,6 +312,33 @@ func TestAnEventThatLagsBehindIsNotOvertakenByTime(t *testing.T) {
 	}
 }
 
+// A partition need not have a part in what it reads.
+func TestTimeDoesNotPassWhileTheEventsOfOtherPartitionsAreRead(t *testing.T) {
+	b := newBench(t)
+	b.arrive(ring("c"))
+	for range 3 * readGroups {
+		b.arrive() // nothing for this one
+	}
+	b.clock = b.clock.Add(time.Minute)
+	b.arrive(hangup("c"))
+	b.clock = b.clock.Add(10 * time.Hour) // the receiver was away
+	for range 2 {
+		if _, err := b.pipeline.pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.pipeline.Status(); got.Lag != 10*time.Hour+time.Minute {
+		t.Errorf("the lag is %v", got.Lag)
+	}
+	b.restart()
+	b.pass()
+	for _, w := range b.log.legs {
+		if len(w.record.Ticks) > 0 {
+			t.Fatalf("the call was closed although its end was in the log: %+v", w.record.Leg)
+		}
+	}
+}
+
 func TestStatusTellsOfTheLag(t *testing.T) {
 	b := newBench(t)
 	b.arrive(ring("c"))

@@ -51,7 +51,7 @@ func (l *memoryLog) failure() error {
 }
 
 func (l *memoryLog) append(entries ...journal.Entry) {
-	l.events = append(l.events, journal.Group{Sequence: uint64(len(l.events) + 1), Entries: entries})
+	l.events = append(l.events, journal.Group{Sequence: uint64(len(l.events) + 1), Stored: l.now(), Entries: entries})
 }
 
 // crash loses up to n of the records that have not settled.

@@ -268,7 +268,8 @@ func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
 	if len(groups) > 0 {
 		through = groups[len(groups)-1].Sequence
 	}
-	now := p.present(arrivals, through)
+	heard := lastHeard(arrivals, groups)
+	now := p.present(heard, through)
 	if err := p.load(ctx, arrivals, now); err != nil {
 		return false, err
 	}
@@ -286,25 +287,37 @@ func (p *Pipeline) pass(ctx context.Context) (worked bool, err error) {
 	}
 	p.next = through + 1
 	p.config.Metrics.events.Add(float64(len(arrivals.events)))
-	p.note(through, arrivals)
+	p.note(through, heard)
 	return len(groups) > 0, p.mark(ctx)
 }
 
+// lastHeard is when what a pass has read came in, by its last event. Where all of it belongs to other
+// partitions, it is when it was stored. Zero if neither is known.
+func lastHeard(found arrivals, groups []journal.Group) time.Time {
+	if n := len(found.events); n > 0 {
+		return found.events[n-1].event.Received
+	}
+	if n := len(groups); n > 0 {
+		return groups[n-1].Stored
+	}
+	return time.Time{}
+}
+
 // present is the moment at which a pass takes place. While correlation lags behind, time passes as
-// the events tell: what a call waits for may be among those that are still to be read.
-func (p *Pipeline) present(found arrivals, through uint64) moment {
+// the log tells: what a call waits for may be among the events that are still to be read.
+func (p *Pipeline) present(heard time.Time, through uint64) moment {
 	now := p.now()
-	if n := len(found.events); n > 0 && p.config.Log.LastEvent() > through {
-		return now.before(found.events[n-1].event.Received)
+	if p.config.Log.LastEvent() > through {
+		return now.before(heard)
 	}
 	return now
 }
 
 // note tells Status how far correlation has come.
-func (p *Pipeline) note(through uint64, found arrivals) {
-	current := p.config.Now()
-	if n := len(found.events); n > 0 {
-		current = found.events[n-1].event.Received
+func (p *Pipeline) note(through uint64, heard time.Time) {
+	current := heard
+	if current.IsZero() {
+		current = p.config.Now()
 	}
 	p.progress.current.Store(current.UnixMicro())
 	p.progress.through.Store(through)

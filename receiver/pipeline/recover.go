@@ -107,8 +107,8 @@ func (p *Pipeline) recoverPass(ctx context.Context, processed, through uint64) e
 	}
 	found := p.decode(groups)
 	now := p.now()
-	if n := len(found.events); n > 0 {
-		now = now.at(found.events[n-1].event.Received)
+	if heard := lastHeard(found, groups); !heard.IsZero() {
+		now = now.at(heard)
 	}
 	saved := p.suspects(found, func(string) bool { return false })
 	if _, err := p.loadCalls(ctx, saved, now); err != nil {
