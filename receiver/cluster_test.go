@@ -77,7 +77,7 @@ func writeCertificates(t *testing.T, dir string, bundle certificates.Bundle) {
 }
 
 // start returns when all of them are ready.
-func (r ring) start(t *testing.T) {
+func (r ring) start(t testing.TB) {
 	t.Helper()
 	for _, c := range r {
 		c.launch(t)
@@ -95,7 +95,7 @@ func (r ring) awaitRevisions(t *testing.T, wanted float64) {
 }
 
 // sum adds a metric up over the receivers that run.
-func (r ring) sum(t *testing.T, metric string) (sum float64) {
+func (r ring) sum(t testing.TB, metric string) (sum float64) {
 	t.Helper()
 	for _, c := range r {
 		if c.command != nil {
@@ -106,7 +106,7 @@ func (r ring) sum(t *testing.T, metric string) (sum float64) {
 }
 
 // awaitCorrelation waits until every partition has an owner, and everything is correlated.
-func (r ring) awaitCorrelation(t *testing.T) {
+func (r ring) awaitCorrelation(t testing.TB) {
 	t.Helper()
 	waitUntil(t, func() bool { return r.sum(t, "pbx_receiver_partitions_owned") == journal.DefaultPartitions })
 	for _, c := range r {

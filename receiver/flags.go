@@ -36,6 +36,7 @@ type options struct {
 	sourceRate             int
 	maxConnections         int
 	maxOpenCalls           int
+	partitions             int
 	// memory is what the process may take, in bytes.
 	memory int64
 }
@@ -72,6 +73,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.clusterListen, "cluster-listen", ":6222", "address for the other receivers")
 	flags.StringVar(&o.clusterCerts, "cluster-certs", "/etc/cluster", "directory with ca.crt, tls.crt and tls.key, by which the receivers know each other")
 	flags.String("writer", "", "ignored: receivers on one JetStream share the work; earlier operators set it")
+	flags.IntVar(&o.partitions, "partitions", journal.DefaultPartitions, "partitions of logs that are made, 1 to 64; logs that exist keep theirs")
 	flags.DurationVar(&o.shutdownGrace, "shutdown-grace", defaultGrace, "how long to wait for running requests at the end")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.BoolVar(&o.profile, "pprof", false, "serve /debug/pprof on the probe address")
@@ -102,6 +104,8 @@ func (o *options) check(rest []string) error {
 		return o.checkCluster()
 	case o.maxConnections < 1:
 		return errors.New("--max-connections must be positive")
+	case o.partitions < 1 || o.partitions > journal.MaxPartitions:
+		return fmt.Errorf("--partitions must be between 1 and %d", journal.MaxPartitions)
 	case o.sourceRate < 0:
 		return errors.New("--source-rate must not be negative")
 	default:

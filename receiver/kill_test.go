@@ -55,10 +55,10 @@ type child struct {
 	command                *exec.Cmd
 }
 
-func newChild(t *testing.T) *child { t.Helper(); return newChildOf(t, testSources) }
+func newChild(t testing.TB) *child { t.Helper(); return newChildOf(t, testSources) }
 
 // newChildOf has a table of event URLs of its own.
-func newChildOf(t *testing.T, table string) *child {
+func newChildOf(t testing.TB, table string) *child {
 	t.Helper()
 	c := &child{dir: t.TempDir(), address: freeAddress(t), probes: freeAddress(t)}
 	if err := os.WriteFile(filepath.Join(c.dir, "sources.yaml"), []byte(table), 0o600); err != nil {
@@ -70,7 +70,7 @@ func newChildOf(t *testing.T, table string) *child {
 
 // freeAddress is one that stays free while no receiver listens on it: nothing else uses its host,
 // and connections to it come from another one.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	pid, n := os.Getpid(), hosts.Add(1)
 	host := net.IPv4(127, byte(64+pid>>8&63), byte(pid), byte(n)).String()
@@ -86,14 +86,14 @@ func freeAddress(t *testing.T) string {
 var hosts atomic.Uint32
 
 // start returns when the receiver is ready, and tells how long that took.
-func (c *child) start(t *testing.T) time.Duration {
+func (c *child) start(t testing.TB) time.Duration {
 	t.Helper()
 	c.launch(t)
 	return c.awaitReady(t)
 }
 
 // launch begins to start the receiver.
-func (c *child) launch(t *testing.T) {
+func (c *child) launch(t testing.TB) {
 	t.Helper()
 	c.command = exec.Command(os.Args[0], "serve", "--sources-file", filepath.Join(c.dir, "sources.yaml"),
 		"--data-dir", filepath.Join(c.dir, "data"), "--listen", c.address, "--probe-listen", c.probes, "--source-rate", "0", "--log-level", "warn")
@@ -105,7 +105,7 @@ func (c *child) launch(t *testing.T) {
 	}
 }
 
-func (c *child) awaitReady(t *testing.T) time.Duration {
+func (c *child) awaitReady(t testing.TB) time.Duration {
 	t.Helper()
 	begun := time.Now()
 	for deadline := begun.Add(90 * time.Second); time.Now().Before(deadline); {
@@ -145,7 +145,7 @@ func (c *child) stop(t *testing.T) {
 }
 
 // metric reads one number without labels.
-func (c *child) metric(t *testing.T, name string) float64 {
+func (c *child) metric(t testing.TB, name string) float64 {
 	t.Helper()
 	response, err := http.Get("http://" + c.probes + "/metrics")
 	if err != nil {
@@ -162,7 +162,7 @@ func (c *child) metric(t *testing.T, name string) float64 {
 }
 
 // awaitCorrelation waits until every event that was taken is in its legs.
-func (c *child) awaitCorrelation(t *testing.T) {
+func (c *child) awaitCorrelation(t testing.TB) {
 	t.Helper()
 	waitUntil(t, func() bool {
 		return c.metric(t, "pbx_receiver_processed_sequence") == c.metric(t, `pbx_receiver_log_last_sequence{log="EVENTS"}`)
@@ -272,7 +272,7 @@ func TestKilledReceiverLosesNothing(t *testing.T) {
 	verifyLegs(t, all, legs, 100_000)
 }
 
-func waitUntil(t *testing.T, condition func() bool) {
+func waitUntil(t testing.TB, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); !condition(); {
 		if time.Now().After(deadline) {

@@ -35,7 +35,7 @@ func (r *receiver) journalConfig(metrics *journalMetrics) journal.Config {
 	o := &r.options
 	config := journal.Config{
 		Dir: o.dataDir, Size: o.storageSize, EventAge: o.eventAge, LegAge: o.legAge,
-		Cluster: o.cluster(), Former: o.former(), Logger: r.logger, Observe: metrics.committed,
+		Cluster: o.cluster(), Partitions: o.partitions, Former: o.former(), Logger: r.logger, Observe: metrics.committed,
 	}
 	if o.natsURL != "" {
 		config.URL, config.Replicas = o.natsURL, o.natsReplicas

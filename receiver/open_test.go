@@ -18,7 +18,7 @@ import (
 )
 
 // startLogServer starts a NATS server with JetStream.
-func startLogServer(t *testing.T, options *server.Options) *server.Server {
+func startLogServer(t testing.TB, options *server.Options) *server.Server {
 	t.Helper()
 	options.NoSigs, options.JetStream, options.StoreDir = true, true, t.TempDir()
 	s, err := server.NewServer(options)

@@ -22,7 +22,7 @@ type fleet struct {
 	store *server.Server
 }
 
-func newFleet(t *testing.T, size int) *fleet {
+func newFleet(t testing.TB, size int) *fleet {
 	t.Helper()
 	f := &fleet{store: startLogServer(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT})}
 	for n := range size {
@@ -37,7 +37,7 @@ func newFleet(t *testing.T, size int) *fleet {
 }
 
 // awaitShares waits until all receivers own about as much.
-func (f *fleet) awaitShares(t *testing.T) {
+func (f *fleet) awaitShares(t testing.TB) {
 	t.Helper()
 	waitUntil(t, func() bool {
 		for _, c := range f.ring {

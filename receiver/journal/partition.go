@@ -15,8 +15,8 @@ import (
 const (
 	// DefaultPartitions is the number of partitions of new logs.
 	DefaultPartitions = 16
-	// maxPartitions is how many a PartitionSet can tell apart.
-	maxPartitions = 64
+	// MaxPartitions is how many a PartitionSet can tell apart.
+	MaxPartitions = 64
 )
 
 var errPartitions = errors.New("the number of partitions cannot be used")
@@ -98,7 +98,7 @@ func (j *Journal) learnPartitions(ctx context.Context) error {
 		}
 	}
 	n, err := strconv.Atoi(string(text))
-	if err != nil || n < 1 || n > maxPartitions {
+	if err != nil || n < 1 || n > MaxPartitions {
 		return fmt.Errorf("%w: %q", errPartitions, text)
 	}
 	j.partitions = partitioning(n)

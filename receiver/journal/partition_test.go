@@ -164,7 +164,7 @@ func TestTheSlowestPartitionHoldsTheLog(t *testing.T) {
 
 func TestPartitionSetsHoldWhatWasAdded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := rapid.SliceOfDistinct(rapid.IntRange(0, maxPartitions-1), func(n int) int { return n }).Draw(t, "partitions")
+		want := rapid.SliceOfDistinct(rapid.IntRange(0, MaxPartitions-1), func(n int) int { return n }).Draw(t, "partitions")
 		var set PartitionSet
 		for _, partition := range want {
 			set.add(partition)

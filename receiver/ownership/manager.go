@@ -118,12 +118,12 @@ func (m *Manager) tick(ctx context.Context) {
 	}
 	m.looked = now
 	m.settle(limited, sight)
-	alive := m.watch.Alive(sight.Beats, now)
+	alive, doubtful := m.watch.Look(sight.Beats, now)
 	if !slices.Contains(alive, m.config.Self) {
 		return
 	}
 	m.carryOut(ctx, limited, sight, Decide(View{
-		Self: m.config.Self, Slots: m.config.Slots, Holdings: sight.Holdings, Alive: alive, Held: m.held(),
+		Self: m.config.Self, Slots: m.config.Slots, Holdings: sight.Holdings, Alive: alive, Doubtful: doubtful, Held: m.held(),
 	}))
 	for _, member := range m.watch.Gone(forgetAfter*DefaultTTL, now) {
 		_ = m.config.Store.Leave(limited, member) // the next tick tries again
@@ -171,13 +171,23 @@ func (m *Manager) carryOut(ctx, limited context.Context, sight Sight, d Decision
 		m.duties[slot].releasing = true
 		m.duties[slot].halt()
 	}
-	for _, slot := range d.Take {
-		held, err := m.config.Store.Claim(limited, slot, sight.Holdings[slot], m.config.Self)
-		if err != nil {
-			m.config.Logger.Info("a slot could not be taken, as others are faster or the log is away", "slot", slot, "error", err)
-			continue
+	var claiming sync.WaitGroup
+	claimed := make([]Holding, len(d.Take))
+	for i, slot := range d.Take {
+		claiming.Go(func() {
+			held, err := m.config.Store.Claim(limited, slot, sight.Holdings[slot], m.config.Self)
+			if err != nil {
+				m.config.Logger.Info("a slot could not be taken, as others are faster or the log is away", "slot", slot, "error", err)
+				return
+			}
+			claimed[i] = held
+		})
+	}
+	claiming.Wait()
+	for i, slot := range d.Take {
+		if claimed[i].Owner != "" {
+			m.begin(ctx, slot, claimed[i])
 		}
-		m.begin(ctx, slot, held)
 	}
 }
 

@@ -27,8 +27,10 @@ type View struct {
 	// Slots are the things to own, and Holdings their owners.
 	Slots    []string
 	Holdings map[string]Holding
-	// Alive are the members that were heard of lately, this one among them.
-	Alive []string
+	// Alive are the members that were heard of lately, this one among them. Doubtful are those that
+	// may be alive: only an old heartbeat of theirs was seen so far. They are given nothing, and what
+	// they own is not taken from them.
+	Alive, Doubtful []string
 	// Held are the slots that this member works on.
 	Held map[string]bool
 }
@@ -49,7 +51,7 @@ func Decide(v View) (d Decision) {
 	share := Share(v.Slots, v.Alive)
 	for _, slot := range v.Slots {
 		owner := v.Holdings[slot].Owner
-		free := owner == "" || owner == v.Self || !slices.Contains(v.Alive, owner)
+		free := owner == "" || owner == v.Self || !slices.Contains(v.Alive, owner) && !slices.Contains(v.Doubtful, owner)
 		switch {
 		case v.Held[slot] && owner != v.Self:
 			d.Drop = append(d.Drop, slot)
@@ -105,25 +107,32 @@ type Watch struct {
 type beat struct {
 	sequence uint64
 	at       time.Duration
+	// changed tells that there was an earlier one.
+	changed bool
 }
 
-// Alive returns the members that are alive, sorted, given the newest heartbeat of each.
-func (w *Watch) Alive(beats map[string]uint64, now time.Duration) []string {
+// Look takes in the newest heartbeat of each member, and returns those that are alive, and those of
+// which that is not known yet, sorted.
+func (w *Watch) Look(beats map[string]uint64, now time.Duration) (alive, doubtful []string) {
 	seen := make(map[string]beat, len(beats))
-	var alive []string
 	for member, sequence := range beats {
 		last, known := w.seen[member]
 		if !known || last.sequence != sequence {
-			last = beat{sequence, now}
+			last = beat{sequence: sequence, at: now, changed: known}
 		}
 		seen[member] = last
-		if now-last.at < w.TTL {
+		switch {
+		case now-last.at >= w.TTL:
+		case last.changed:
 			alive = append(alive, member)
+		default:
+			doubtful = append(doubtful, member)
 		}
 	}
 	w.seen = seen
 	slices.Sort(alive)
-	return alive
+	slices.Sort(doubtful)
+	return alive, doubtful
 }
 
 // Gone returns the members that were not heard of for the given time.

@@ -68,9 +68,11 @@ func (w *world) step(m *member) {
 	for slot := range m.working {
 		held[slot] = true
 	}
-	d := ownership.Decide(ownership.View{
-		Self: m.name, Slots: slots, Holdings: w.holdings, Alive: m.watch.Alive(w.beats, w.now), Held: held,
-	})
+	alive, doubtful := m.watch.Look(w.beats, w.now)
+	if !slices.Contains(alive, m.name) {
+		return
+	}
+	d := ownership.Decide(ownership.View{Self: m.name, Slots: slots, Holdings: w.holdings, Alive: alive, Doubtful: doubtful, Held: held})
 	for _, slot := range d.Drop {
 		delete(m.working, slot)
 	}
