@@ -160,13 +160,13 @@ func keepReplicas(path string, replicas int) error {
 	if before, err := readReplicas(path); err == nil && before == replicas {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // the operator names the directory
 		return fmt.Errorf("cannot note the number of receivers: %w", err)
 	}
 	if err := os.WriteFile(path+".new", []byte(strconv.Itoa(replicas)), 0o600); err != nil { //nolint:gosec // the operator names the directory
 		return fmt.Errorf("cannot note the number of receivers: %w", err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := os.Rename(path+".new", path); err != nil { //nolint:gosec // the operator names the directory
 		return fmt.Errorf("cannot note the number of receivers: %w", err)
 	}
 	return nil
