@@ -157,7 +157,7 @@ func (j *Journal) bringLogs(ctx context.Context) error {
 		return err
 	}
 	defer alone.close()
-	configs, err := used(ctx, alone.js)
+	configs, err := j.ownLogs(ctx, alone.js)
 	if err != nil {
 		return err
 	}
@@ -172,6 +172,23 @@ func (j *Journal) bringLogs(ctx context.Context) error {
 	}
 	alone.close()
 	return giveUp(own)
+}
+
+// ownLogs are the configurations of all logs in use that this receiver kept alone. A server passes
+// over those whose configuration it was writing when it was killed, or when the volume was full: they
+// are there again when they are made.
+func (j *Journal) ownLogs(ctx context.Context, alone jetstream.JetStream) ([]jetstream.StreamConfig, error) {
+	for _, config := range j.streamConfigs() {
+		_, err := alone.Stream(ctx, config.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			config.Replicas = 1
+			_, err = alone.CreateStream(ctx, config)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot open the log %s: %w", config.Name, err)
+		}
+	}
+	return used(ctx, alone)
 }
 
 // deleteClosed deletes what the cluster has. Logs that are open it keeps by itself.
