@@ -203,6 +203,15 @@ func report(ctx context.Context, mapping *v1alpha1.ExtensionMapping, events int3
 	}).Should(Succeed())
 }
 
+// countsReady waits until an integration has seen so many mappings, all of them Ready.
+func countsReady(ctx context.Context, p *v1alpha1.PBXIntegration, mappings int32) {
+	GinkgoHelper()
+	Eventually(func(g Gomega) {
+		g.Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+		g.Expect(p.Status.Extensions).To(HaveValue(Equal(v1alpha1.ExtensionCounts{Total: mappings, Ready: mappings})))
+	}).Should(Succeed())
+}
+
 var _ = Describe("A PBXIntegration", func() {
 	It("gets a receiver that Pod Security admits, and becomes Ready with it", func(ctx SpecContext) {
 		namespace := newNamespace(ctx)
@@ -673,6 +682,7 @@ var _ = Describe("Deletion of a PBXIntegration", func() {
 		p := deploy(ctx)
 		ann := newMapping(ctx, p, "ann")
 		report(ctx, ann, 4, 1, metav1.ConditionTrue, v1alpha1.ReasonRegistered)
+		countsReady(ctx, p, 1)
 		Expect(api.Delete(ctx, p)).To(Succeed())
 		shows(ctx, p, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonDeleting)
 		Expect(message(p, ready)).To(ContainSubstring("1 mappings"))
@@ -694,6 +704,7 @@ var _ = Describe("Deletion of a PBXIntegration", func() {
 		p := deploy(ctx)
 		ann := newMapping(ctx, p, "ann")
 		report(ctx, ann, 4, 1, metav1.ConditionTrue, v1alpha1.ReasonRegistered)
+		countsReady(ctx, p, 1)
 		Expect(api.Delete(ctx, p)).To(Succeed())
 		shows(ctx, p, v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonDeleting)
 		now.advance(24 * time.Hour)
