@@ -56,6 +56,19 @@ func TestEventsWithoutLegsMakeNoCall(t *testing.T) {
 	}
 }
 
+func TestEventsMayGoSoonWhileTheLogFillsUp(t *testing.T) {
+	for fill, want := range map[uint64]int{40: 1, 60: 0} {
+		b := newBench(t)
+		b.log.fill = map[journal.Log]journal.Fill{journal.Events: {Used: fill, Size: 100}}
+		b.passFor(time.Second)
+		b.arrive(request("voicemail", "c"))
+		b.passFor(3 * time.Second)
+		if got := b.pinned(); got != want {
+			t.Errorf("at %d percent %d commits have to stay, want %d", fill, got, want)
+		}
+	}
+}
+
 func TestOpenCallsPinNothing(t *testing.T) {
 	b := newBench(t)
 	b.arrive(ring("long"))

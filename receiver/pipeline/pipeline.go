@@ -92,6 +92,7 @@ const (
 	// from the logs when an event comes late.
 	maxFinished        = 1024
 	checkpointInterval = 2 * time.Second
+	hurriedInterval    = 500 * time.Millisecond
 	idleWait           = time.Second
 )
 
@@ -373,7 +374,7 @@ func (p *Pipeline) park(refused *journal.RefusedError, now moment) {
 // settled the checkpoint.
 func (p *Pipeline) mark(ctx context.Context) error {
 	now := p.config.Elapsed()
-	if n := len(p.marks); n > 0 && now-p.marks[n-1].at < checkpointInterval {
+	if n := len(p.marks); n > 0 && now-p.marks[n-1].at < p.checkpointPause() {
 		return nil
 	}
 	here := journal.Checkpoint{Processed: p.next - 1, LowWater: p.calls.lowWater(p.next)}
@@ -397,6 +398,15 @@ func (p *Pipeline) mark(ctx context.Context) error {
 	}
 	p.marks = slices.Delete(p.marks, 0, settled)
 	return nil
+}
+
+// checkpointPause is the time between checkpoints. It is shorter while the EVENTS log fills up, as
+// nothing in that gives way before a checkpoint says so.
+func (p *Pipeline) checkpointPause() time.Duration {
+	if fill := p.config.Log.Fill()[journal.Events]; fill.Used > fill.Size/2 {
+		return hurriedInterval
+	}
+	return checkpointInterval
 }
 
 // leave takes calls out of the CALLS log whose last records have settled, and out of memory.
