@@ -9,6 +9,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -34,18 +35,20 @@ func (o *options) cache() cache.Options {
 	options := cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&v1alpha1.PBXIntegration{}:      ours,
-			&v1alpha1.ExtensionMapping{}:    ours,
-			&v1alpha1.CallCommand{}:         ours,
-			&appsv1.StatefulSet{}:           child,
-			&corev1.Service{}:               child,
-			&corev1.ServiceAccount{}:        child,
-			&rbacv1.Role{}:                  child,
-			&rbacv1.RoleBinding{}:           child,
-			&networkingv1.NetworkPolicy{}:   child,
-			&networkingv1.Ingress{}:         child,
-			&policyv1.PodDisruptionBudget{}: child,
-			&corev1.Secret{}:                {Transform: nameAndVersion},
+			&v1alpha1.PBXIntegration{}:               ours,
+			&v1alpha1.ExtensionMapping{}:             ours,
+			&v1alpha1.CallCommand{}:                  ours,
+			&appsv1.StatefulSet{}:                    child,
+			&appsv1.Deployment{}:                     child,
+			&autoscalingv2.HorizontalPodAutoscaler{}: child,
+			&corev1.Service{}:                        child,
+			&corev1.ServiceAccount{}:                 child,
+			&rbacv1.Role{}:                           child,
+			&rbacv1.RoleBinding{}:                    child,
+			&networkingv1.NetworkPolicy{}:            child,
+			&networkingv1.Ingress{}:                  child,
+			&policyv1.PodDisruptionBudget{}:          child,
+			&corev1.Secret{}:                         {Transform: nameAndVersion},
 		},
 	}
 	for _, namespace := range o.namespaces {

@@ -89,6 +89,9 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 
 // covered reports whether others take events into the same log while this receiver is away.
 func covered(receiver v1alpha1.Receiver) bool {
+	if scaling := receiver.Autoscaling; scaling != nil {
+		return scaling.MinReplicas > 1
+	}
 	return receiver.Replicas > 1
 }
 

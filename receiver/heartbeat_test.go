@@ -152,6 +152,10 @@ func TestOthersTakeEventsIntoOneLog(t *testing.T) {
 		if got := covered(v1alpha1.Receiver{Replicas: replicas}); got != want {
 			t.Errorf("%d receivers: %v", replicas, got)
 		}
+		scaled := v1alpha1.Receiver{Replicas: 1, Autoscaling: &v1alpha1.ReceiverAutoscaling{MinReplicas: replicas, MaxReplicas: 9}}
+		if got := covered(scaled); got != want {
+			t.Errorf("at least %d receivers: %v", replicas, got)
+		}
 	}
 }
 

@@ -447,6 +447,30 @@ type Journal struct {
 	NATS *NATSJournal `json:"nats,omitempty"`
 }
 
+// ReceiverAutoscaling says how many receivers there may be, and when there are more.
+// +kubebuilder:validation:XValidation:rule="self.minReplicas <= self.maxReplicas",message="minReplicas must not exceed maxReplicas"
+type ReceiverAutoscaling struct {
+	// minReplicas of the receiver. With one, events are lost when it is lost, as PBXs do not repeat
+	// them.
+	// +default=2
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=50
+	// +optional
+	MinReplicas int32 `json:"minReplicas,omitempty"`
+	// maxReplicas of the receiver.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=50
+	// +required
+	MaxReplicas int32 `json:"maxReplicas,omitempty"`
+	// targetCPUUtilizationPercentage is the processor time, in percent of what the pods request, above
+	// which there are more of them.
+	// +default=70
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	TargetCPUUtilizationPercentage int32 `json:"targetCPUUtilizationPercentage,omitempty"`
+}
+
 // GatewayReference names a Gateway to attach a route to.
 type GatewayReference struct {
 	// name of the Gateway.
@@ -558,6 +582,7 @@ type ReceiverTemplate struct {
 // Receiver describes the pods that take the PBX's call events.
 // +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas in [1, 3, 5]",message="replicas must be 1, 3 or 5 with the embedded journal"
 // +kubebuilder:validation:XValidation:rule="has(self.journal.nats) || self.replicas >= oldSelf.replicas || oldSelf.replicas != 5",message="an embedded journal of five replicas cannot go on with fewer; create a new PBXIntegration, or use journal.nats"
+// +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || has(self.journal.nats)",message="autoscaling needs journal.nats: receivers with an embedded journal are 1, 3 or 5"
 type Receiver struct {
 	// publicURL is what the PBX calls: scheme, host and an optional path prefix. A change moves all
 	// registrations.
@@ -573,6 +598,10 @@ type Receiver struct {
 	// +kubebuilder:validation:Maximum=50
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
+	// autoscaling has a HorizontalPodAutoscaler decide on the number of receivers, in place of
+	// replicas. It needs journal.nats.
+	// +optional
+	Autoscaling *ReceiverAutoscaling `json:"autoscaling,omitempty"`
 	// image pins the image of the receiver, so that an upgrade of the operator brings no other.
 	// Default: the image that came with the operator. A pinned image must be of the same minor
 	// version as the operator, or of the one before.

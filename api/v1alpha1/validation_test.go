@@ -122,6 +122,8 @@ var creations = map[string]creation{
 	"five replicas":                            {base: integration, patch: `{"spec":{"receiver":{"replicas":5}}}`},
 	"two replicas with the embedded journal":   {integration, `{"spec":{"receiver":{"replicas":2}}}`, "replicas must be 1, 3 or 5 with the embedded journal"},
 	"a journal with a client certificate":      {base: integration, patch: `{"spec":{"receiver":{"journal":{"nats":{"url":"tls://nats.example.com","replicas":5,"sync":"Always","tls":{"clientCertificateSecretRef":{"name":"nats-client"}}}}}}}`},
+	"autoscaling of an embedded journal":       {integration, `{"spec":{"receiver":{"autoscaling":{"maxReplicas":4}}}}`, "autoscaling needs journal.nats"},
+	"autoscaling from more to less":            {integration, `{"spec":{"receiver":{"journal":{"nats":{"url":"tls://nats.example.com"}},"autoscaling":{"minReplicas":5,"maxReplicas":4}}}}`, "minReplicas must not exceed maxReplicas"},
 	"TLS to a journal that says nothing":       {integration, `{"spec":{"receiver":{"journal":{"nats":{"url":"tls://nats.example.com","tls":{}}}}}}`, "set caBundle, clientCertificateSecretRef, or both"},
 	"two replicas of the logs":                 {integration, `{"spec":{"receiver":{"journal":{"nats":{"url":"tls://nats.example.com","replicas":2}}}}}`, "spec.receiver.journal.nats.replicas: Unsupported value"},
 	"two replicas with an external journal":    {base: integration, patch: `{"spec":{"receiver":{"replicas":2,"journal":{"nats":{"url":"nats://nats.example.com:4222"}}}}}`},

@@ -26,16 +26,18 @@ import (
 
 // groupVersions of the kinds of children.
 var groupVersions = map[string]string{
-	"ServiceAccount":      "v1",
-	"Service":             "v1",
-	"Secret":              "v1",
-	"Role":                "rbac.authorization.k8s.io/v1",
-	"RoleBinding":         "rbac.authorization.k8s.io/v1",
-	"NetworkPolicy":       "networking.k8s.io/v1",
-	"Ingress":             "networking.k8s.io/v1",
-	"PodDisruptionBudget": "policy/v1",
-	"StatefulSet":         "apps/v1",
-	"HTTPRoute":           workload.HTTPRouteVersion,
+	"ServiceAccount":          "v1",
+	"Service":                 "v1",
+	"Secret":                  "v1",
+	"Role":                    "rbac.authorization.k8s.io/v1",
+	"RoleBinding":             "rbac.authorization.k8s.io/v1",
+	"NetworkPolicy":           "networking.k8s.io/v1",
+	"Ingress":                 "networking.k8s.io/v1",
+	"PodDisruptionBudget":     "policy/v1",
+	"StatefulSet":             "apps/v1",
+	"Deployment":              "apps/v1",
+	"HorizontalPodAutoscaler": "autoscaling/v2",
+	"HTTPRoute":               workload.HTTPRouteVersion,
 }
 
 func newMetadata(kind string) *metav1.PartialObjectMetadata {
@@ -118,9 +120,14 @@ func (c *children) current(ctx context.Context, p *v1alpha1.PBXIntegration, chil
 }
 
 func (c *children) read(ctx context.Context, from client.Reader, namespace string, child workload.Child) (client.Object, error) {
-	var obj client.Object = newMetadata(child.Kind)
-	if child.Kind == "StatefulSet" {
+	var obj client.Object
+	switch child.Kind { // the cache holds these with their content, since their status is read
+	case "StatefulSet":
 		obj = &appsv1.StatefulSet{}
+	case "Deployment":
+		obj = &appsv1.Deployment{}
+	default:
+		obj = newMetadata(child.Kind)
 	}
 	err := from.Get(ctx, types.NamespacedName{Namespace: namespace, Name: child.Name}, obj)
 	if err != nil {

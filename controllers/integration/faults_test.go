@@ -14,6 +14,7 @@ import (
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -80,8 +81,7 @@ func converge(ctx context.Context, r *lifecycle.Reconciler[*v1alpha1.PBXIntegrat
 func collect(ctx context.Context, p *v1alpha1.PBXIntegration) {
 	GinkgoHelper()
 	var set appsv1.StatefulSet
-	Expect(api.Get(ctx, receiverKey(p), &set)).To(Succeed())
-	if set.DeletionTimestamp.IsZero() {
+	if err := api.Get(ctx, receiverKey(p), &set); apierrors.IsNotFound(err) || err == nil && set.DeletionTimestamp.IsZero() {
 		return
 	}
 	set.Finalizers = nil

@@ -11,12 +11,14 @@ import (
 	. "github.com/onsi/gomega"
 	gomegatypes "github.com/onsi/gomega/types"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,7 +45,7 @@ const (
 func kinds() []client.ObjectList {
 	return []client.ObjectList{
 		&corev1.ServiceAccountList{}, &corev1.ServiceList{}, &rbacv1.RoleList{}, &rbacv1.RoleBindingList{},
-		&networkingv1.NetworkPolicyList{}, &appsv1.StatefulSetList{}, &policyv1.PodDisruptionBudgetList{}, &networkingv1.IngressList{},
+		&networkingv1.NetworkPolicyList{}, &appsv1.StatefulSetList{}, &appsv1.DeploymentList{}, &autoscalingv2.HorizontalPodAutoscalerList{}, &policyv1.PodDisruptionBudgetList{}, &networkingv1.IngressList{},
 	}
 }
 
@@ -592,8 +594,84 @@ var _ = Describe("The receiver", func() {
 		shows(ctx, p, ready, metav1.ConditionTrue, v1alpha1.ReasonReconciled)
 	})
 
-	It("misses the credentials of its journal at once, and recovers when they come", func(ctx SpecContext) {
+	It("moves to a stateless receiver and back without a moment in which none is ready", func(ctx SpecContext) {
 		p := deploy(ctx)
+		var set appsv1.StatefulSet
+		Expect(api.Get(ctx, receiverKey(p), &set)).To(Succeed())
+		edit(ctx, p, func(p *v1alpha1.PBXIntegration) {
+			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{URL: "nats://nats.example.com:4222"}
+			p.Spec.Receiver.Autoscaling = &v1alpha1.ReceiverAutoscaling{MaxReplicas: 4}
+		})
+		var deployment appsv1.Deployment
+		Eventually(func() error { return api.Get(ctx, receiverKey(p), &deployment) }).Should(Succeed())
+		settled(p.Namespace)
+		Expect(api.Get(ctx, receiverKey(p), &set)).To(Succeed(), "the former pods stay until the new ones are ready")
+		shows(ctx, p, v1alpha1.ConditionReceiverAvailable, metav1.ConditionTrue, v1alpha1.ReasonReceiverAvailable)
+		Expect(api.Get(ctx, receiverKey(p), &autoscalingv2.HorizontalPodAutoscaler{})).To(Succeed())
+
+		By("keeping the volumes with the embedded logs")
+		rollOut(ctx, p)
+		Eventually(func(g Gomega) {
+			g.Expect(api.Get(ctx, receiverKey(p), &set)).To(Succeed())
+			g.Expect(set.Spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted).To(Equal(appsv1.RetainPersistentVolumeClaimRetentionPolicyType))
+			observe(ctx, g, &set)
+		}).Should(Succeed())
+		Eventually(func() bool { return apierrors.IsNotFound(api.Get(ctx, receiverKey(p), &set)) }).Should(BeTrue())
+		shows(ctx, p, ready, metav1.ConditionTrue, v1alpha1.ReasonReconciled)
+		Expect(p.Status.Receiver.Replicas).To(Equal(int32(2)))
+
+		By("following the autoscaler")
+		Expect(api.Get(ctx, receiverKey(p), &deployment)).To(Succeed())
+		deployment.Spec.Replicas = new(int32(4))
+		Expect(api.Update(ctx, &deployment)).To(Succeed())
+		rollOut(ctx, p)
+		Eventually(func(g Gomega) {
+			g.Expect(api.Get(ctx, client.ObjectKeyFromObject(p), p)).To(Succeed())
+			g.Expect(p.Status.Receiver).To(HaveValue(Equal(v1alpha1.ReceiverStatus{Replicas: 4, ReadyReplicas: 4})))
+		}).Should(Succeed())
+
+		By("going back")
+		edit(ctx, p, func(p *v1alpha1.PBXIntegration) {
+			p.Spec.Receiver.Journal.NATS, p.Spec.Receiver.Autoscaling = nil, nil
+		})
+		rollOut(ctx, p)
+		Eventually(func() bool { return apierrors.IsNotFound(api.Get(ctx, receiverKey(p), &deployment)) }).Should(BeTrue())
+		shows(ctx, p, ready, metav1.ConditionTrue, v1alpha1.ReasonReconciled)
+		Expect(apierrors.IsNotFound(api.Get(ctx, receiverKey(p), &autoscalingv2.HorizontalPodAutoscaler{}))).To(BeTrue())
+	})
+
+	It("replaces the StatefulSet that an earlier version made for an external journal", func(ctx SpecContext) {
+		p := deploy(ctx, func(p *v1alpha1.PBXIntegration) {
+			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{URL: "nats://nats.example.com:4222"}
+		})
+		var deployment appsv1.Deployment
+		Expect(api.Get(ctx, receiverKey(p), &deployment)).To(Succeed())
+		set := &appsv1.StatefulSet{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: p.Namespace, Name: deployment.Name, Labels: deployment.Labels, OwnerReferences: deployment.OwnerReferences,
+			},
+			Spec: appsv1.StatefulSetSpec{Selector: deployment.Spec.Selector, Template: deployment.Spec.Template},
+		}
+		Expect(api.Create(ctx, set)).To(Succeed())
+		Eventually(func() bool { return apierrors.IsNotFound(api.Get(ctx, receiverKey(p), set)) }).Should(BeTrue())
+		shows(ctx, p, ready, metav1.ConditionTrue, v1alpha1.ReasonReconciled)
+	})
+
+	It("says what an answered event is worth", func(ctx SpecContext) {
+		p := deploy(ctx)
+		shows(ctx, p, v1alpha1.ConditionDurable, metav1.ConditionTrue, v1alpha1.ReasonOnDisk)
+		edit(ctx, p, func(p *v1alpha1.PBXIntegration) {
+			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{URL: "nats://nats.example.com:4222", Replicas: 1}
+		})
+		shows(ctx, p, v1alpha1.ConditionDurable, metav1.ConditionFalse, v1alpha1.ReasonNotSynced)
+		edit(ctx, p, func(p *v1alpha1.PBXIntegration) { p.Spec.Receiver.Journal.NATS.Sync = v1alpha1.NATSSyncAlways })
+		shows(ctx, p, v1alpha1.ConditionDurable, metav1.ConditionTrue, v1alpha1.ReasonOnDisk)
+	})
+
+	It("misses the credentials of its journal at once, and recovers when they come", func(ctx SpecContext) {
+		p := deploy(ctx, func(p *v1alpha1.PBXIntegration) {
+			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{URL: "nats://nats.example.com"}
+		})
 		edit(ctx, p, func(p *v1alpha1.PBXIntegration) {
 			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{
 				URL: "nats://nats.example.com", CredentialsSecretRef: &v1alpha1.SecretReference{Name: "nats"},

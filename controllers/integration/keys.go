@@ -89,11 +89,12 @@ func (c *Controller) namesKnown(ctx context.Context, p *v1alpha1.PBXIntegration)
 	if p.Spec.Receiver.Image != "" {
 		return false, nil
 	}
-	set, err := c.statefulSet(ctx, p)
-	if err != nil || set == nil || !workload.Observe(p, set).RolledOut {
+	running, err := c.running(ctx, p)
+	template := running.Template(p)
+	if err != nil || template == nil || !workload.Observe(p, running).RolledOut {
 		return false, err
 	}
-	return slices.ContainsFunc(set.Spec.Template.Spec.Containers, func(container corev1.Container) bool {
+	return slices.ContainsFunc(template.Spec.Containers, func(container corev1.Container) bool {
 		return container.Image == c.Workload.Image
 	}), nil
 }

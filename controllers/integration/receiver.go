@@ -23,8 +23,12 @@ import (
 // reconcileWorkload brings the objects of the receiver to what the spec asks for. One that cannot
 // be applied does not hold up the others.
 func (c *Controller) reconcileWorkload(ctx context.Context, p *v1alpha1.PBXIntegration) error {
-	size, sizeErr := c.volumeSize(ctx, p)
-	wanted, err := workload.Children(p, c.Workload, size)
+	running, err := c.running(ctx, p)
+	if err != nil {
+		return err
+	}
+	size, sizeErr := c.volumeSize(ctx, p, running.Set)
+	wanted, err := workload.Children(p, c.Workload, workload.Scale{Size: size, Replicas: running.Replicas()})
 	if err != nil {
 		return lifecycle.Terminal{Reason: v1alpha1.ReasonInvalidSpec, Err: err}
 	}
@@ -41,12 +45,16 @@ func (c *Controller) reconcileWorkload(ctx context.Context, p *v1alpha1.PBXInteg
 			errs = append(errs, c.children.prune(ctx, p, workload.Child{Kind: kind, Name: workload.Name(p.Name)}))
 		}
 	}
+	errs = append(errs, c.retire(ctx, p, running))
 	return worst(errs...)
 }
 
 // takeTurn returns an error where the receiver has to wait before it may restart; see
 // workload.Rollouts.
 func (c *Controller) takeTurn(ctx context.Context, p *v1alpha1.PBXIntegration, child workload.Child) error {
+	if child.Kind == "Deployment" {
+		return c.reportTurn(p, workload.Turn{}) // it is never away
+	}
 	set, ok := child.Apply.(*appsac.StatefulSetApplyConfiguration)
 	if !ok || c.Rollouts == nil {
 		return nil
@@ -78,11 +86,10 @@ func (c *Controller) reportTurn(p *v1alpha1.PBXIntegration, turn workload.Turn) 
 // changed, so a volume grows in three steps: the claims are patched, the StatefulSet is deleted
 // without its pods, and the next pass makes it anew around them. Where the storage class cannot
 // expand volumes, everything stays as large as it is.
-func (c *Controller) volumeSize(ctx context.Context, p *v1alpha1.PBXIntegration) (workload.Size, error) {
+func (c *Controller) volumeSize(ctx context.Context, p *v1alpha1.PBXIntegration, set *appsv1.StatefulSet) (workload.Size, error) {
 	wanted := p.Spec.Receiver.Storage.Size
-	set, err := c.statefulSet(ctx, p)
-	if err != nil || set == nil || len(set.Spec.VolumeClaimTemplates) == 0 || !metav1.IsControlledBy(set, p) {
-		return wanted, err
+	if workload.Stateless(p) || set == nil || len(set.Spec.VolumeClaimTemplates) == 0 || !metav1.IsControlledBy(set, p) {
+		return wanted, nil
 	}
 	current := set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
 	if current.Cmp(wanted) >= 0 {

@@ -9,11 +9,8 @@ import (
 	"strings"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -158,14 +155,14 @@ func severity(err error) int {
 	}
 }
 
-// observeReceiver reports what the StatefulSet says of the receiver's pods.
+// observeReceiver reports what StatefulSet or Deployment say of the receiver's pods.
 func (c *Controller) observeReceiver(ctx context.Context, p *v1alpha1.PBXIntegration) error {
-	set, err := c.statefulSet(ctx, p)
+	running, err := c.running(ctx, p)
 	if err != nil {
 		return err
 	}
-	seen := workload.Observe(p, set)
-	p.Status.Receiver = &v1alpha1.ReceiverStatus{Replicas: p.Spec.Receiver.Replicas, ReadyReplicas: seen.Ready, Members: members(p)}
+	seen := workload.Observe(p, running)
+	p.Status.Receiver = &v1alpha1.ReceiverStatus{Replicas: seen.Wanted, ReadyReplicas: seen.Ready, Members: members(p)}
 	if !seen.Available {
 		seen.Message += c.trouble(ctx, p)
 		c.condition(p, v1alpha1.ConditionReceiverAvailable, metav1.ConditionFalse, v1alpha1.ReasonReceiverUnavailable, seen.Message)
@@ -190,17 +187,4 @@ func (c *Controller) trouble(ctx context.Context, p *v1alpha1.PBXIntegration) st
 		return "; " + problem
 	}
 	return ""
-}
-
-// statefulSet of the receiver, or nil.
-func (c *Controller) statefulSet(ctx context.Context, p *v1alpha1.PBXIntegration) (*appsv1.StatefulSet, error) {
-	set := &appsv1.StatefulSet{}
-	err := c.Client.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: workload.Name(p.Name)}, set)
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // absence is an ordinary answer here
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the receiver's StatefulSet: %w", err)
-	}
-	return set, nil
 }

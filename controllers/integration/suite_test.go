@@ -276,19 +276,33 @@ func namespaceOf(applied runtime.ApplyConfiguration) string {
 	return ""
 }
 
-// rollOut does the work of the StatefulSet controller, which envtest has not.
+// rollOut does the work of the controllers of StatefulSets and Deployments, which envtest has not.
 func rollOut(ctx context.Context, p *v1alpha1.PBXIntegration) {
 	GinkgoHelper()
 	Eventually(func(g Gomega) {
+		if workload.Stateless(p) {
+			var deployment appsv1.Deployment
+			g.Expect(api.Get(ctx, receiverKey(p), &deployment)).To(Succeed())
+			count := *deployment.Spec.Replicas
+			deployment.Status = appsv1.DeploymentStatus{
+				ObservedGeneration: deployment.Generation, Replicas: count, ReadyReplicas: count, UpdatedReplicas: count, AvailableReplicas: count,
+			}
+			g.Expect(api.Status().Update(ctx, &deployment)).To(Succeed())
+			return
+		}
 		var set appsv1.StatefulSet
 		g.Expect(api.Get(ctx, receiverKey(p), &set)).To(Succeed())
-		set.Status = appsv1.StatefulSetStatus{
-			ObservedGeneration: set.Generation,
-			Replicas:           *set.Spec.Replicas, ReadyReplicas: *set.Spec.Replicas, UpdatedReplicas: *set.Spec.Replicas,
-			AvailableReplicas: *set.Spec.Replicas, CurrentReplicas: *set.Spec.Replicas,
-		}
-		g.Expect(api.Status().Update(ctx, &set)).To(Succeed())
+		observe(ctx, g, &set)
 	}).Should(Succeed())
+}
+
+// observe has all pods of a StatefulSet ready.
+func observe(ctx context.Context, g Gomega, set *appsv1.StatefulSet) {
+	count := *set.Spec.Replicas
+	set.Status = appsv1.StatefulSetStatus{
+		ObservedGeneration: set.Generation, Replicas: count, ReadyReplicas: count, UpdatedReplicas: count, AvailableReplicas: count, CurrentReplicas: count,
+	}
+	g.Expect(api.Status().Update(ctx, set)).To(Succeed())
 }
 
 func receiverKey(p *v1alpha1.PBXIntegration) types.NamespacedName {

@@ -131,7 +131,7 @@ func paced(p *v1alpha1.PBXIntegration, current *appsv1.StatefulSet, template str
 	}
 	// One that was applied by a version without annotations has none.
 	made := current.Annotations[annotationGeneration]
-	return (made == "" || made == strconv.FormatInt(p.Generation, 10)) && Observe(p, current).Available
+	return (made == "" || made == strconv.FormatInt(p.Generation, 10)) && Observe(p, Running{Set: current}).Available
 }
 
 // observe takes note of what has begun and ended. After a restart of the manager a rollout counts

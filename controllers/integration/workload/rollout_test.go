@@ -40,7 +40,7 @@ func newFleet(t *testing.T, size, limit int, pause time.Duration) *fleet {
 func (f *fleet) wanted(i int) *appsac.StatefulSetApplyConfiguration {
 	f.t.Helper()
 	p := f.integrations[i]
-	list, err := workload.Children(p, workload.Settings{Image: f.image}, p.Spec.Receiver.Storage.Size)
+	list, err := workload.Children(p, workload.Settings{Image: f.image}, workload.Scale{Size: p.Spec.Receiver.Storage.Size})
 	if err != nil {
 		f.t.Fatal(err)
 	}

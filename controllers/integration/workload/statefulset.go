@@ -38,17 +38,7 @@ func VolumeClaim(integration string, ordinal int32) string {
 }
 
 func statefulSet(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*appsac.StatefulSetApplyConfiguration, error) {
-	pod, err := podSpec(p, settings, size)
-	if err != nil {
-		return nil, err
-	}
-	template := coreac.PodTemplateSpec().
-		WithLabels(merged(Labels(p.Name), p.Spec.Receiver.Template.Labels)).
-		WithAnnotations(merged(map[string]string{
-			"kubectl.kubernetes.io/default-container": containerName,
-		}, p.Spec.Receiver.Template.Annotations)).
-		WithSpec(pod)
-	fingerprint, err := fingerprintOf(template)
+	template, fingerprint, err := podTemplate(p, settings, size)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +64,22 @@ func statefulSet(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*app
 		}).
 		WithOwnerReferences(OwnerReference(p)).
 		WithSpec(spec), nil
+}
+
+// podTemplate is that of the receiver's pods, with a fingerprint of it.
+func podTemplate(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*coreac.PodTemplateSpecApplyConfiguration, string, error) {
+	pod, err := podSpec(p, settings, size)
+	if err != nil {
+		return nil, "", err
+	}
+	template := coreac.PodTemplateSpec().
+		WithLabels(merged(Labels(p.Name), p.Spec.Receiver.Template.Labels)).
+		WithAnnotations(merged(map[string]string{
+			"kubectl.kubernetes.io/default-container": containerName,
+		}, p.Spec.Receiver.Template.Annotations)).
+		WithSpec(pod)
+	fingerprint, err := fingerprintOf(template)
+	return template, fingerprint, err
 }
 
 // whenDeleted says what becomes of the volumes when the integration is deleted, and its StatefulSet
@@ -121,7 +127,10 @@ func podSpec(p *v1alpha1.PBXIntegration, settings Settings, size Size) (*coreac.
 			WithFSGroupChangePolicy(corev1.FSGroupChangeOnRootMismatch).
 			WithSeccompProfile(coreac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
 		WithContainers(receiver)
-	if p.Spec.Receiver.Storage.Ephemeral {
+	switch {
+	case Stateless(p):
+		spec.WithVolumes(scratch())
+	case p.Spec.Receiver.Storage.Ephemeral:
 		spec.WithVolumes(coreac.Volume().WithName(volumeName).WithEmptyDir(coreac.EmptyDirVolumeSource().WithSizeLimit(size)))
 	}
 	if files := natsFiles(p); len(files) > 0 {

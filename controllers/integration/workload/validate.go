@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/receiver/eventurl"
 )
@@ -24,6 +26,7 @@ func Validate(p *v1alpha1.PBXIntegration) error {
 		validateSources(receiver.AllowedSources),
 		validateNATS(receiver.Journal.NATS),
 		validateTLS(receiver),
+		validateAutoscaling(receiver),
 		validateLabels(p),
 	)
 }
@@ -84,6 +87,17 @@ func validateTLS(receiver v1alpha1.Receiver) error {
 	ingress := receiver.Exposure.Ingress
 	if ingress != nil && ingress.TLS != nil && strings.HasPrefix(receiver.PublicURL, "http:") {
 		return errors.New("spec.receiver.exposure.ingress.tls is set, but publicURL is plain http: the PBX would be redirected or refused; use https")
+	}
+	return nil
+}
+
+// validateAutoscaling refuses a template by which no utilization can be told.
+func validateAutoscaling(receiver v1alpha1.Receiver) error {
+	if receiver.Autoscaling == nil {
+		return nil
+	}
+	if _, requested := resources(receiver.Template.Resources).Requests[corev1.ResourceCPU]; !requested {
+		return errors.New("spec.receiver.template.resources.requests has no cpu, of which spec.receiver.autoscaling keeps a percentage: set it")
 	}
 	return nil
 }

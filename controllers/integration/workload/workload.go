@@ -108,10 +108,17 @@ type Child struct {
 	Apply      runtime.ApplyConfiguration
 }
 
-// Children are the objects that the spec asks for, in the order in which to apply them. The volumes
-// have the given size, which is that of the spec unless they cannot grow.
-func Children(p *v1alpha1.PBXIntegration, settings Settings, size Size) ([]Child, error) {
-	set, err := statefulSet(p, settings, size)
+// Scale is how large a receiver is.
+type Scale struct {
+	// Size of the volumes: that of the spec, unless they cannot grow.
+	Size Size
+	// Replicas are how many there are, which an autoscaler may have decided.
+	Replicas int32
+}
+
+// Children are the objects that the spec asks for, in the order in which to apply them.
+func Children(p *v1alpha1.PBXIntegration, settings Settings, scale Scale) ([]Child, error) {
+	runner, err := controllerOfPods(p, settings, scale)
 	if err != nil {
 		return nil, err
 	}
@@ -123,9 +130,12 @@ func Children(p *v1alpha1.PBXIntegration, settings Settings, size Size) ([]Child
 		{Kind: "Service", Name: HeadlessName(p.Name), Apply: headlessService(p)},
 		{Kind: "Service", Name: name, Apply: service(p)},
 		{Kind: "NetworkPolicy", Name: name, Apply: networkPolicy(p, settings)},
-		{Kind: "StatefulSet", Name: name, Apply: set},
+		runner,
 	}
-	if pods(p) > 1 {
+	if Stateless(p) && p.Spec.Receiver.Autoscaling != nil {
+		children = append(children, Child{Kind: "HorizontalPodAutoscaler", Name: name, Apply: autoscaler(p)})
+	}
+	if several(p) {
 		children = append(children, Child{Kind: "PodDisruptionBudget", Name: name, Apply: disruptionBudget(p)})
 	}
 	switch exposure := p.Spec.Receiver.Exposure; {
@@ -145,8 +155,21 @@ func Children(p *v1alpha1.PBXIntegration, settings Settings, size Size) ([]Child
 	return children, nil
 }
 
+// controllerOfPods is the object that runs the pods: a Deployment where any pod can stand in for any
+// other, else a StatefulSet.
+func controllerOfPods(p *v1alpha1.PBXIntegration, settings Settings, scale Scale) (Child, error) {
+	if Stateless(p) {
+		apply, err := deployment(p, settings, scale)
+		return Child{Kind: "Deployment", Name: Name(p.Name), Apply: apply}, err
+	}
+	apply, err := statefulSet(p, settings, scale.Size)
+	return Child{Kind: "StatefulSet", Name: Name(p.Name), Apply: apply}, err
+}
+
 // OptionalKinds are the kinds of Children that not every spec asks for.
-func OptionalKinds() []string { return []string{"PodDisruptionBudget", "Ingress", "HTTPRoute"} }
+func OptionalKinds() []string {
+	return []string{"HorizontalPodAutoscaler", "PodDisruptionBudget", "Ingress", "HTTPRoute"}
+}
 
 // convert turns a part of the spec that is written as in the Kubernetes API into what is applied.
 func convert[T any](part any) (*T, error) {

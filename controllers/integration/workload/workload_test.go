@@ -8,12 +8,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	appsac "k8s.io/client-go/applyconfigurations/apps/v1"
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/controllers/integration/workload"
@@ -38,7 +40,7 @@ func newIntegration(change ...func(*integration)) *integration {
 
 func children(t *testing.T, p *integration) map[string]string {
 	t.Helper()
-	list, err := workload.Children(p, workload.Settings{Image: "receiver:1"}, p.Spec.Receiver.Storage.Size)
+	list, err := workload.Children(p, workload.Settings{Image: "receiver:1"}, workload.Scale{Size: p.Spec.Receiver.Storage.Size})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +73,9 @@ func child[T any](t *testing.T, p *integration, key string) *T {
 
 func pod(t *testing.T, p *integration) *corev1.PodSpec {
 	t.Helper()
+	if workload.Stateless(p) {
+		return &child[appsv1.Deployment](t, p, "Deployment/head-office-receiver").Spec.Template.Spec
+	}
 	return &child[appsv1.StatefulSet](t, p, "StatefulSet/head-office-receiver").Spec.Template.Spec
 }
 
@@ -213,13 +218,13 @@ func TestClientCertificateForNATS(t *testing.T) {
 		LocalObjectReference: corev1.LocalObjectReference{Name: "nats-client"},
 		Items:                []corev1.KeyToPath{{Key: "tls.crt", Path: "tls.crt"}, {Key: "tls.key", Path: "tls.key"}},
 	}}}
-	if diff := cmp.Diff(want, spec.Volumes[0].Projected.Sources); diff != "" {
+	if diff := cmp.Diff(want, spec.Volumes[1].Projected.Sources); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestDurability(t *testing.T) {
-	external := func(replicas int32, sync v1alpha1.NATSSync) func(*integration) {
+	journal := func(replicas int32, sync v1alpha1.NATSSync) func(*integration) {
 		return func(p *integration) {
 			p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{URL: "nats://a", Replicas: replicas, Sync: sync}
 		}
@@ -233,10 +238,10 @@ func TestDurability(t *testing.T) {
 		"embedded":                    {func(*integration) {}, true, v1alpha1.ReasonOnDisk, "volume"},
 		"embedded, ephemeral":         {func(p *integration) { p.Spec.Receiver.Storage.Ephemeral = true }, false, v1alpha1.ReasonStorageEphemeral, "lost with the pod"},
 		"embedded, three":             {func(p *integration) { p.Spec.Receiver.Replicas = 3 }, true, v1alpha1.ReasonOnDiskOfMajority, "2 of 3"},
-		"external, one, synced":       {external(1, v1alpha1.NATSSyncAlways), true, v1alpha1.ReasonOnDisk, "lost with that disk"},
-		"external, one, not synced":   {external(1, v1alpha1.NATSSyncInterval), false, v1alpha1.ReasonNotSynced, "sync_interval: always"},
-		"external, five, synced":      {external(5, v1alpha1.NATSSyncAlways), true, v1alpha1.ReasonOnDiskOfMajority, "3 of 5"},
-		"external, three, by default": {external(0, ""), false, v1alpha1.ReasonReplicatedNotSynced, "2 of 3"},
+		"external, one, synced":       {journal(1, v1alpha1.NATSSyncAlways), true, v1alpha1.ReasonOnDisk, "lost with that disk"},
+		"external, one, not synced":   {journal(1, v1alpha1.NATSSyncInterval), false, v1alpha1.ReasonNotSynced, "sync_interval: always"},
+		"external, five, synced":      {journal(5, v1alpha1.NATSSyncAlways), true, v1alpha1.ReasonOnDiskOfMajority, "3 of 5"},
+		"external, three, by default": {journal(0, ""), false, v1alpha1.ReasonReplicatedNotSynced, "2 of 3"},
 	} {
 		got := workload.DurabilityOf(newIntegration(tc.change))
 		if got.Kept != tc.kept || got.Reason != tc.reason || !strings.Contains(got.Message, tc.says) {
@@ -285,6 +290,73 @@ func TestExternalJournal(t *testing.T) {
 	}
 }
 
+func external(p *integration) { p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{URL: "nats://a"} }
+
+func TestReceiversOfAnExternalJournalAreStateless(t *testing.T) {
+	p := newIntegration(external, func(p *integration) { p.Spec.Receiver.Replicas = 4 })
+	if _, there := children(t, p)["StatefulSet/head-office-receiver"]; there {
+		t.Error("there is a StatefulSet as well")
+	}
+	got := child[appsv1.Deployment](t, p, "Deployment/head-office-receiver")
+	if update := got.Spec.Strategy.RollingUpdate; *got.Spec.Replicas != 4 || update.MaxUnavailable.IntValue() != 0 || update.MaxSurge.IntValue() != 1 {
+		t.Errorf("spec %+v", got.Spec)
+	}
+	if volume := got.Spec.Template.Spec.Volumes[0]; volume.Name != "data" || volume.EmptyDir == nil {
+		t.Errorf("volume %+v", volume)
+	}
+}
+
+func TestAutoscaling(t *testing.T) {
+	p := newIntegration(external, func(p *integration) {
+		p.Spec.Receiver.Autoscaling = &v1alpha1.ReceiverAutoscaling{MinReplicas: 3, MaxReplicas: 9}
+	})
+	got := child[autoscalingv2.HorizontalPodAutoscaler](t, p, "HorizontalPodAutoscaler/head-office-receiver").Spec
+	if got.ScaleTargetRef.Kind != "Deployment" || *got.MinReplicas != 3 || got.MaxReplicas != 9 || *got.Metrics[0].Resource.Target.AverageUtilization != 70 {
+		t.Errorf("spec %+v", got)
+	}
+	if _, there := children(t, p)["PodDisruptionBudget/head-office-receiver"]; !there {
+		t.Error("nothing keeps the pods from being evicted together")
+	}
+	for current, want := range map[int32]int32{0: 3, 5: 5, 12: 9} {
+		list, err := workload.Children(p, workload.Settings{}, workload.Scale{Replicas: current})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, child := range list {
+			if pods, ok := child.Apply.(*appsac.DeploymentApplyConfiguration); ok && *pods.Spec.Replicas != want {
+				t.Errorf("of %d pods the operator makes %d, want %d", current, *pods.Spec.Replicas, want)
+			}
+		}
+	}
+}
+
+// TestMovingToStatelessReceivers goes from the StatefulSet of an earlier version to a Deployment.
+func TestMovingToStatelessReceivers(t *testing.T) {
+	p := newIntegration(external, func(p *integration) { p.Spec.Receiver.Replicas = 2 })
+	set := &appsv1.StatefulSet{Status: appsv1.StatefulSetStatus{Replicas: 2, ReadyReplicas: 2, UpdatedReplicas: 2}}
+	pods := func(ready int32) *appsv1.Deployment {
+		return &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Replicas: new(int32(2))}, Status: appsv1.DeploymentStatus{
+			Replicas: 2, UpdatedReplicas: 2, ReadyReplicas: ready,
+		}}
+	}
+	for name, tc := range map[string]struct {
+		running            workload.Running
+		settled, rolledOut bool
+	}{
+		"before":          {workload.Running{Set: set}, false, false},
+		"one pod ready":   {workload.Running{Set: set, Deployment: pods(1)}, false, false},
+		"both pods":       {workload.Running{Set: set, Deployment: pods(2)}, true, false},
+		"the set is gone": {workload.Running{Deployment: pods(2)}, true, true},
+	} {
+		if got := tc.running.Settled(p); got != tc.settled {
+			t.Errorf("%s: settled %v", name, got)
+		}
+		if got := workload.Observe(p, tc.running); !got.Available || got.RolledOut != tc.rolledOut {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 func TestCertificatesOfTheExternalJournal(t *testing.T) {
 	for _, kind := range []v1alpha1.BundleKind{v1alpha1.BundleSecret, v1alpha1.BundleConfigMap} {
 		p := newIntegration(func(p *integration) {
@@ -297,7 +369,7 @@ func TestCertificatesOfTheExternalJournal(t *testing.T) {
 		if !slices.Contains(spec.Containers[0].Args, "--nats-ca=/etc/nats/ca.crt") {
 			t.Errorf("%s: arguments: %v", kind, spec.Containers[0].Args)
 		}
-		sources := spec.Volumes[0].Projected.Sources
+		sources := spec.Volumes[1].Projected.Sources
 		item := []corev1.KeyToPath{{Key: "chain.pem", Path: "ca.crt"}}
 		want := corev1.VolumeProjection{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "nats-ca"}, Items: item}}
 		if kind == v1alpha1.BundleConfigMap {
@@ -404,7 +476,7 @@ func TestTheManagerMaySendEvents(t *testing.T) {
 	p := newIntegration(func(p *integration) { p.Spec.Receiver.AllowedSources = []string{"198.51.100.0/24"} })
 	list, err := workload.Children(p, workload.Settings{
 		Image: "receiver:1", ManagerNamespace: "pbx-system", ManagerLabels: map[string]string{"app.kubernetes.io/component": "manager"},
-	}, p.Spec.Receiver.Storage.Size)
+	}, workload.Scale{Size: p.Spec.Receiver.Storage.Size})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -527,6 +599,11 @@ func TestValidate(t *testing.T) {
 			p.Spec.Receiver.PublicURL = "http://h"
 			p.Spec.Receiver.Exposure.Ingress = &v1alpha1.IngressExposure{TLS: &v1alpha1.IngressTLS{SecretName: "tls"}}
 		}, "use https"},
+		"autoscaling without a CPU request": {func(p *integration) {
+			external(p)
+			p.Spec.Receiver.Autoscaling = &v1alpha1.ReceiverAutoscaling{MaxReplicas: 3}
+			p.Spec.Receiver.Template.Resources.Requests = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}
+		}, "requests has no cpu"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := workload.Validate(newIntegration(tc.change))
@@ -540,6 +617,18 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// asDeployment fares as a StatefulSet does.
+func asDeployment(set *appsv1.StatefulSet) *appsv1.Deployment {
+	return &appsv1.Deployment{
+		ObjectMeta: set.ObjectMeta,
+		Spec:       appsv1.DeploymentSpec{Replicas: &set.Status.Replicas},
+		Status: appsv1.DeploymentStatus{
+			ObservedGeneration: set.Status.ObservedGeneration, Replicas: set.Status.Replicas,
+			UpdatedReplicas: set.Status.UpdatedReplicas, ReadyReplicas: set.Status.ReadyReplicas,
+		},
+	}
+}
+
 func TestObserve(t *testing.T) {
 	set := func(generation, observed int64, replicas, updated, ready int32) *appsv1.StatefulSet {
 		s := &appsv1.StatefulSet{}
@@ -547,7 +636,6 @@ func TestObserve(t *testing.T) {
 		s.Status = appsv1.StatefulSetStatus{ObservedGeneration: observed, Replicas: replicas, UpdatedReplicas: updated, ReadyReplicas: ready}
 		return s
 	}
-	external := func(p *integration) { p.Spec.Receiver.Journal.NATS = &v1alpha1.NATSJournal{} }
 	for name, tc := range map[string]struct {
 		replicas      int32
 		change        func(*integration)
@@ -569,7 +657,11 @@ func TestObserve(t *testing.T) {
 			if tc.change != nil {
 				tc.change(p)
 			}
-			got := workload.Observe(p, tc.set)
+			running := workload.Running{Set: tc.set}
+			if workload.Stateless(p) {
+				running = workload.Running{Deployment: asDeployment(tc.set)}
+			}
+			got := workload.Observe(p, running)
 			if got.Available != tc.available || got.RolledOut != tc.up || got.Message == "" {
 				t.Errorf("Observe = %+v, want available %v, rolled out %v", got, tc.available, tc.up)
 			}
