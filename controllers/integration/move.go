@@ -63,8 +63,7 @@ func (c *Controller) retire(ctx context.Context, p *v1alpha1.PBXIntegration, run
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("cannot delete what ran the receiver before: %w", err)
 	}
-	// The pass that its end asks for may not see yet what this one says, and leave that standing.
-	return lifecycle.Waitingf(v1alpha1.ReasonProgressing, time.Second, "the former receiver pods go")
+	return nil
 }
 
 // holdsLogs reports whether the volumes of a StatefulSet hold logs. With an external journal they

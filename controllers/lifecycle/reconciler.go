@@ -74,12 +74,15 @@ type Reconciler[T Object] struct {
 	// where the last one stopped. Default: Client.
 	Reader  client.Reader
 	Handler Handler[T]
+
+	written ownWrites
 }
 
 // Reconcile makes one pass over one object.
 func (r *Reconciler[T]) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	obj := newObject[T]()
 	if err := r.reader().Get(ctx, request.NamespacedName, obj); err != nil {
+		r.written.forget(request.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if !obj.GetDeletionTimestamp().IsZero() {
@@ -240,9 +243,13 @@ func (r *Reconciler[T]) writeStatus(ctx context.Context, before, obj T, patch cl
 		return false, fmt.Errorf("cannot compare the status: %w", err)
 	}
 	if string(data) == "{}" {
-		return false, nil
+		return false, r.written.check(before)
 	}
-	return true, r.Client.Status().Patch(ctx, obj, patch)
+	err = r.Client.Status().Patch(ctx, obj, patch)
+	if err == nil {
+		r.written.note(obj)
+	}
+	return true, err
 }
 
 func lockedPatch[T Object](before T) client.Patch {

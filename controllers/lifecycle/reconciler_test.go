@@ -402,6 +402,47 @@ func TestStatusOfAnOutdatedCopyIsNotWritten(t *testing.T) {
 	}
 }
 
+// lagging is a cache that has an older copy than the API server.
+type lagging struct {
+	client.Reader
+	copy *mapping
+}
+
+func (l *lagging) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	into, ok := obj.(*mapping)
+	if !ok || l.copy == nil {
+		return l.Reader.Get(ctx, key, obj, opts...)
+	}
+	l.copy.DeepCopyInto(into)
+	return nil
+}
+
+func TestAPassThatSeesAnOlderCopyDoesNotLeaveANewerStatusStanding(t *testing.T) {
+	b := newBench(t, newMapping(), interceptor.Funcs{})
+	cache := &lagging{Reader: b.client}
+	b.reconciler.Reader = cache
+	for _, err := range []error{nil, lifecycle.Waitingf(v1alpha1.ReasonProgressing, 0, "not yet"), nil} {
+		b.handler.err = err
+		before := b.object(t)
+		result, err := b.pass(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if result.RequeueAfter > 0 && result.RequeueAfter < time.Second {
+			cache.copy = nil
+			if _, err := b.pass(t); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b.handler.err != nil {
+			cache.copy = before
+		}
+	}
+	if got := summary(b.object(t)); !strings.HasPrefix(got[v1alpha1.ConditionReady], "True") {
+		t.Errorf("conditions %v", got)
+	}
+}
+
 // A spec that was edited while the object was suspended is not applied, and nobody may take it for
 // that.
 func TestEditsWhileSuspendedStayUnobserved(t *testing.T) {
