@@ -165,7 +165,7 @@ func Open(ctx context.Context, config Config) (*Journal, error) {
 	for _, reader := range j.config.LegReaders {
 		j.cursors.set(Legs, reader, 0)
 	}
-	j.events = newCommitter(ctx, j.groupLimit, j.publisher(Events), j.observer(Events))
+	j.events = newCommitter(ctx, j.groupLimit, j.patient(j.publisher(Events)), j.observer(Events))
 	j.quarantine = newCommitter(ctx, j.groupLimit, j.publisher(Quarantine), j.observer(Quarantine))
 	j.trimNow = make(chan struct{}, 1)
 	upkeep, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -306,6 +306,32 @@ func (j *Journal) publisher(log Log) func(context.Context, []byte) (uint64, erro
 			return 0, err
 		}
 		return ack.Sequence, nil
+	}
+}
+
+const (
+	// roomWait is how long a commit waits for room in a full log. After a restart under load, what
+	// may be discarded is known a few seconds later; a PBX that is told 503 may not send again.
+	roomWait = 4 * time.Second
+	roomPoll = 50 * time.Millisecond
+)
+
+// patient waits for room where the log is full. Once that was in vain, commits are refused at once
+// until one succeeds.
+func (j *Journal) patient(publish func(context.Context, []byte) (uint64, error)) func(context.Context, []byte) (uint64, error) {
+	inVain := false
+	return func(ctx context.Context, group []byte) (uint64, error) {
+		for start := time.Now(); ; {
+			sequence, err := publish(ctx, group)
+			if !errors.Is(err, ErrFull) {
+				inVain = false
+				return sequence, err
+			}
+			if inVain || time.Since(start) >= roomWait || !waitFor(ctx, nil, roomPoll) {
+				inVain = true
+				return 0, err
+			}
+		}
 	}
 }
 

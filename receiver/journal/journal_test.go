@@ -166,6 +166,35 @@ func TestFullLogRefusesAndRecovers(t *testing.T) {
 	}
 }
 
+func TestAFullLogIsWaitedForWhileItIsRead(t *testing.T) {
+	j := open(t, journal.Config{Size: 4 << 20})
+	defer j.Close()
+	big := journal.Entry{Request: callevent.Request{Body: strings.Repeat("x", 60<<10)}}
+	record := journal.AppendEntry(nil, &big)
+	partition, ended := soleOf(t, j), make(chan struct{})
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for sequence := uint64(1); ; sequence++ { // slower than the events come
+			select {
+			case <-ended:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+			if err := partition.SaveCheckpoint(context.Background(), journal.Checkpoint{Processed: sequence, LowWater: sequence + 1}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for n := range 200 {
+		if err := j.Append(record, journal.Decoded{}); err != nil {
+			t.Errorf("record %d: %v", n, err)
+			break
+		}
+	}
+	close(ended)
+	reading.Wait()
+}
+
 func TestNothingIsTrimmedAboveTheLowWater(t *testing.T) {
 	j := open(t, journal.Config{Size: 4 << 20, EventAge: time.Nanosecond})
 	defer j.Close()

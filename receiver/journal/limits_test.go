@@ -177,9 +177,10 @@ func TestThreeReplicas(t *testing.T) {
 	servers[0].WaitForShutdown()
 	eventually(t, "two of three servers take events", func() bool { return appendEntry(j, 2) == nil })
 	eventually(t, "they have all events", func() bool { return len(readAll(t, j)) >= 2 })
-	if records, err := j.LegsOfCall(t.Context(), journal.CallKey("c1")); err != nil || len(records) != 1 {
-		t.Errorf("legs: %v, %v", records, err)
-	}
+	eventually(t, "they have the leg", func() bool {
+		records, err := j.LegsOfCall(t.Context(), journal.CallKey("c1"))
+		return err == nil && len(records) == 1
+	})
 }
 
 // TestFormerLogsGoOnWithOneReplica opens logs of an earlier receiver, which had one replica by

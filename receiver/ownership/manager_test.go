@@ -175,7 +175,8 @@ func TestWorkIsTakenOver(t *testing.T) {
 		time.Sleep(ownership.DefaultTTL + 3*ownership.DefaultInterval)
 		s.requireAllWork(t, "after one was cut off", "a")
 		s.join(ctx, "d")
-		time.Sleep(3 * ownership.DefaultInterval)
+		// Two heartbeats show that it is alive, the next look has others release, and one more takes.
+		time.Sleep(5 * ownership.DefaultInterval)
 		s.requireAllWork(t, "after one has joined", "a", "d")
 		cancel()
 		s.ended.Wait()
