@@ -131,7 +131,8 @@ func TestThreeReceiversKeepTheLogsTogether(t *testing.T) {
 	r.awaitRevisions(t, 1)
 	r[2].kill()
 	r[1].mustPost(t, hungUp)
-	r.awaitRevisions(t, 2)
+	r[2].start(t)
+	requireWhole(t, r.legs(t), 1)
 }
 
 // lastCaller tells the calls of all callers apart.
@@ -234,20 +235,29 @@ func TestAReceiverWithACertificateOfAnotherClusterIsRefused(t *testing.T) {
 	r[2].arguments = append(r[2].arguments, "--cluster-certs", certificateDir(t, stranger))
 	r[2].launch(t)
 	r[1].mustPost(t, ringing)
-	r.awaitRevisions(t, 1)
-	response, err := http.Get("http://" + r[2].probes + "/readyz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("the stranger answers %d", response.StatusCode)
+	r[:2].awaitRevisions(t, 1)
+	if status := r[2].readiness(t); status != http.StatusServiceUnavailable {
+		t.Errorf("the stranger answers %d", status)
 	}
 	// With one of its two members away, the cluster would need the stranger.
 	r[1].kill()
 	if status := r[0].post(t, hungUp); status != http.StatusServiceUnavailable {
 		t.Errorf("status %d without a majority", status)
 	}
+}
+
+// readiness is how a receiver that has just been started answers the probe.
+func (c *child) readiness(t *testing.T) (status int) {
+	t.Helper()
+	waitUntil(t, func() bool {
+		response, err := http.Get("http://" + c.probes + "/readyz")
+		if err != nil {
+			return false
+		}
+		status = response.StatusCode
+		return response.Body.Close() == nil
+	})
+	return status
 }
 
 // resize has receivers start with another number of replicas.

@@ -150,7 +150,7 @@ func Open(ctx context.Context, config Config) (*Journal, error) {
 		j.disconnect()
 		return nil, err
 	}
-	if err := j.learnPartitions(ctx); err != nil {
+	if err := j.awaitPartitions(ctx); err != nil {
 		j.disconnect()
 		return nil, fmt.Errorf("cannot learn how the logs are divided: %w", err)
 	}

@@ -85,6 +85,19 @@ func (n partitioning) only(decoded Decoded, partition int) Decoded {
 // Partitions is how many partitions the logs have.
 func (j *Journal) Partitions() int { return int(j.partitions) }
 
+// awaitPartitions is learnPartitions that waits for the other members of a cluster: shortly after a
+// start the log may have no leader.
+func (j *Journal) awaitPartitions(ctx context.Context) error {
+	for {
+		limited, cancel := context.WithTimeout(ctx, joinTimeout)
+		err := j.learnPartitions(limited)
+		cancel()
+		if err == nil || j.config.Cluster == nil || errors.Is(err, errPartitions) || !waitFor(ctx, nil, joinPause) {
+			return err
+		}
+	}
+}
+
 // learnPartitions reads how many partitions the logs have. Logs that do not say so get as many as
 // are configured: what an earlier receiver has written becomes the beginning of each of them.
 func (j *Journal) learnPartitions(ctx context.Context) error {

@@ -134,7 +134,10 @@ func (r *recent) from(partition int, sequence uint64, limit int, now time.Time) 
 	for read < len(q.groups) && q.groups[read].Sequence < sequence {
 		read++
 	}
-	r.discard(q, read)
+	if read > 0 { // who takes the partition over may have to begin before that, and reads the log
+		r.discard(q, read)
+		q.complete = max(q.complete, sequence)
+	}
 	switch {
 	case r.last == 0 || sequence < q.complete || sequence > r.last+1:
 		return nil, false

@@ -68,6 +68,22 @@ func TestRecentGroupsAreHandedOutWithoutGaps(t *testing.T) {
 	}
 }
 
+// Who takes a partition over once more begins where its last checkpoint is, before what it had read
+// itself when it owned the partition the last time.
+func TestWhatWasReadIsInTheLogForWhoBeginsBefore(t *testing.T) {
+	var r recent
+	r.start(1, 0)
+	for _, commit := range []commit{group(1, 1), group(2, 1), group(3, 1)} {
+		r.note(commit, 1)
+	}
+	if diff := cmp.Diff([]uint64{3}, sequencesFrom(&r, 3, recently)); diff != "" {
+		t.Error(diff)
+	}
+	if _, ok := r.from(0, 2, 10, recently); ok {
+		t.Error("the second commit is passed over")
+	}
+}
+
 func TestTheLogIsLookedAtOnceInAWhile(t *testing.T) {
 	var r recent
 	r.start(1, 0)
