@@ -167,6 +167,9 @@ func (m *Manager) carryOut(ctx, limited context.Context, sight Sight, d Decision
 	for _, slot := range d.Drop {
 		m.duties[slot].halt()
 	}
+	for _, slot := range d.Vacate {
+		_ = m.config.Store.Release(limited, slot, sight.Holdings[slot]) // the next tick tries again
+	}
 	for _, slot := range d.Release {
 		m.duties[slot].releasing = true
 		m.duties[slot].halt()

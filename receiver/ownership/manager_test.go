@@ -27,6 +27,8 @@ type notes struct {
 	sequence uint64
 	// cut are the members that do not reach it.
 	cut map[string]bool
+	// unheard are the members that are not told that they have claimed something.
+	unheard map[string]bool
 }
 
 // way is that of one member to the notes.
@@ -81,6 +83,9 @@ func (w way) Claim(_ context.Context, slot string, before ownership.Holding, mem
 	}
 	held := ownership.Holding{Owner: member, Term: before.Term + 1, Sequence: w.sequence}
 	w.holdings[slot] = held
+	if w.unheard[w.member] {
+		return ownership.Holding{}, errAway
+	}
 	return held, nil
 }
 
@@ -107,7 +112,7 @@ type staff struct {
 
 func newStaff() *staff {
 	return &staff{
-		notes: &notes{holdings: make(map[string]ownership.Holding), beats: make(map[string]uint64), cut: make(map[string]bool)},
+		notes: &notes{holdings: make(map[string]ownership.Holding), beats: make(map[string]uint64), cut: make(map[string]bool), unheard: make(map[string]bool)},
 		work:  make(map[string][]string), stop: make(map[string]context.CancelFunc),
 	}
 }
@@ -159,6 +164,30 @@ func (s *staff) requireAllWork(t *testing.T, when string, names ...string) {
 
 // The publisher, and everything else, is taken over from a member that leaves, and from one that is
 // cut off. The latter stops by itself.
+func (s *staff) leaveUnheard(name string, unheard bool) {
+	s.notes.mu.Lock()
+	defer s.notes.mu.Unlock()
+	s.notes.unheard[name] = unheard
+}
+
+// A member that has claimed slots without knowing it leaves them to others when they are theirs.
+func TestWhatNobodyKnowsToOwnIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStaff()
+		ctx, cancel := context.WithCancel(t.Context())
+		s.leaveUnheard("b", true)
+		for _, name := range []string{"a", "b", "c"} {
+			s.join(ctx, name)
+			time.Sleep(5 * time.Second)
+		}
+		s.leaveUnheard("b", false)
+		time.Sleep(5 * time.Second)
+		s.requireAllWork(t, "in the end", "a", "b", "c")
+		cancel()
+		s.ended.Wait()
+	})
+}
+
 func TestWorkIsTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStaff()

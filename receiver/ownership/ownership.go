@@ -43,6 +43,9 @@ type Decision struct {
 	Release []string
 	// Drop are slots to stop working on, because others own them.
 	Drop []string
+	// Vacate are slots to leave to others that this member owns without working on them: it was not
+	// told that it had claimed them, or could not release them.
+	Vacate []string
 }
 
 // Decide returns what is to be done. A slot whose owner is alive stays with it until that releases
@@ -59,6 +62,8 @@ func Decide(v View) (d Decision) {
 			d.Release = append(d.Release, slot)
 		case !v.Held[slot] && free && share[slot] == v.Self:
 			d.Take = append(d.Take, slot)
+		case !v.Held[slot] && owner == v.Self:
+			d.Vacate = append(d.Vacate, slot)
 		}
 	}
 	return d
