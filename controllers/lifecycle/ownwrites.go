@@ -2,12 +2,12 @@ package lifecycle
 
 import (
 	"errors"
-	"strconv"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -29,15 +29,9 @@ func (w *ownWrites) forget(name types.NamespacedName) { w.versions.Delete(name) 
 func (w *ownWrites) check(obj client.Object) error {
 	version, known := w.versions.LoadAndDelete(client.ObjectKeyFromObject(obj))
 	written, _ := version.(string)
-	if !known || !older(obj.GetResourceVersion(), written) {
-		return nil
+	order, err := resourceversion.CompareResourceVersion(obj.GetResourceVersion(), written)
+	if !known || err != nil || order >= 0 {
+		return nil //nolint:nilerr // versions that cannot be compared tell nothing
 	}
 	return apierrors.NewConflict(schema.GroupResource{}, obj.GetName(), errors.New("the cache does not have the last write yet"))
-}
-
-// older compares resource versions, which are numbers that grow.
-func older(version, than string) bool {
-	a, err := strconv.ParseUint(version, 10, 64)
-	b, otherErr := strconv.ParseUint(than, 10, 64)
-	return err == nil && otherErr == nil && a < b
 }
