@@ -89,9 +89,7 @@ func (j *Journal) Partitions() int { return int(j.partitions) }
 // start the log may have no leader.
 func (j *Journal) awaitPartitions(ctx context.Context) error {
 	for {
-		limited, cancel := context.WithTimeout(ctx, joinTimeout)
-		err := j.learnPartitions(limited)
-		cancel()
+		err := j.learnPartitions(ctx)
 		if err == nil || j.config.Cluster == nil || errors.Is(err, errPartitions) || !waitFor(ctx, nil, joinPause) {
 			return err
 		}
