@@ -61,14 +61,23 @@ func kubeConfig() (*rest.Config, error) {
 	return config, nil
 }
 
-func (c *cluster) preparePublisher(config *rest.Config, r *receiver) error {
+// newClient knows the kinds that a receiver reads and writes.
+func newClient(config *rest.Config) (client.Client, error) {
 	scheme, err := publish.NewScheme()
 	if err != nil {
-		return fmt.Errorf("cannot publish: %w", err)
+		return nil, fmt.Errorf("cannot learn the kinds of the Kubernetes API: %w", err)
 	}
 	api, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
-		return fmt.Errorf("cannot make a client to publish with: %w", err)
+		return nil, fmt.Errorf("cannot make a client of the Kubernetes API: %w", err)
+	}
+	return api, nil
+}
+
+func (c *cluster) preparePublisher(config *rest.Config, r *receiver) error {
+	api, err := newClient(config)
+	if err != nil {
+		return err
 	}
 	instance, err := os.Hostname()
 	if err != nil {

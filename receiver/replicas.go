@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,7 +15,7 @@ import (
 
 	"github.com/pbx-operator/pbx-operator/api/v1alpha1"
 	"github.com/pbx-operator/pbx-operator/receiver/backoff"
-	"github.com/pbx-operator/pbx-operator/receiver/publish"
+	"github.com/pbx-operator/pbx-operator/receiver/sources"
 )
 
 const (
@@ -100,17 +99,10 @@ func (r *receiver) kubernetes() (client.Client, *v1alpha1.PBXIntegration, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	scheme, err := publish.NewScheme()
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot make a scheme: %w", err)
-	}
-	api, err := client.New(config, client.Options{Scheme: scheme})
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot make a client: %w", err)
-	}
+	api, err := newClient(config)
 	integration := &v1alpha1.PBXIntegration{}
 	integration.Namespace, integration.Name = r.options.namespace, r.options.integration
-	return api, integration, nil
+	return api, integration, err
 }
 
 // errResized says that the receiver has to open its logs anew: it was alone and is not any more, or
@@ -155,18 +147,15 @@ func readReplicas(path string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// keepReplicas writes the file in one step, so that it is never read in part.
 func keepReplicas(path string, replicas int) error {
 	if before, err := readReplicas(path); err == nil && before == replicas {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // the operator names the directory
-		return fmt.Errorf("cannot note the number of receivers: %w", err)
+	err := os.MkdirAll(filepath.Dir(path), 0o700) //nolint:gosec // the operator names the directory
+	if err == nil {
+		err = sources.WriteFile(path, []byte(strconv.Itoa(replicas)))
 	}
-	if err := os.WriteFile(path+".new", []byte(strconv.Itoa(replicas)), 0o600); err != nil { //nolint:gosec // the operator names the directory
-		return fmt.Errorf("cannot note the number of receivers: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil { //nolint:gosec // the operator names the directory
+	if err != nil {
 		return fmt.Errorf("cannot note the number of receivers: %w", err)
 	}
 	return nil
